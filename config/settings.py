@@ -1,0 +1,106 @@
+"""Settings of a process, read once from the environment (`TIDEMARK_…`) and an optional `.env` file.
+
+One frozen object, checked as a whole, so that every mistake is told at once. The command line reads it and
+hands it on; nothing else looks at the environment.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.errors import TidemarkError
+from models.instants import DAY_MS, format_duration, parse_duration
+
+PREFIX = "TIDEMARK_"
+
+
+class SettingsError(TidemarkError):
+    """Some settings cannot be used. The message names each variable, what was found and what is allowed."""
+
+
+def _milliseconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+
+class Settings(BaseSettings):
+    """All settings. Durations are written as `30s` or `1d` and held in ms. See docs/operations.md."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    broker: str = "127.0.0.1:9092"
+    policy: Path = Path(__file__).parent / "policies" / "retail.yaml"
+    app_id: Name = "tidemark"
+    partitions: Annotated[int, Field(ge=1, le=1024)] = 8
+    replication: Annotated[int, Field(ge=1, le=9)] = 1
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
+    clock: Literal["wall", "event"] = "wall"
+    decide: Literal["eager", "settled"] = "eager"
+    lateness: Milliseconds = 5 * 60_000
+    grace: Milliseconds = 10_000
+    idle_after: Milliseconds | None = None
+    tick_interval: Annotated[int, BeforeValidator(_milliseconds), Field(ge=50, le=60_000)] = 1_000
+    max_ahead: Milliseconds | None = None
+    max_bytes: Annotated[int, Field(ge=256, le=900_000)] = 65_536
+    max_batch: Annotated[int, Field(ge=1, le=50_000)] = 4_000
+    partitioner: Literal["any", "murmur2"] = "any"
+    data_dir: Path = Path(".tidemark")
+    web_host: str = "127.0.0.1"
+    web_port: Annotated[int, Field(ge=1, le=65_535)] = 6066
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("broker")
+    @classmethod
+    def _broker_has_ports(cls, value: str) -> str:
+        for address in value.split(","):
+            host, _, port = address.strip().rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError("allowed is host:port, several separated by commas")
+        return value
+
+    @property
+    def ahead(self) -> int:
+        """How far (ms) in the future an event may lie: one day, or a year where time follows the events."""
+        if self.max_ahead is not None:
+            return self.max_ahead
+        return DAY_MS if self.clock == "wall" else 366 * DAY_MS
+
+    @property
+    def settled(self) -> bool:
+        """Whether events wait for their instant to be settled."""
+        return self.decide == "settled"
+
+    def topic(self, name: str) -> str:
+        """Return a topic's full name."""
+        return f"{self.topic_prefix}{name}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Return the settings of this process; `overrides` win over the environment. Raises SettingsError."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic at run time
+    except ValidationError as error:
+        lines = [f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {_told(e)}" for e in error.errors()]
+        raise SettingsError("; ".join(lines)) from None
+
+
+def show_settings(settings: Settings) -> dict[str, str]:
+    """Return the effective settings as texts, durations in their own notation."""
+    durations = {"lateness", "grace", "idle_after", "tick_interval", "max_ahead"}
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return {
+        f"{PREFIX}{name.upper()}": (
+            "" if value is None else format_duration(value) if name in durations else str(value)
+        )
+        for name, value in values.items()
+    }
+
+
+def _told(error: object) -> str:
+    details: dict[str, object] = error  # type: ignore[assignment]  # pydantic's ErrorDetails
+    return f"found {details['input']!r}: {str(details['msg']).removeprefix('Value error, ')}"

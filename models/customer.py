@@ -1,0 +1,174 @@
+"""One customer's whole state, and how it becomes the compact bytes of a changelog row and back.
+
+A row is a version byte, the next due instant (8 bytes, so that an index can be built without decoding
+more) and a msgpack array. Fields are only ever added at its end, with defaults: a row of an older release
+stays readable. Deciding anything is `models.engine`'s business.
+"""
+
+import struct
+import sys
+from array import array
+from typing import Any
+
+import msgspec
+
+from models.contacts import Contacts
+from models.errors import TidemarkError
+from models.events import Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Profile
+from models.ledger import Adjustment, Ledger
+
+ROW_VERSION = 1
+#: The due instant of a customer for whom time alone changes nothing.
+NEVER = 2**63 - 1
+
+_HEADER = struct.Struct("<Bq")
+
+if sys.byteorder != "little":
+    raise TidemarkError("tidemark keeps its rows in little-endian order and runs on such machines only")
+
+
+class Standing(msgspec.Struct, array_like=True):
+    """Where a customer stands in one scheme. Instants in ms; `sequence` counts the changes emitted so far."""
+
+    tier: str
+    since: int
+    below_since: int | None = None
+    sequence: int = 0
+
+
+class Mark(msgspec.Struct, array_like=True):
+    """What a care rule remembers of a customer: the last occasion it fired for, whether it holds, when it is due."""
+
+    occasion: int | None = None
+    holding: bool = False
+    due: int | None = None
+
+
+class Counters(msgspec.Struct, array_like=True):
+    """How many events of the customer came to what."""
+
+    events: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    expired: int = 0
+    late: int = 0
+    unknown_kinds: int = 0
+
+
+class _Row(msgspec.Struct, array_like=True):
+    cursor: int | None
+    due: int
+    first_at: int | None
+    orders: tuple[bytes, bytes, bytes, bytes]
+    adjusted: dict[int, Adjustment]
+    folded: tuple[int, int | None]
+    contacts: tuple[bytes, bytes, list[str], list[int | None]]
+    profile: Profile | None
+    unsubscribed_at: int | None
+    standings: dict[str, Standing]
+    marks: dict[str, Mark]
+    pending: list[OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile]
+    counters: Counters
+    policy_version: str | None = None
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Row)
+
+
+class Customer:
+    """A customer's state, opened for work.
+
+    `cursor` (`evaluated_to` in the contract) is the last instant evaluated, `due` the next one at which time
+    alone may change something, `pending` the events that wait for their instant to be settled, in order.
+    """
+
+    __slots__ = (
+        "contacts",
+        "counters",
+        "cursor",
+        "customer_id",
+        "due",
+        "first_at",
+        "ledger",
+        "marks",
+        "pending",
+        "policy_version",
+        "profile",
+        "standings",
+        "unsubscribed_at",
+    )
+
+    def __init__(self, customer_id: str) -> None:
+        self.customer_id = customer_id
+        self.cursor: int | None = None
+        self.due = NEVER
+        self.first_at: int | None = None
+        self.ledger = Ledger()
+        self.contacts = Contacts()
+        self.profile: Profile | None = None
+        self.unsubscribed_at: int | None = None
+        self.standings: dict[str, Standing] = {}
+        self.marks: dict[str, Mark] = {}
+        self.pending: list[OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile] = []
+        self.counters = Counters()
+        self.policy_version: str | None = None
+
+    @property
+    def next_instant(self) -> int:
+        """The earliest instant (ms) at which this customer wants attention; NEVER where there is none."""
+        first = self.pending[0].at if self.pending else None
+        return self.due if first is None else min(self.due, first)
+
+    def to_row(self) -> bytes:
+        """Return the bytes that hold everything."""
+        ledger, contacts = self.ledger, self.contacts
+        row = _Row(
+            self.cursor,
+            self.due,
+            self.first_at,
+            (ledger.times.tobytes(), ledger.ids.tobytes(), ledger.paid.tobytes(), ledger.margins.tobytes()),
+            ledger.adjusted,
+            (ledger.folded, ledger.folded_to),
+            (contacts.times.tobytes(), contacts.ids.tobytes(), contacts.kinds, contacts.values),
+            self.profile,
+            self.unsubscribed_at,
+            self.standings,
+            self.marks,
+            self.pending,
+            self.counters,
+            self.policy_version,
+        )
+        return _HEADER.pack(ROW_VERSION, self.next_instant) + _ENCODER.encode(row)
+
+    @classmethod
+    def from_row(cls, customer_id: str, data: bytes) -> "Customer":
+        """Return the customer that `to_row` wrote. Raises TidemarkError for a row of an unknown version."""
+        version, _ = _HEADER.unpack_from(data)
+        if version != ROW_VERSION:
+            raise TidemarkError(f"state row of version {version} cannot be read by this release (it reads {ROW_VERSION})")
+        row = _DECODER.decode(memoryview(data)[_HEADER.size :])
+        customer = cls(customer_id)
+        customer.cursor, customer.due, customer.first_at = row.cursor, row.due, row.first_at
+        ledger, contacts = customer.ledger, customer.contacts
+        _fill(row.orders, ledger.times, ledger.ids, ledger.paid, ledger.margins)
+        ledger.adjusted = row.adjusted
+        ledger.folded, ledger.folded_to = row.folded
+        _fill(row.contacts, contacts.times, contacts.ids)
+        contacts.kinds, contacts.values = row.contacts[2], row.contacts[3]
+        customer.profile, customer.unsubscribed_at = row.profile, row.unsubscribed_at
+        customer.standings, customer.marks = row.standings, row.marks
+        customer.pending, customer.counters = row.pending, row.counters
+        customer.policy_version = row.policy_version
+        return customer
+
+
+def row_instant(data: bytes) -> int:
+    """Return the instant (ms) at which the customer of a row wants attention, without decoding the row."""
+    instant: int = _HEADER.unpack_from(data)[1]
+    return instant
+
+
+def _fill(blobs: tuple[Any, ...], *arrays: "array[int]") -> None:
+    for blob, target in zip(blobs, arrays, strict=False):
+        target.frombytes(blob)

@@ -1,0 +1,45 @@
+"""Every error that tidemark raises on purpose, with what the reader of its message should do.
+
+One base class, so that the command line can turn any of them into one line and an exit code.
+No formatting of tracebacks and no logging here.
+"""
+
+from enum import StrEnum
+
+
+class TidemarkError(Exception):
+    """Base of all errors raised on purpose. The message is one sentence for a person."""
+
+
+class PolicyError(TidemarkError):
+    """A policy cannot be used. Correct the keys it names; `tidemark policy check` lists them all."""
+
+
+class Reason(StrEnum):
+    """The closed list of reasons for which a record goes to `dead-letters`."""
+
+    NOT_JSON = "not_json"
+    WRONG_TYPE = "wrong_type"
+    MISSING_FIELD = "missing_field"
+    UNKNOWN_TYPE = "unknown_type"
+    BAD_TIME = "bad_time"
+    BAD_VALUE = "bad_value"
+    NEGATIVE_AMOUNT = "negative_amount"
+    UNKNOWN_CURRENCY = "unknown_currency"
+    TOO_FAR_AHEAD = "too_far_ahead"
+    KEY_MISMATCH = "key_mismatch"
+    WRONG_PARTITION = "wrong_partition"
+    TOO_LARGE = "too_large"
+
+
+class BadRecord(TidemarkError):
+    """One input record that cannot be processed. It belongs in `dead-letters`; nothing else stops.
+
+    `reason` is one of the closed list, `detail` says what was found and what is allowed. The detail
+    names fields, never a customer.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,107 @@
+"""The facts tidemark consumes, normalised: instants in ms, money in minor units, ids as 64-bit numbers.
+
+These are what the core works on and what a customer's state keeps while a decision is pending. How
+they are read from bytes is `models.wire`.
+"""
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+
+class Topic(IntEnum):
+    """The input topics. The value is the rank at equal instants: profiles first, then orders, then interactions."""
+
+    CUSTOMERS = 0
+    ORDERS = 1
+    INTERACTIONS = 2
+
+    @property
+    def label(self) -> str:
+        """The topic's name without any prefix."""
+        return self.name.lower()
+
+
+class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o"):
+    """An order of `amount` minor units, placed at `at` (ms). `margin` in minor units may be negative."""
+
+    at: int
+    order: int
+    amount: int
+    margin: int | None = None
+
+
+class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r"):
+    """`amount` minor units given back for `order` at `at` (ms)."""
+
+    at: int
+    refund: int
+    order: int
+    amount: int
+
+
+class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c"):
+    """`order` no longer counts, from `at` (ms) on."""
+
+    at: int
+    order: int
+
+
+class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i"):
+    """Something the customer did or said at `at` (ms). `value` is in thousandths (a survey's 8.5 is 8500)."""
+
+    at: int
+    interaction: int
+    kind: str
+    value: int | None = None
+
+
+class Consent(msgspec.Struct, array_like=True, frozen=True):
+    """Whether, and through which channels, marketing is allowed. `channels` None: not said, so any."""
+
+    marketing: bool = False
+    channels: tuple[str, ...] | None = None
+
+
+class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p"):
+    """What the shop knows of a customer. `at` is `updated_at`, else `registered_at`, else None (ms)."""
+
+    at: int | None
+    birthday: str | None = None
+    timezone: str | None = None
+    locale: str | None = None
+    consent: Consent | None = None
+    registered_at: int | None = None
+    attributes: dict[str, Any] = {}
+    updated_at: int | None = None
+
+    def replaces(self, other: "Profile") -> bool:
+        """Whether this later arrival wins: by `updated_at` where both have one, else because it came later."""
+        if self.updated_at is None or other.updated_at is None:
+            return True
+        return self.updated_at >= other.updated_at
+
+
+class Erasure(msgspec.Struct, array_like=True, frozen=True, tag="e"):
+    """The customer is to be forgotten: state, changelog and `customer-tiers` alike."""
+
+    at: None = None
+
+
+Event = OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile | Erasure
+#: What can wait in a customer's state until its instant is settled (an erasure never waits).
+Pending = OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile
+
+#: The interaction kinds of the contract. Others are accepted, and weigh nothing unless a policy weighs them.
+KNOWN_KINDS = frozenset(
+    "visit app_open email_open click review referral support_ticket complaint survey event_attended call unsubscribe "
+    "care.delivered care.opened care.clicked care.converted".split()
+)
+
+
+def rank(event: Event) -> int:
+    """Return the topic rank by which events of one instant are ordered."""
+    if type(event) is Interaction:
+        return Topic.INTERACTIONS
+    return Topic.CUSTOMERS if type(event) is Profile or type(event) is Erasure else Topic.ORDERS

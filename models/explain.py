@@ -1,0 +1,105 @@
+"""From readings to what people and events see: shown values, why, what next, what is at risk.
+
+Everything here is recomputed from the facts; nothing is guessed and nothing decides.
+"""
+
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+from models.instants import DAY_MS, LAST_INSTANT, format_instant
+from models.metrics import Facts, Reading, Unit
+from models.money import Money
+from models.outputs import AtRisk, Need, Next, Why
+from models.policy import Scheme
+from models.rules import Comparison, Finding, Lack
+from models.tiering import Position, next_instant, qualified_rank, settle
+
+Shown = str | float | int | None
+
+
+def show(reading: Reading, unit: Unit, money: Money) -> Shown:
+    """Return a reading in displayed units: money as a decimal text, days and numbers as floats, counts as integers."""
+    if reading is None:
+        return None
+    numerator, denominator = reading
+    match unit:
+        case Unit.MONEY:
+            return money.text_of_ratio(numerator, denominator)
+        case Unit.COUNT:
+            return numerator // denominator
+        case Unit.DAYS:
+            return numerator / (denominator * DAY_MS)
+        case Unit.NUMBER:
+            return numerator / denominator
+
+
+def metrics(scheme: Scheme, facts: Facts, at: int, money: Money) -> dict[str, Any]:
+    """Return the metrics that a scheme's events show, as of an instant (ms)."""
+    return {leaf.metric.name: show(leaf.read(facts, at), leaf.metric.unit, money) for leaf in scheme.shown}
+
+
+def whys(findings: list[Finding], money: Money) -> list[Why]:
+    """Return findings as events show them, each comparison once."""
+    unique = {(f.comparison.metric.name, f.comparison.op, f.comparison.threshold): f for f in findings}
+    return [
+        Why(
+            f.comparison.metric.name,
+            show(f.reading, f.comparison.metric.unit, money),
+            f.comparison.op,
+            _threshold(f.comparison, money),
+            f.met,
+        )
+        for f in unique.values()
+    ]
+
+
+def why(scheme: Scheme, before: int | None, after: int, facts: Facts, at: int) -> list[Finding]:
+    """Return the comparisons that decided a move from tier index `before` to `after`.
+
+    Upwards: what holds of the new tier's rule. Downwards: what fails of each rule above the new tier, up to the
+    one that was held. On entering at the bottom: what fails of the next tier's rule.
+    """
+    if before is not None and after < before:
+        rules = [tier.rule for tier in scheme.tiers[after + 1 : before + 1]]
+    else:
+        rules = [(scheme.tiers[after] if after else scheme.tiers[1]).rule]
+    return [finding for rule in rules if rule is not None for finding in rule.decisive(facts, at)]
+
+
+def upcoming(scheme: Scheme, rank: int, facts: Facts, at: int, money: Money) -> Next | None:
+    """Return the next tier up and what is missing for it; None at the top."""
+    if rank + 1 >= len(scheme.tiers):
+        return None
+    tier = scheme.tiers[rank + 1]
+    lacks = tier.rule.lacks(facts, at) if tier.rule is not None else []
+    return Next(tier.name, [Need(lack.comparison.metric.name, _missing(lack, money)) for lack in lacks])
+
+
+def at_risk(scheme: Scheme, position: Position, facts: Facts, at: int) -> AtRisk | None:
+    """Return when and whereto the customer falls if nothing more happens; None if never."""
+    while (instant := next_instant(scheme, position, facts, at)) is not None and instant <= LAST_INSTANT:
+        at = instant
+        moved = settle(scheme, position, qualified_rank(scheme, facts, at), at)
+        if moved.rank < position.rank:
+            return AtRisk(scheme.tiers[moved.rank].name, format_instant(at))
+        position = moved
+    return None
+
+
+def _threshold(comparison: Comparison, money: Money) -> str | float | int:
+    value = comparison.threshold
+    if comparison.metric.unit is Unit.MONEY:
+        return money.text_of_ratio(comparison.edge.ratio.numerator, comparison.edge.ratio.denominator)
+    return int(value) if value.denominator == 1 else float(value)
+
+
+def _missing(lack: Lack, money: Money) -> Shown:
+    if lack.missing is None:
+        return None
+    unit, op = lack.comparison.metric.unit, lack.comparison.op
+    whole: Fraction | int = lack.missing
+    if unit in (Unit.COUNT, Unit.MONEY) and lack.comparison.metric.name != "average_order_value":
+        # A strict comparison needs one native unit more than the distance to its threshold.
+        whole = ceil(lack.missing) + (1 if op in (">", "<") and lack.missing.denominator == 1 else 0)
+    return show((whole.numerator, whole.denominator), unit, money)

@@ -1,0 +1,99 @@
+"""Instants, durations and local times, all as integers.
+
+An *instant* is an `int`: milliseconds since 1970-01-01T00:00:00Z. A *duration* is an `int` of
+milliseconds. Every comparison in tidemark is made on them; `datetime` appears only at the edges.
+No clock is read here.
+"""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+WEEK_MS = 7 * DAY_MS
+
+UNITS_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": WEEK_MS}
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Events are accepted between these instants; what is computed from them may lie up to `LAST_INSTANT`.
+MIN_INSTANT = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+MAX_DURATION = 36_525 * DAY_MS
+
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)")
+
+
+def from_datetime(moment: datetime) -> int:
+    """Return the instant (ms) of an aware datetime; what is finer than a millisecond is cut off."""
+    delta = moment - EPOCH
+    return delta.days * DAY_MS + delta.seconds * 1_000 + delta.microseconds // 1_000
+
+
+def to_datetime(instant: int) -> datetime:
+    """Return the UTC datetime of an instant (ms). Raises OverflowError outside the years 1 to 9999."""
+    return EPOCH + timedelta(milliseconds=instant)
+
+
+def parse_instant(text: str) -> int:
+    """Return the instant (ms) of an RFC 3339 text with an offset. Raises ValueError without one."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset; write for example {text}Z")
+    return from_datetime(moment)
+
+
+def format_instant(instant: int) -> str:
+    """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
+    text = to_datetime(instant).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return (text[:-4] if text.endswith(".000") else text) + "Z"
+
+
+def parse_duration(text: str) -> int:
+    """Return the milliseconds of a duration such as `30d` (units ms s m h d w). Raises ValueError."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write a whole number and one of ms s m h d w, as in 30d")
+    duration = int(match[1]) * UNITS_MS[match[2]]
+    if duration > MAX_DURATION:
+        raise ValueError(f"{text!r} is longer than a century, which is the longest allowed")
+    return duration
+
+
+def format_duration(duration: int) -> str:
+    """Return milliseconds in the largest unit that divides them, as in `30d`."""
+    for unit in ("w", "d", "h", "m", "s"):
+        if duration and duration % UNITS_MS[unit] == 0 and not (unit == "w" and duration < 2 * WEEK_MS):
+            return f"{duration // UNITS_MS[unit]}{unit}"
+    return f"{duration}ms"
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> ZoneInfo:
+    """Return the IANA time zone. Raises ValueError for a name that the tz database does not have."""
+    if name not in _zone_names():
+        raise ValueError(f"{name!r} is not an IANA time zone such as Europe/Paris")
+    return ZoneInfo(name)
+
+
+@lru_cache(maxsize=1)
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def local_instant(day: date, at: time, tz: ZoneInfo) -> int:
+    """Return the instant (ms) of a local wall-clock time.
+
+    A time that a DST night skips is taken an hour later, one that it repeats is taken the first time
+    (PEP 495, fold=0).
+    """
+    return from_datetime(datetime.combine(day, at, tzinfo=tz))
+
+
+def local_date(instant: int, tz: ZoneInfo) -> date:
+    """Return the calendar date that an instant (ms) falls on in a time zone."""
+    return to_datetime(instant).astimezone(tz).date()

@@ -1,0 +1,94 @@
+"""Money as integer minor units (cents, yen), because integer sums do not depend on their order.
+
+Parsing, formatting and conversion. Which currency a policy counts in is the policy's business.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from fractions import Fraction
+
+from models.errors import BadRecord, Reason
+
+#: ISO 4217: currencies whose minor unit is not the hundredth, with their decimals.
+DECIMALS = {
+    **dict.fromkeys(
+        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF")
+        + ("XOF", "XPF"),
+        0,
+    ),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+}
+#: Larger amounts (in minor units) are refused: 10,000 of them still add up within 64 bits.
+MAX_MINOR = 10**14
+
+_DECIMAL = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,2})?", re.ASCII)
+
+
+def decimals(currency: str) -> int:
+    """Return how many decimals a currency has (ISO 4217): 2 for USD, 0 for JPY, 3 for KWD."""
+    return DECIMALS.get(currency, 2)
+
+
+class Money:
+    """The currency that a policy counts in, and how amounts become integers in it.
+
+    `rates` maps another currency to the policy currency's units for one unit of it.
+    """
+
+    __slots__ = ("_decimals", "_scale", "currency", "rates")
+
+    def __init__(self, currency: str, rates: Mapping[str, Fraction] | None = None) -> None:
+        self.currency = currency
+        self.rates = dict(rates or {})
+        self._decimals = decimals(currency)
+        self._scale = 10**self._decimals
+
+    @property
+    def scale(self) -> int:
+        """Minor units in one unit: 100 for USD, 1 for JPY."""
+        return self._scale
+
+    def minor(self, amount: str | float, currency: str | None = None) -> int:
+        """Return minor units of the policy currency, rounded half to even where digits are to be cut.
+
+        `amount` is a decimal text or a JSON number in units of `currency` (default: the policy's).
+        Raises BadRecord: not a number, not finite, too large, or a currency that has no rate.
+        """
+        if type(amount) is str and (currency is None or currency == self.currency):
+            whole, _, cents = amount.partition(".")
+            if len(cents) == self._decimals and len(whole) < 12 and (whole + cents).isdecimal() and amount.isascii():
+                return int(whole + cents)
+        return self._minor_of_any(amount, currency)
+
+    def _minor_of_any(self, amount: str | float, currency: str | None) -> int:
+        text = amount.strip() if isinstance(amount, str) else repr(amount)
+        if _DECIMAL.fullmatch(text) is None:
+            raise BadRecord(Reason.WRONG_TYPE, f"amount: found {text[:20]!r}, allowed is a decimal number")
+        value = Decimal(text)
+        rate = Fraction(1)
+        if currency is not None and currency != self.currency:
+            if currency not in self.rates:
+                allowed = ", ".join([self.currency, *sorted(self.rates)])
+                raise BadRecord(Reason.UNKNOWN_CURRENCY, f"currency: found {currency[:8]!r}, allowed: {allowed}")
+            rate = self.rates[currency]
+        minor = round(Fraction(value) * rate * self._scale)
+        if abs(minor) > MAX_MINOR:
+            raise BadRecord(Reason.BAD_VALUE, f"amount: allowed is up to {MAX_MINOR} minor units")
+        return minor
+
+    def text(self, minor: int) -> str:
+        """Return minor units as a decimal text in whole units: 81240 -> `812.40`."""
+        if not self._decimals:
+            return str(minor)
+        sign = "-" if minor < 0 else ""
+        whole, cents = divmod(abs(minor), self._scale)
+        return f"{sign}{whole}.{cents:0{self._decimals}d}"
+
+    def text_of_ratio(self, numerator: int, denominator: int) -> str:
+        """Return an amount of minor units that may not be whole: exact where it is, else six more decimals."""
+        if numerator % denominator == 0:
+            return self.text(numerator // denominator)
+        with localcontext(prec=60):
+            value = Decimal(numerator) / Decimal(denominator * self._scale)
+            return str(value.quantize(Decimal(1).scaleb(-self._decimals - 6), ROUND_HALF_EVEN))

@@ -1,0 +1,112 @@
+"""The events tidemark emits, in the shapes of docs/contract.md, and the decisions that one step collects."""
+
+from collections import Counter
+from typing import Any, Literal
+
+import msgspec
+
+Direction = Literal["up", "down", "enter"]
+Cause = Literal["order", "refund", "interaction", "profile", "time", "late", "policy"]
+
+
+class Why(msgspec.Struct, frozen=True):
+    """One comparison that decided, in displayed units."""
+
+    metric: str
+    value: str | float | int | None
+    op: str
+    threshold: str | float | int
+    met: bool
+
+
+class Need(msgspec.Struct, frozen=True):
+    """How much of a metric is missing, in displayed units; None where the metric is undefined."""
+
+    metric: str
+    missing: str | float | int | None
+
+
+class Next(msgspec.Struct, frozen=True):
+    """The next tier up, and what is missing for it (all of it is needed)."""
+
+    tier: str
+    needs: list[Need]
+
+
+class AtRisk(msgspec.Struct, frozen=True):
+    """The tier that the customer falls to, and the exact instant, if nothing more happens."""
+
+    tier: str
+    on: str
+
+
+class TierChange(msgspec.Struct, frozen=True):
+    """A `tier-changes` event. Instants are RFC 3339 in UTC."""
+
+    event_id: str
+    customer_id: str
+    scheme: str
+    from_tier: str | None = msgspec.field(name="from")
+    to_tier: str = msgspec.field(name="to")
+    direction: Direction
+    effective_at: str
+    decided_at: str
+    sequence: int
+    cause: Cause
+    policy_version: str
+    metrics: dict[str, Any]
+    why: list[Why]
+    next: Next | None
+    at_risk: AtRisk | None
+
+
+class CareAction(msgspec.Struct, frozen=True):
+    """A `care-actions` event. Nothing is to be sent after `expires_at`, nor where `holdout` is true."""
+
+    action_id: str
+    rule: str
+    kind: str
+    customer_id: str
+    tier: str | None
+    channel: str
+    template: str
+    locale: str | None
+    due_at: str
+    expires_at: str
+    priority: int
+    holdout: bool
+    why: list[Why]
+    policy_version: str
+
+
+class HeldTier(msgspec.Struct, frozen=True):
+    """A tier as `customer-tiers` shows it."""
+
+    tier: str
+    since: str
+    sequence: int
+
+
+class CustomerTiers(msgspec.Struct, frozen=True):
+    """A `customer-tiers` record: the latest tiers and metrics of a customer as of `as_of`."""
+
+    customer_id: str
+    as_of: str
+    tiers: dict[str, HeldTier]
+    metrics: dict[str, Any]
+    policy_version: str
+
+
+class Decisions:
+    """What was decided while working through some events: to be performed by whoever asked.
+
+    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …).
+    """
+
+    __slots__ = ("actions", "changes", "lateness_ms", "notes")
+
+    def __init__(self) -> None:
+        self.changes: list[TierChange] = []
+        self.actions: list[CareAction] = []
+        self.notes: Counter[str] = Counter()
+        self.lateness_ms: list[int] = []

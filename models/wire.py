@@ -1,0 +1,218 @@
+"""Input records from bytes: decoded and validated in one pass, refused with a reason from the closed list.
+
+The shapes are those of the input topics (docs/contract.md). Bytes come in as arguments; nothing is read here.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from models.errors import BadRecord, Reason
+from models.events import (
+    Consent,
+    Erasure,
+    Event,
+    Interaction,
+    OrderCancelled,
+    OrderPlaced,
+    OrderRefunded,
+    Profile,
+    Topic,
+)
+from models.identity import id64
+from models.instants import MAX_INSTANT, MIN_INSTANT, format_instant, from_datetime, zone
+from models.money import Money
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+When = int | Annotated[datetime, msgspec.Meta(tz=True)]
+Amount = str | int | float
+
+
+class _Placed(msgspec.Struct, tag="order.placed", tag_field="type"):
+    order_id: Id
+    customer_id: Id
+    occurred_at: When
+    amount: Amount
+    margin: Amount | None = None
+    currency: str | None = None
+
+
+class _Refunded(msgspec.Struct, tag="order.refunded", tag_field="type"):
+    refund_id: Id
+    order_id: Id
+    customer_id: Id
+    occurred_at: When
+    amount: Amount
+    currency: str | None = None
+
+
+class _Cancelled(msgspec.Struct, tag="order.cancelled", tag_field="type"):
+    order_id: Id
+    customer_id: Id
+    occurred_at: When
+
+
+class _Interaction(msgspec.Struct, tag="interaction", tag_field="type"):
+    interaction_id: Id
+    customer_id: Id
+    occurred_at: When
+    kind: Short
+    value: float | None = None
+    action_id: Id | None = None
+
+
+class _Consent(msgspec.Struct):
+    marketing: bool = False
+    channels: tuple[Short, ...] | None = None
+
+
+class _Profile(msgspec.Struct):
+    customer_id: Id
+    birthday: str | None = None
+    timezone: str | None = None
+    locale: Short | None = None
+    consent: _Consent | None = None
+    registered_at: When | None = None
+    updated_at: When | None = None
+    attributes: dict[str, Any] | None = None
+
+
+_DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
+    Topic.ORDERS: msgspec.json.Decoder(_Placed | _Refunded | _Cancelled),
+    Topic.INTERACTIONS: msgspec.json.Decoder(_Interaction),
+    Topic.CUSTOMERS: msgspec.json.Decoder(_Profile),
+}
+_BIRTHDAY = re.compile(r"(?:\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
+_MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_SURVEY_MAX = 10
+_VALUE_MAX = 1e9
+
+
+class Wire:
+    """Decodes the records of the input topics for one policy.
+
+    `max_bytes` bounds a record's value (the contract's `max_bytes`).
+    """
+
+    def __init__(self, money: Money, max_bytes: int = 65_536) -> None:
+        self._money = money
+        self._max_bytes = max_bytes
+
+    def decode(
+        self, topic: Topic, key: bytes | None, value: bytes | None, latest: int = MAX_INSTANT
+    ) -> tuple[str, Event]:
+        """Return (customer_id, event) of one record; `key` None means that the record came from a file.
+
+        `latest` (ms) is the last instant that is not too far ahead. Raises BadRecord.
+        """
+        if value is None:
+            return self._erasure(topic, key)
+        if len(value) > self._max_bytes:
+            raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
+        try:
+            raw = _DECODERS[topic].decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _refusal(value, error) from None
+        customer_id: str = raw.customer_id
+        if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
+            raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")
+        event = self._event(raw)
+        if event.at is not None and event.at > latest:
+            found = format_instant(event.at)
+            raise BadRecord(Reason.TOO_FAR_AHEAD, f"time: found {found}, allowed is up to {format_instant(latest)}")
+        return customer_id, event
+
+    def _erasure(self, topic: Topic, key: bytes | None) -> tuple[str, Event]:
+        if topic is not Topic.CUSTOMERS:
+            raise BadRecord(Reason.NOT_JSON, f"value: found none, allowed only on {Topic.CUSTOMERS.label}")
+        try:
+            customer_id = (key or b"").decode()
+        except UnicodeDecodeError:
+            customer_id = ""
+        if not customer_id:
+            raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is a customer_id in UTF-8")
+        return customer_id, Erasure()
+
+    def _event(self, raw: Any) -> Event:
+        kind = type(raw)
+        if kind is _Placed:
+            margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
+            return OrderPlaced(_ms(raw.occurred_at), id64(raw.order_id), self._amount(raw), margin)
+        if kind is _Refunded:
+            at = _ms(raw.occurred_at)
+            return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), self._amount(raw))
+        if kind is _Cancelled:
+            return OrderCancelled(_ms(raw.occurred_at), id64(raw.order_id))
+        return _interaction(raw) if kind is _Interaction else _profile(raw)
+
+    def _amount(self, raw: Any) -> int:
+        minor = self._money.minor(raw.amount, raw.currency)
+        if minor < 0:
+            raise BadRecord(Reason.NEGATIVE_AMOUNT, "amount: allowed is zero or more")
+        return minor
+
+
+def _interaction(raw: _Interaction) -> Interaction:
+    value = raw.value
+    if raw.kind == "survey":
+        if value is None:
+            raise BadRecord(Reason.MISSING_FIELD, "value: a survey has a score from 0 to 10")
+        if not 0 <= value <= _SURVEY_MAX:
+            raise BadRecord(Reason.BAD_VALUE, "value: allowed for a survey is 0 to 10")
+    if value is not None and abs(value) > _VALUE_MAX:
+        raise BadRecord(Reason.BAD_VALUE, f"value: allowed is up to {_VALUE_MAX:.0f}")
+    if raw.kind.startswith("care.") and raw.action_id is None:
+        raise BadRecord(Reason.MISSING_FIELD, f"action_id: {raw.kind} names the action it answers")
+    thousandths = None if value is None else round(value * 1000)
+    return Interaction(_ms(raw.occurred_at), id64(raw.interaction_id), raw.kind, thousandths)
+
+
+def _profile(raw: _Profile) -> Profile:
+    if raw.birthday is not None:
+        _check_birthday(raw.birthday)
+    if raw.timezone is not None:
+        try:
+            zone(raw.timezone)
+        except ValueError as error:
+            raise BadRecord(Reason.BAD_VALUE, f"timezone: {error}") from None
+    registered_at = None if raw.registered_at is None else _ms(raw.registered_at)
+    consent = None if raw.consent is None else Consent(raw.consent.marketing, raw.consent.channels)
+    updated_at = None if raw.updated_at is None else _ms(raw.updated_at)
+    at = registered_at if updated_at is None else updated_at
+    return Profile(
+        at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at
+    )
+
+
+def _check_birthday(text: str) -> None:
+    match = _BIRTHDAY.fullmatch(text)
+    # A 29 February is allowed in any year: what matters is the day, and shops mistype the year.
+    if match is None or not 1 <= int(match[1]) <= 12 or not 1 <= int(match[2]) <= _MONTH_DAYS[int(match[1]) - 1]:
+        raise BadRecord(Reason.BAD_VALUE, "birthday: allowed are YYYY-MM-DD, --MM-DD and lunar:MM-DD")
+
+
+def _ms(when: int | datetime) -> int:
+    instant = when if type(when) is int else from_datetime(when)  # type: ignore[arg-type]  # `type is` does not narrow
+    if not MIN_INSTANT <= instant <= MAX_INSTANT:
+        raise BadRecord(Reason.BAD_TIME, "time: allowed are the years 1 to 8999")
+    return instant
+
+
+def _refusal(value: bytes, error: Exception) -> BadRecord:
+    """Name the reason. The typed decoder stops at the first flaw, so what is not JSON at all is told apart first."""
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformed:
+        return BadRecord(Reason.NOT_JSON, f"value: {malformed}")
+    message = str(error)
+    if "missing required field" in message:
+        return BadRecord(Reason.MISSING_FIELD, message)
+    if "Invalid value" in message:
+        return BadRecord(Reason.UNKNOWN_TYPE, message)
+    if "datetime" in message:
+        allowed = "allowed are RFC 3339 with an offset and integer epoch milliseconds"
+        return BadRecord(Reason.BAD_TIME, f"{message}; {allowed}")
+    return BadRecord(Reason.BAD_VALUE if "length" in message else Reason.WRONG_TYPE, message)

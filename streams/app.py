@@ -1,0 +1,213 @@
+"""The composition root: settings in, a Faust app out, with its table, agent, ticker and web pages wired up.
+
+Nothing connects at import time. The command line calls `build`; tests do too.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import faust
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from config.policy_files import load_policy
+from config.settings import Settings
+from models.events import Topic
+from models.policy import Policy
+from streams.encode import Encoder
+from streams.metrics import Metrics
+from streams.processor import Processor, Timing
+from streams.sender import Sender
+from streams.store import PartitionStore, StateTable
+from streams.ticker import Ticker
+from streams.topics import changelog_name, ticks_name
+from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
+from streams.web import add_pages
+from streams.worker import Worker, wall_clock_ms
+
+log = logging.getLogger(__name__)
+
+#: The largest produce batch (bytes): Kafka's default limit of a message set, less some room for its header.
+MAX_PRODUCE_BATCH = 900_000
+#: Micro-batches that may wait in the stream's queue.
+QUEUED_BATCHES = 16
+
+
+class TidemarkApp(faust.App):
+    """A Faust app with the micro-batched transport."""
+
+    worker: Worker
+    metrics: Metrics
+
+    def _new_transport(self) -> MicroBatchTransport:
+        return MicroBatchTransport(self.conf.broker_consumer, self)
+
+
+def make_processor(settings: Settings, policy: Policy) -> Processor:
+    """Return the processor that a worker with these settings uses."""
+    timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall")
+    home_of = None
+    if settings.partitioner == "murmur2":
+        from aiokafka.partitioner import murmur2  # Java's default partitioner
+
+        def home_of(key: bytes) -> int:
+            return (murmur2(key) & 0x7FFFFFFF) % settings.partitions
+
+    return Processor(policy, timing, Encoder(f"/{settings.app_id}"), max_bytes=settings.max_bytes, home_of=home_of)
+
+
+def build(settings: Settings) -> TidemarkApp:
+    """Return the app of one worker. Raises PolicyError where the policy cannot be used."""
+    policy = load_policy(settings.policy)
+    app = _faust_app(settings)
+    metrics = app.metrics = Metrics()
+    metrics.policy.labels(policy.version).set(1)
+    table = _table(app, settings)
+    worker = app.worker = _worker(app, settings, policy, table)
+    ticker = _ticker(app, settings, table, worker)
+    _agent(app, settings, worker)
+    _lifecycle(app, settings, worker, ticker, table)
+    add_pages(app, metrics, lambda: bool(table.data.partitions))
+    return app
+
+
+def _faust_app(settings: Settings) -> TidemarkApp:
+    return TidemarkApp(
+        settings.app_id,
+        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
+        store="memory://",
+        datadir=str(_data_dir(settings)),
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=1.0,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=2.0,
+        broker_max_poll_records=settings.max_batch,
+        consumer_max_fetch_size=4_194_304,
+        stream_buffer_maxsize=QUEUED_BATCHES,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        producer_acks=-1,
+        producer_linger=0.0,
+        producer_max_batch_size=MAX_PRODUCE_BATCH,
+        producer_max_request_size=2 * MAX_PRODUCE_BATCH,
+        producer_request_timeout=60.0,
+        web_host=settings.web_host,
+        web_bind=settings.web_host,
+        web_port=settings.web_port,
+        web_cors_options=None,
+        worker_redirect_stdouts=False,
+    )
+
+
+def _data_dir(settings: Settings) -> Path:
+    path = Path(settings.data_dir).resolve() / settings.app_id
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _table(app: TidemarkApp, settings: Settings) -> StateTable:
+    schema = RawSchema(key_type=bytes, value_type=bytes)
+    changelog = app.topic(
+        changelog_name(settings),
+        schema=schema,
+        partitions=settings.partitions,
+        compacting=True,
+        acks=False,
+        internal=True,
+        maxsize=QUEUED_BATCHES,
+        allow_empty=True,
+    )
+    table = StateTable(
+        app,
+        name="state",
+        partitions=settings.partitions,
+        key_type=bytes,
+        value_type=bytes,
+        changelog_topic=changelog,
+        recovery_buffer_size=1,
+    )
+    app.tables.add(table)
+    return table
+
+
+def _producer(app: TidemarkApp) -> AIOKafkaProducer:
+    return app.producer._ensure_producer()  # noqa: SLF001  # Faust has no public way to its aiokafka producer
+
+
+def _worker(app: TidemarkApp, settings: Settings, policy: Policy, table: StateTable) -> Worker:
+    def store() -> PartitionStore:
+        return table.data
+
+    def consumer() -> MicroBatchConsumer:
+        return app.consumer  # type: ignore[no-any-return]  # untyped upstream
+
+    def sender() -> Sender:
+        return Sender(_producer(app), settings.topic, changelog_name(settings))
+
+    return Worker(
+        settings,
+        make_processor(settings, policy),
+        app.metrics,
+        store=store,
+        consumer=consumer,
+        sender=sender,
+        changelog=changelog_name(settings),
+        ticks=ticks_name(settings),
+    )
+
+
+def _ticker(app: TidemarkApp, settings: Settings, table: StateTable, worker: Worker) -> Ticker:
+    return Ticker(
+        settings,
+        app.metrics,
+        topic=ticks_name(settings),
+        store=lambda: table.data,
+        consumer=lambda: app.consumer,
+        producer=lambda: _producer(app),
+        clock=wall_clock_ms,
+        last_event_at=lambda: worker.last_event_at,
+        inputs={name: topic.label for name, topic in worker.input_topics.items()},
+    )
+
+
+def _agent(app: TidemarkApp, settings: Settings, worker: Worker) -> None:
+    names = [*(settings.topic(topic.label) for topic in Topic), ticks_name(settings)]
+    inputs = app.topic(
+        *names, schema=RawSchema(key_type=bytes, value_type=bytes), partitions=settings.partitions, allow_empty=True
+    )
+
+    @app.agent(inputs, name="customers", concurrency=1)  # type: ignore[untyped-decorator]  # untyped upstream
+    async def customers(stream: Any) -> None:
+        try:
+            await worker.run(stream.events())
+        except Exception as error:
+            # Going on would acknowledge what was not done. The supervisor starts the worker anew, state intact.
+            log.exception("the worker cannot go on")
+            await app.crash(error)
+            raise
+
+
+def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker, table: StateTable) -> None:
+    @app.task  # type: ignore[untyped-decorator]  # untyped upstream
+    async def tick() -> None:
+        async for _ in app.itertimer(settings.tick_interval / 1000, name="tick"):
+            if app.tables.actives_ready and not app.rebalancing:
+                for tp in await ticker.tick():
+                    partition = table.data.partition(tp.partition)
+                    if partition is not None:
+                        await worker.rewind(tp, partition.next_offset(worker.input_topics[tp.topic]))
+            app.metrics.recovered.set(int(app.tables.actives_ready and not app.rebalancing))
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]  # untyped upstream
+    async def revoked(_sender: Any, tps: set[TP], **_: Any) -> None:
+        app.metrics.rebalances.inc()
+        app.metrics.recovered.set(0)
+        await worker.quiesce()
+        await app.consumer.commit()
+        app.consumer.forget(tps)

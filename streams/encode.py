@@ -1,0 +1,70 @@
+"""Decisions as Kafka records: JSON values, CloudEvents 1.0 headers (Kafka binding, binary mode), keys as bytes."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from models.errors import BadRecord
+from models.outputs import CareAction, CustomerTiers, TierChange
+
+Headers = list[tuple[str, bytes]]
+
+TIER_CHANGES = "tier-changes"
+CARE_ACTIONS = "care-actions"
+CUSTOMER_TIERS = "customer-tiers"
+DEAD_LETTERS = "dead-letters"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Out(NamedTuple):
+    """A record to be produced; the partition is that of the input it came from."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = []  # noqa: RUF012  # a tuple's default; nobody appends to it
+
+
+class Encoder:
+    """Encodes the outputs of one worker group; `source` becomes `ce_source`."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source.encode()
+
+    def tier_change(self, change: TierChange) -> Out:
+        """Return the `tier-changes` record of a change."""
+        headers = self._headers(change.event_id, "tidemark.tier-change.v1", change.effective_at)
+        return Out(change.customer_id.encode(), _encode(change), headers)
+
+    def care_action(self, action: CareAction) -> Out:
+        """Return the `care-actions` record of an action."""
+        headers = self._headers(action.action_id, "tidemark.care-action.v1", action.due_at)
+        return Out(action.customer_id.encode(), _encode(action), headers)
+
+    def customer_tiers(self, key: bytes, tiers: CustomerTiers) -> Out:
+        """Return the compacted `customer-tiers` record of a customer."""
+        return Out(key, _encode(tiers), [("content-type", b"application/json")])
+
+    def dead_letter(
+        self, bad: BadRecord, topic: str, partition: int, offset: int, timestamp: int, key: bytes | None, value: bytes | None
+    ) -> Out:
+        """Return the `dead-letters` record: the original key and value untouched, the coordinates in the headers."""
+        headers = [
+            ("reason", bad.reason.value.encode()),
+            ("detail", bad.detail.encode(errors="replace")[:1000]),
+            ("topic", topic.encode()),
+            ("partition", str(partition).encode()),
+            ("offset", str(offset).encode()),
+            ("timestamp", str(timestamp).encode()),
+        ]
+        return Out(key, value, headers)
+
+    def _headers(self, identity: str, kind: str, time: str) -> Headers:
+        return [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", identity.encode()),
+            ("ce_source", self._source),
+            ("ce_type", kind.encode()),
+            ("ce_time", time.encode()),
+            ("content-type", b"application/json"),
+        ]

@@ -1,0 +1,97 @@
+"""What a worker holds of one partition: rows by key, how far its inputs are applied, its stream time, its due index.
+
+Stream time of a partition, defined here once: an instant (ms) that never moves backward. A tick moves it. While all
+input topics of the partition are caught up it follows the clock (the wall clock less `grace`, or the latest event
+where time follows the events); while some are not, it follows the oldest of *their* latest event times, so that
+nothing is decided that unread events would refute.
+"""
+
+from collections.abc import Iterable, MutableMapping
+
+import msgspec
+
+from models.customer import row_instant
+from models.events import Topic
+from streams.due_index import DueIndex
+
+#: Keys that start so are tidemark's own; a customer_id never contains NUL.
+PROGRESS_KEY = b"\x00progress/"
+
+
+class Progress(msgspec.Struct):
+    """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
+
+    `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
+    """
+
+    applied: dict[str, int] = {}
+    latest: dict[str, int] = {}
+    stream_time: int | None = None
+
+
+class Tick(msgspec.Struct):
+    """A punctuation. `clock` (ms): where stream time may go when nothing lags; `lagging`: topics with a backlog."""
+
+    clock: int | None
+    lagging: tuple[str, ...] = ()
+
+
+class Partition:
+    """The state of one partition. `rows` maps customer keys to rows, and holds the progress row too."""
+
+    def __init__(self, number: int, rows: MutableMapping[bytes, bytes] | None = None) -> None:
+        self.number = number
+        self.rows: MutableMapping[bytes, bytes] = {} if rows is None else rows
+        self.progress = Progress()
+        self.due = DueIndex()
+        self.progress_key = PROGRESS_KEY + str(number).encode()
+        self._restore()
+
+    def _restore(self) -> None:
+        stored = self.rows.get(self.progress_key)
+        if stored is not None:
+            self.progress = msgspec.msgpack.decode(stored, type=Progress)
+        for key, row in self.rows.items():
+            if not key.startswith(PROGRESS_KEY):
+                self.due.schedule(key, row_instant(row))
+
+    @property
+    def customers(self) -> int:
+        """How many customers the partition knows."""
+        return len(self.rows) - (self.progress_key in self.rows)
+
+    def next_offset(self, topic: Topic) -> int:
+        """Return the next offset of an input topic that has not been applied."""
+        return self.progress.applied.get(topic.label, 0)
+
+    def applied(self, topic: Topic, next_offset: int, latest: int | None) -> None:
+        """Note that everything before `next_offset` is applied; `latest` (ms) is the latest event time in it."""
+        self.progress.applied[topic.label] = next_offset
+        if latest is not None:
+            known = self.progress.latest.get(topic.label)
+            self.progress.latest[topic.label] = latest if known is None else max(known, latest)
+
+    def progress_row(self) -> tuple[bytes, bytes]:
+        """Return (key, row) of the progress as it is now, and keep it among the rows."""
+        row = msgspec.msgpack.encode(self.progress)
+        self.rows[self.progress_key] = row
+        return self.progress_key, row
+
+    @property
+    def latest_event(self) -> int | None:
+        """The latest event time (ms) applied from any topic."""
+        return max(self.progress.latest.values(), default=None)
+
+    def move_time(self, tick: Tick) -> int | None:
+        """Move stream time as far as a tick allows, never backward; return it (ms), None before any."""
+        target = tick.clock
+        if tick.lagging:
+            target = self._oldest(tick.lagging)
+        known = self.progress.stream_time
+        if target is not None and (known is None or target > known):
+            self.progress.stream_time = target
+        return self.progress.stream_time
+
+    def _oldest(self, topics: Iterable[str]) -> int | None:
+        latest = [self.progress.latest.get(topic) for topic in topics]
+        return None if None in latest else min(instant for instant in latest if instant is not None)

@@ -1,0 +1,188 @@
+"""The processor: micro-batches and ticks of one partition in, effects out. Synchronous, without a broker.
+
+Live agents and `replay` call this very code, and tests drive it alone. It reads each touched customer once a
+batch, lets the engine decide, and says what is to be produced and written; it performs nothing itself.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from models.customer import NEVER, Customer, row_instant
+from models.engine import Engine
+from models.errors import BadRecord, Reason
+from models.events import Erasure, Event, Profile, Topic
+from models.outputs import Decisions
+from models.policy import Policy
+from models.wire import Wire
+from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, Encoder, Out
+from streams.partition import Partition, Tick
+
+#: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
+DUE_PER_STEP = 2_000
+
+
+class Record(Protocol):
+    """What is read of a consumed record (aiokafka's `ConsumerRecord`)."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass
+class Effects:
+    """What is to happen because of one step, in this order: `outputs` (per topic), then `changelog`, then the commit."""
+
+    outputs: dict[str, list[Out]] = field(default_factory=dict)
+    changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    decisions: Decisions = field(default_factory=Decisions)
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    events: int = 0
+    skipped: int = 0
+    more: bool = False
+
+    def produce(self, topic: str, out: Out) -> None:
+        """Add a record for an output topic."""
+        self.outputs.setdefault(topic, []).append(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How time is taken: `lateness` (ms) is waited for where decisions are settled, `ahead` (ms) bounds the future.
+
+    `wall_decides`: `decided_at` is the wall clock's; otherwise it is the instant decided about.
+    """
+
+    settled: bool = False
+    lateness: int = 0
+    ahead: int = 86_400_000
+    wall_decides: bool = True
+
+
+class Processor:
+    """Applies records and ticks to partitions by one policy."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        timing: Timing,
+        encoder: Encoder,
+        *,
+        max_bytes: int = 65_536,
+        home_of: Callable[[bytes], int] | None = None,
+    ) -> None:
+        """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused."""
+        self.engine = Engine(policy, settled=timing.settled)
+        self._wire = Wire(policy.money, max_bytes)
+        self._timing = timing
+        self._encoder = encoder
+        self._home_of = home_of
+
+    def process(
+        self, partition: Partition, topic: Topic, name: str, records: Iterable[Record], now: int
+    ) -> Effects:
+        """Apply the records of one input topic that have not been applied yet; `now` (ms) is the wall clock."""
+        effects = Effects()
+        touched: dict[bytes, Customer | None] = {}
+        next_offset, watermark = partition.next_offset(topic), None
+        for record in records:
+            if record.offset < next_offset:
+                effects.skipped += 1
+                continue
+            next_offset = record.offset + 1
+            try:
+                event = self._take(partition, topic, record, touched, effects, now)
+            except BadRecord as bad:
+                effects.reasons[bad.reason] += 1
+                coordinates = (name, partition.number, record.offset, record.timestamp)
+                letter = self._encoder.dead_letter(bad, *coordinates, record.key, record.value)
+                effects.produce(DEAD_LETTERS, letter)
+            else:
+                at = event.updated_at if type(event) is Profile else event.at
+                if at is not None and (watermark is None or at > watermark):
+                    watermark = at
+        partition.applied(topic, next_offset, watermark)
+        self._close(partition, touched, effects)
+        return effects
+
+    def tick(self, partition: Partition, tick: Tick, now: int) -> Effects:
+        """Move stream time and evaluate what has become due; call again while `more` is set. `now` in ms."""
+        effects = Effects()
+        stream_time = partition.move_time(tick)
+        if stream_time is None:
+            return effects
+        horizon = self.horizon(stream_time)
+        if partition.due.next_instant() > horizon:
+            return effects
+        touched: dict[bytes, Customer | None] = {}
+        decided_at = now if self._timing.wall_decides else None
+
+        def instant_of(key: bytes) -> int:
+            row = partition.rows.get(key)
+            return NEVER if row is None else row_instant(row)
+
+        for key in partition.due.pop_due(horizon, instant_of):
+            customer = self._open(partition, key, touched)
+            self.engine.advance(customer, horizon, effects.decisions, decided_at)
+            if len(touched) >= DUE_PER_STEP:
+                effects.more = True
+                break
+        self._close(partition, touched, effects)
+        return effects
+
+    def horizon(self, stream_time: int) -> int:
+        """Return the last instant (ms) that may be evaluated at a stream time: settled waits until it has passed."""
+        return stream_time - self._timing.lateness - 1 if self._timing.settled else stream_time
+
+    def _take(
+        self,
+        partition: Partition,
+        topic: Topic,
+        record: Record,
+        touched: dict[bytes, Customer | None],
+        effects: Effects,
+        now: int,
+    ) -> Event:
+        key = record.key or b""
+        _, event = self._wire.decode(topic, key, record.value, now + self._timing.ahead)
+        if self._home_of is not None and key not in partition.rows and self._home_of(key) != partition.number:
+            raise BadRecord(Reason.WRONG_PARTITION, f"partition: found {partition.number}, allowed is the key's own")
+        effects.events += 1
+        if type(event) is Erasure:
+            touched[key] = None
+        else:
+            customer = self._open(partition, key, touched)
+            self.engine.ingest(customer, event, effects.decisions, now if self._timing.wall_decides else None)
+        return event
+
+    def _open(self, partition: Partition, key: bytes, touched: dict[bytes, Customer | None]) -> Customer:
+        customer = touched.get(key)
+        if customer is None:
+            row = None if key in touched else partition.rows.get(key)
+            name = key.decode()
+            customer = touched[key] = Customer(name) if row is None else Customer.from_row(name, row)
+        return customer
+
+    def _close(self, partition: Partition, touched: dict[bytes, Customer | None], effects: Effects) -> None:
+        decisions = effects.decisions
+        for change in decisions.changes:
+            effects.produce(TIER_CHANGES, self._encoder.tier_change(change))
+        for action in decisions.actions:
+            effects.produce(CARE_ACTIONS, self._encoder.care_action(action))
+        for key, customer in touched.items():
+            if customer is None:
+                partition.rows.pop(key, None)
+                effects.changelog.append((key, None))
+                effects.produce(CUSTOMER_TIERS, Out(key, None))
+                continue
+            row = customer.to_row()
+            partition.rows[key] = row
+            partition.due.schedule(key, row_instant(row))
+            effects.changelog.append((key, row))
+            tiers = self.engine.tiers(customer)
+            if tiers is not None:
+                effects.produce(CUSTOMER_TIERS, self._encoder.customer_tiers(key, tiers))
+        effects.changelog.append(partition.progress_row())

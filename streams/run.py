@@ -1,0 +1,36 @@
+"""Running a worker in this process, under Faust's own supervisor, with our logging."""
+
+import logging
+import sys
+
+import faust
+
+from config.settings import Settings
+from streams.app import build
+
+#: Chatty upstream loggers, and the level below which nobody needs them.
+_QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.WARNING, "asyncio": logging.WARNING}
+
+
+def set_up_logging(level: str) -> None:
+    """Log to stderr, one line an event, upstream only where something is wrong."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    if level != "debug":
+        logging.getLogger().handlers[0].addFilter(_is_not_faust_chatter)
+        for name, quiet in _QUIET.items():
+            logging.getLogger(name).setLevel(quiet)
+
+
+def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
+    # Faust's services log under the module of whatever subclasses them, marked by a bracket.
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
+
+
+def run_worker(settings: Settings) -> None:
+    """Run a worker until it is told to stop; exits the process with Faust's exit code."""
+    set_up_logging(settings.log_level)
+    app = build(settings)
+    worker = faust.Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False)
+    worker.execute_from_commandline()

@@ -1,0 +1,88 @@
+"""The changelog-backed table: raw rows in one dictionary a partition, recovered by micro-batches.
+
+A Faust table and a Faust store, so that assignment, standby and recovery are Faust's. Rows are written by the
+worker in batches (`streams.sender`), not one by one through the table.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from faust.stores import memory
+from faust.tables.table import Table
+from faust.types import TP, EventT
+
+from streams.partition import Partition
+
+
+class PartitionStore(memory.Store):
+    """Rows of the partitions that this worker holds, active and standby, in memory."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rows: dict[int, dict[bytes, bytes]] = {}
+        self._offsets: dict[int, int] = {}
+        self._partitions: dict[int, Partition] = {}
+
+    def partition(self, number: int) -> Partition | None:
+        """Return the recovered state of an active partition; None while it is not ours or not recovered."""
+        return self._partitions.get(number)
+
+    @property
+    def partitions(self) -> dict[int, Partition]:
+        """The recovered active partitions by number."""
+        return self._partitions
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """Return the last changelog offset that the rows in memory include: what a rebalance leaves need not recover."""
+        return self._offsets.get(tp.partition)
+
+    def set_persisted_offset(self, tp: TP, offset: int) -> None:
+        """Note the changelog offset that the rows in memory include."""
+        self._offsets[tp.partition] = offset
+
+    async def need_active_standby_for(self, tp: TP) -> bool:
+        """Memory is lost with the process, so a standby is always worth having."""
+        return True
+
+    def apply_changelog_batch(
+        self,
+        batch: Iterable[EventT],
+        to_key: Callable[[Any], Any],  # noqa: ARG002  # Faust's signature
+        to_value: Callable[[Any], Any],  # noqa: ARG002  # Faust's signature
+    ) -> None:
+        """Apply recovered chunks: the latest row of a key wins, a tombstone removes it."""
+        for event in batch:
+            message = event.message
+            rows = self._rows.setdefault(message.partition, {})
+            for record in message.value.records:
+                if record.value is None:
+                    rows.pop(record.key, None)
+                else:
+                    rows[record.key] = record.value
+            self._offsets[message.partition] = message.offset
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Drop the rows of partitions that went to somebody else."""
+        topic = self.table.changelog_topic_name
+        ours = {tp.partition for tp in assigned if tp.topic == topic}
+        for number in [number for number in self._rows if number not in ours]:
+            del self._rows[number]
+            self._offsets.pop(number, None)
+        self._partitions.clear()
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Open the active partitions: progress and due index are built from their rows."""
+        self._partitions = {
+            tp.partition: Partition(tp.partition, self._rows.setdefault(tp.partition, {})) for tp in active_tps
+        }
+
+
+class StateTable(Table):
+    """The table of customer rows."""
+
+    data: PartitionStore
+
+    def _new_store(self) -> PartitionStore:
+        return PartitionStore("memory://", self.app, self, table_name=self.name, loop=self.loop)

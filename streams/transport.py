@@ -1,0 +1,137 @@
+"""Micro-batches inside Faust: one stream event per fetched chunk of a partition, and commits that follow the state.
+
+Stock Faust pays several asyncio hops a record; here `getmany` yields one message whose value is a `Chunk` of
+records. What is committed is not what was acknowledged but what the worker says it has applied, so a commit can
+never outrun the state. The rest of Faust (assignment, recovery, rebalance) is untouched. The contract tests in
+tests/streams/test_transport.py pin every internal of Faust that this relies on.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import faust
+from aiokafka import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+
+class Chunk(NamedTuple):
+    """Consecutive records of one partition. `epoch` counts the rewinds of the partition before they were fetched."""
+
+    records: list[ConsumerRecord]
+    epoch: int
+
+
+class RawSchema(faust.Schema):
+    """Hands keys and values on as they came: what they mean is not Faust's business here."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002  # Faust's signature
+        """Return the key untouched."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002  # Faust's signature
+        """Return the value untouched."""
+        return message.value
+
+
+class MicroBatchThread(driver.AIOKafkaConsumerThread):
+    """The consumer thread: marks each fetched chunk with the epoch of its partition, atomically with the fetch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._epochs: dict[TP, int] = {}
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Chunk]:
+        fetched: Mapping[Any, list[ConsumerRecord]] = await super()._fetch_records(*args, **kwargs)
+        return {
+            (tp := TP(partition.topic, partition.partition)): Chunk(records, self._epochs.get(tp, 0))
+            for partition, records in fetched.items()
+        }
+
+    async def rewind(self, tp: TP, offset: int) -> int:
+        """Seek in the thread that fetches; return the epoch of what is fetched from now on."""
+        return await self.call_thread(self._rewind, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
+
+    async def _rewind(self, tp: TP, offset: int) -> int:
+        self._ensure_consumer().seek(driver.ensure_aiokafka_TP(tp), offset)
+        self._epochs[tp] = self._epochs.get(tp, 0) + 1
+        return self._epochs[tp]
+
+
+class MicroBatchConsumer(driver.Consumer):
+    """Faust's consumer, yielding one message a chunk and committing what was applied."""
+
+    _thread: MicroBatchThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._applied: dict[TP, int] = {}
+        self.delivered: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> MicroBatchThread:
+        return MicroBatchThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Yield (partition, message) for each fetched chunk; the message's offset is that of its last record."""
+        fetched, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if fetched is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        for tp, chunk in fetched.items():
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return  # what is left over is fetched again: the worker sees the gap and rewinds
+            if active is None or tp in active or tp in self._buffered_partitions:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                self.delivered[tp] = chunk.records[-1].offset + 1
+                yield tp, self._message(tp, chunk)
+
+    def _message(self, tp: TP, chunk: Chunk) -> ConsumerMessage:
+        last = chunk.records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            last.headers,
+            None,
+            chunk,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def rewind(self, tp: TP, offset: int) -> int:
+        """Have a partition fetched again from `offset` on; return the epoch of the chunks that will come."""
+        epoch = await self._thread.rewind(tp, offset)
+        self._read_offset[tp] = offset or None
+        self.delivered[tp] = offset
+        return epoch
+
+    def mark_applied(self, tp: TP, next_offset: int) -> None:
+        """Say that everything before `next_offset` is in the acknowledged state, and so may be committed."""
+        self._applied[tp] = next_offset
+
+    def forget(self, tps: Iterable[TP]) -> None:
+        """Drop what is known of partitions that are no longer ours."""
+        for tp in tps:
+            self._applied.pop(tp, None)
+            self.delivered.pop(tp, None)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self._applied.get(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: the offsets inside a chunk are no gap, and commits do not follow acknowledgements."""
+
+
+class MicroBatchTransport(driver.Transport):
+    """Faust's Kafka transport with the micro-batched consumer."""
+
+    Consumer: ClassVar[type[MicroBatchConsumer]] = MicroBatchConsumer

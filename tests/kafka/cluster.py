@@ -1,0 +1,565 @@
+"""Real Apache Kafka for the tests: KRaft clusters of one or more brokers, started from Maven artefacts.
+
+What lives here:
+
+* `KafkaCluster`, a synchronous context manager that runs combined broker-and-controller nodes on loopback
+  ports, and kills, stops and restarts them one by one with their data kept;
+* `resolve_artefacts`, which has Maven copy the jars that `pom.xml` names into a cache directory, once;
+* `unavailable_reason`, which says in a sentence why this machine cannot run the above, or None if it can.
+
+Environment: `TIDEMARK_KAFKA_CACHE` names the directory the jars are cached under (default
+`$XDG_CACHE_HOME/tidemark`, or `~/.cache/tidemark`); `JAVA_HOME` chooses the Java that runs the brokers.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+POM = Path(__file__).with_name("pom.xml")
+OLDEST_JAVA = 17
+RESOLVE_TIMEOUT = 600.0
+READY_TIMEOUT = 90.0
+STOP_TIMEOUT = 20.0
+POLL_INTERVAL = 0.05
+LOG_TAIL_LINES = 40
+
+_JVM = ("-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+_TOOL_JVM = (*_JVM, "-Xmx128m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+_BROKER_JVM = (
+    *_JVM,
+    "-Xmx512m",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+)
+
+# Runs a command that the kernel kills when the process in argv[1] is gone (1 is PR_SET_PDEATHSIG).
+_TIED_TO_PARENT = """
+import ctypes, os, signal, sys
+if ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGKILL), 0, 0, 0) != 0:
+    raise OSError(ctypes.get_errno(), "prctl")
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class KafkaError(RuntimeError):
+    """The test harness could not do what was asked of it; the message carries the end of the relevant log."""
+
+
+# --- what a broker is run from ---------------------------------------------------------------------------
+
+
+def kafka_version() -> str:
+    """The Kafka version that `pom.xml` pins."""
+    match = re.search(r"<kafka\.version>([^<]+)</kafka\.version>", POM.read_text(encoding="utf-8"))
+    if match is None:
+        raise KafkaError(f"{POM.name} does not say <kafka.version>")
+    return match.group(1)
+
+
+def artefact_directory() -> Path:
+    """Where the jars are, or will be, cached: one directory for each content of `pom.xml`."""
+    override = os.environ.get("TIDEMARK_KAFKA_CACHE")
+    if override:
+        root = Path(override)
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark"
+    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
+    return root.absolute() / f"kafka-{kafka_version()}-{digest}"
+
+
+def resolve_artefacts() -> Path:
+    """The directory that holds the broker's jars; the first call has Maven fill it, later ones need no Maven.
+
+    Safe to call from several processes: one of them resolves under a lock, into a directory beside the
+    final one that is renamed into place when it is complete.
+    """
+    directory = artefact_directory()
+    if directory.is_dir():
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(directory.name + ".lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if directory.is_dir():
+            return directory
+        maven = shutil.which("mvn")
+        if maven is None:
+            raise KafkaError(f"{directory} does not hold the Kafka artefacts and no mvn is on the PATH")
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as work:
+            partial = Path(work, "jars")
+            _run_maven(maven, partial)
+            if not any(partial.glob("kafka_2.13-*.jar")):
+                raise KafkaError("Maven reported success but copied no Kafka broker")
+            partial.rename(directory)
+    return directory
+
+
+def _run_maven(maven: str, output: Path) -> None:
+    goal = "dependency:copy-dependencies"
+    command = [
+        maven,
+        "-B",
+        "-q",
+        "-f",
+        str(POM),
+        goal,
+        "-DincludeScope=runtime",
+        f"-DoutputDirectory={output}",
+    ]
+    with tempfile.TemporaryFile() as log:
+        process = _spawn(command, log)
+        try:
+            code = process.wait(RESOLVE_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise KafkaError(f"Maven resolved no Kafka artefacts in {RESOLVE_TIMEOUT:.0f} s") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if code != 0:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").splitlines()
+            first = next((line.strip() for line in lines if "ERROR" in line), "it said nothing about why")
+            raise KafkaError(f"Maven could not resolve the Kafka artefacts: {first}")
+
+
+def java_executable() -> str | None:
+    """The Java that runs the brokers: of `JAVA_HOME` if that is set, else the first on the PATH."""
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=str(Path(home, "bin"))) if home else shutil.which("java")
+
+
+def unavailable_reason() -> str | None:
+    """Why real Kafka cannot run here, as a sentence, or None. Resolves the artefacts if they are not cached.
+
+    The answer is worked out once per process and environment.
+    """
+    names = ("JAVA_HOME", "PATH", "TIDEMARK_KAFKA_CACHE", "XDG_CACHE_HOME")
+    return _unavailable_reason(tuple(os.environ.get(name) for name in names))
+
+
+@functools.cache
+def _unavailable_reason(_environment: tuple[str | None, ...]) -> str | None:
+    java = java_executable()
+    if java is None:
+        return "There is no java in JAVA_HOME or on the PATH."
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"The java found does not run: {error}."
+    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    if match is None or int(match.group(1)) < OLDEST_JAVA:
+        found = "of an unknown version" if match is None else f"version {match.group(1)}"
+        return f"Kafka {kafka_version()} needs Java {OLDEST_JAVA} or newer and the java found is {found}."
+    try:
+        resolve_artefacts()
+    except (KafkaError, OSError) as error:
+        return f"{error}."
+    return None
+
+
+# --- child processes -------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _spawner(_pid: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka-spawner")
+
+
+def _spawn(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a child in a session of its own that on Linux dies with this process, however that ends.
+
+    The kernel ties such a child to the thread that started it, not to the process, so children are started
+    by one thread that lasts as long as the process: a caller may be on a short-lived thread.
+    """
+    if sys.platform == "linux":
+        command = [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), *command]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    return _spawner(os.getpid()).submit(start).result()
+
+
+class _Port:
+    """A loopback port nobody listens on, reserved among the test processes of this user until released.
+
+    It lies below the range the kernel gives to outgoing connections, so no client can be given it (or
+    connect to itself on it) while the broker it belongs to is down.
+    """
+
+    def __init__(self) -> None:
+        first_ephemeral = 32768
+        with contextlib.suppress(OSError, ValueError):
+            told = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+            first_ephemeral = int(told.split()[0])
+        candidates = range(20000, first_ephemeral) if first_ephemeral > 21000 else range(20000, 32768)
+        locks = Path(tempfile.gettempdir(), f"tidemark-kafka-ports-{os.getuid()}")
+        locks.mkdir(mode=0o700, exist_ok=True)
+        for number in random.SystemRandom().sample(candidates, 200):
+            lock = os.open(locks / str(number), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", number))
+            except OSError:
+                os.close(lock)
+                continue
+            self.number = number
+            self._lock: int | None = lock
+            return
+        raise KafkaError("no free loopback port was found")
+
+    def release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _registered_brokers(port: int, timeout: float) -> set[int] | None:
+    """The live broker ids that the broker on this port knows (Metadata v1), or None if it does not answer."""
+    client = b"tidemark-tests"
+    request = struct.pack(f">hhih{len(client)}si", 3, 1, 1, len(client), client, 0)
+    found: set[int] = set()
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            with connection.makefile("rb") as stream:
+                (size,) = struct.unpack(">i", stream.read(4))
+                answer = stream.read(size)
+        (count,) = struct.unpack_from(">i", answer, 4)
+        at = 8
+        for _ in range(count):
+            node, host = struct.unpack_from(">ih", answer, at)
+            at += 6 + host + 4
+            (rack,) = struct.unpack_from(">h", answer, at)
+            at += 2 + max(rack, 0)
+            found.add(node)
+    except (OSError, struct.error):
+        return None
+    return found
+
+
+# --- the cluster -----------------------------------------------------------------------------------------
+
+
+class _Node:
+    """One combined broker and controller: its directory, its two ports and its process while it runs."""
+
+    def __init__(self, index: int, directory: Path) -> None:
+        self.index = index
+        self.directory = directory
+        self.broker_port = _Port()
+        self.controller_port = _Port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def properties(self) -> Path:
+        return self.directory / "server.properties"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "server.log"
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the process is gone within `timeout` seconds."""
+        if self.process is not None:
+            try:
+                self.process.wait(max(timeout, 0.0))
+            except subprocess.TimeoutExpired:
+                return False
+            self.process = None
+        return True
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def _random_cluster_id() -> str:
+    # A leading dash would be read as an option by the tool that is given the id.
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return text
+
+
+class KafkaCluster:
+    """A KRaft cluster of `brokers` nodes under `directory`; entering the context starts it, leaving kills it.
+
+    Nodes are numbered from 0, and a node's number is its Kafka node id. Each keeps its ports and its data
+    when it is killed, stopped and started again. Methods are synchronous and return when what they name has
+    happened; from a coroutine, call them with `asyncio.to_thread` so that clients on the loop keep running.
+    `cluster_overrides` are broker settings (as in server.properties) put over the ones chosen here.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        brokers: int = 1,
+        cluster_overrides: Mapping[str, str] | None = None,
+    ) -> None:
+        if brokers < 1:
+            raise ValueError("a cluster has at least one broker")
+        self.directory = Path(directory).absolute()
+        self._overrides = dict(cluster_overrides or {})
+        self._cluster_id = _random_cluster_id()
+        self._nodes: list[_Node] = []
+        try:
+            for index in range(brokers):
+                self._nodes.append(_Node(index, self.directory / f"node-{index}"))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> KafkaCluster:
+        try:
+            self.start_all()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def brokers(self) -> int:
+        """How many nodes the cluster has, running or not."""
+        return len(self._nodes)
+
+    @property
+    def bootstrap(self) -> str:
+        """The addresses of all nodes, running or not, as clients take them: `host:port,host:port`."""
+        return ",".join(self.address(index) for index in range(self.brokers))
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The numbers of the nodes whose process is alive."""
+        return tuple(node.index for node in self._nodes if node.running)
+
+    def address(self, index: int) -> str:
+        """The `host:port` clients reach this node at."""
+        return f"127.0.0.1:{self._nodes[index].broker_port.number}"
+
+    def pid(self, index: int) -> int | None:
+        """The process id of this node, or None if it is not running."""
+        node = self._nodes[index]
+        return node.process.pid if node.process is not None and node.running else None
+
+    def log_tail(self, index: int, lines: int = LOG_TAIL_LINES) -> str:
+        """The last lines this node wrote."""
+        with contextlib.suppress(FileNotFoundError), self._nodes[index].log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 65536))
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def kill(self, index: int) -> None:
+        """End this node at once with SIGKILL; nothing happens if it is not running."""
+        self._nodes[index].kill()
+
+    def stop(self, index: int, timeout: float = STOP_TIMEOUT) -> None:
+        """Shut this node down with SIGTERM, and with SIGKILL if it still runs `timeout` seconds later."""
+        self._stop([self._nodes[index]], timeout)
+
+    def stop_all(self, timeout: float = STOP_TIMEOUT) -> None:
+        """As `stop` for all nodes at once; the data stays and `start_all` brings the cluster back.
+
+        A clean shutdown needs a quorum, which the last nodes to go no longer have: of several, expect some
+        to need the SIGKILL.
+        """
+        self._stop(self._nodes, timeout)
+
+    def start(self, index: int, timeout: float = READY_TIMEOUT) -> None:
+        """Start this node with the data it has, and return when all running nodes know one another.
+
+        With most of the nodes down there is no quorum to join: use `start_all` then.
+        """
+        self._start([self._nodes[index]], timeout)
+
+    def start_all(self, timeout: float = READY_TIMEOUT) -> None:
+        """Start every node that is not running, and return when all of them know one another."""
+        self._start([node for node in self._nodes if not node.running], timeout)
+
+    def close(self) -> None:
+        """Kill every node and give up the ports; the cluster cannot be started again."""
+        for node in self._nodes:
+            node.signal(signal.SIGKILL)
+        for node in self._nodes:
+            node.kill()
+            node.broker_port.release()
+            node.controller_port.release()
+
+    def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
+        """Return when every running node answers a metadata request that lists all the running ones."""
+        expected = [node for node in self._nodes if node.running]
+        self._wait_ready(expected, time.monotonic() + timeout)
+
+    def _start(self, nodes: Sequence[_Node], timeout: float) -> None:
+        for node in nodes:
+            if node.running:
+                raise KafkaError(f"Kafka node {node.index} is running already")
+        deadline = time.monotonic() + timeout
+        java = java_executable()
+        if java is None:
+            raise KafkaError("there is no java in JAVA_HOME or on the PATH")
+        classpath = str(resolve_artefacts() / "*")
+        self._format(java, classpath, [node for node in nodes if not node.data.exists()], deadline)
+        for node in nodes:
+            command = [java, *_BROKER_JVM, "-cp", classpath, "kafka.Kafka", str(node.properties)]
+            with node.log.open("ab") as log:
+                node.process = _spawn(command, log)
+        # Those just started come first: until they have registered anew, the others list them as they were.
+        others = [node for node in self._nodes if node.running and node not in nodes]
+        self._wait_ready([*nodes, *others], deadline)
+
+    def _format(self, java: str, classpath: str, nodes: Iterable[_Node], deadline: float) -> None:
+        """Format the storage of new nodes, all of them at the same time: each costs a JVM start."""
+        formatting: list[tuple[_Node, subprocess.Popen[bytes]]] = []
+        try:
+            for node in nodes:
+                node.directory.mkdir(parents=True, exist_ok=True)
+                settings = self._settings(node)
+                node.properties.write_text(
+                    "".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8"
+                )
+                arguments = ("format", "--cluster-id", self._cluster_id, "--config", str(node.properties))
+                command = [java, *_TOOL_JVM, "-cp", classpath, "kafka.tools.StorageTool", *arguments]
+                with node.log.open("ab") as log:
+                    formatting.append((node, _spawn(command, log)))
+            for node, process in formatting:
+                self._await_format(node, process, deadline)
+        except BaseException:
+            for node, process in formatting:
+                process.kill()
+                process.wait()
+                shutil.rmtree(node.data, ignore_errors=True)
+            raise
+
+    def _await_format(self, node: _Node, process: subprocess.Popen[bytes], deadline: float) -> None:
+        try:
+            code = process.wait(max(deadline - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            raise self._error(node, "did not finish formatting its storage in time") from None
+        if code != 0:
+            raise self._error(node, f"could not format its storage (exit status {code})")
+
+    def _wait_ready(self, nodes: Sequence[_Node], deadline: float) -> None:
+        expected = {node.index for node in nodes}
+        for node in nodes:
+            while True:
+                self._raise_if_one_exited(nodes)
+                left = deadline - time.monotonic()
+                known = _registered_brokers(node.broker_port.number, max(0.1, min(left, 2.0)))
+                if known is not None and known >= expected:
+                    break
+                if left <= 0:
+                    state = "did not answer" if known is None else f"knew only of brokers {sorted(known)}"
+                    raise self._error(node, f"{state} in time; up should be {sorted(expected)}")
+                time.sleep(POLL_INTERVAL)
+
+    def _raise_if_one_exited(self, nodes: Iterable[_Node]) -> None:
+        for node in nodes:
+            if not node.running:
+                code = None if node.process is None else node.process.returncode
+                raise self._error(node, f"exited with status {code} before the cluster was ready")
+
+    def _stop(self, nodes: Sequence[_Node], timeout: float) -> None:
+        for node in nodes:
+            node.signal(signal.SIGTERM)
+        deadline = time.monotonic() + timeout
+        for node in nodes:
+            if not node.wait(deadline - time.monotonic()):
+                node.kill()
+
+    def _error(self, node: _Node, what: str) -> KafkaError:
+        tail = self.log_tail(node.index) or "(nothing)"
+        return KafkaError(f"Kafka node {node.index} {what}. The end of {node.log}:\n{tail}")
+
+    def _settings(self, node: _Node) -> dict[str, str]:
+        replicas = str(min(3, self.brokers))
+        in_sync = "2" if self.brokers >= 3 else "1"
+        voters = ",".join(f"{one.index}@127.0.0.1:{one.controller_port.number}" for one in self._nodes)
+        address = self.address(node.index)
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(node.index),
+            "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{node.controller_port.number}",
+            "advertised.listeners": f"PLAINTEXT://{address}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "controller.quorum.voters": voters,
+            "log.dirs": str(node.data),
+            # Topics exist because a test made them, with the replication the cluster can give.
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": replicas,
+            "min.insync.replicas": in_sync,
+            "offsets.topic.num.partitions": "4",
+            "offsets.topic.replication.factor": replicas,
+            "transaction.state.log.num.partitions": "4",
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.num.partitions": "1",
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
+            # Groups form at once, may ask for short sessions, and a dead broker is noticed soon.
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "500",
+            "broker.heartbeat.interval.ms": "300",
+            "broker.session.timeout.ms": "3000",
+            "replica.lag.time.max.ms": "5000",
+            # Compaction looks for work often and in a buffer that fits the heap.
+            "log.cleaner.backoff.ms": "200",
+            "log.cleaner.dedupe.buffer.size": "4194304",
+            "log.index.size.max.bytes": "1048576",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            "background.threads": "2",
+            **self._overrides,
+        }
+
+
+ClusterFactory = Callable[..., KafkaCluster]

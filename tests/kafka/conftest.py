@@ -1,0 +1,55 @@
+"""Fixtures for the tests against real Apache Kafka: one shared broker, and clusters of a test's own.
+
+Every test under this directory carries the `kafka` marker. Where Kafka cannot run, the tests that ask for a
+broker are skipped with the reason, or fail with it if TIDEMARK_REQUIRE_KAFKA=1 is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.cluster import ClusterFactory, KafkaCluster, unavailable_reason
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lives here (the hook is given the items of the whole run)."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.kafka)
+
+
+def _require_kafka() -> None:
+    reason = unavailable_reason()
+    if reason is None:
+        return
+    if os.environ.get("TIDEMARK_REQUIRE_KAFKA") == "1":
+        pytest.fail(f"TIDEMARK_REQUIRE_KAFKA=1, but Kafka cannot run here. {reason}", pytrace=False)
+    pytest.skip(f"Kafka cannot run here. {reason}")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """One broker shared by all tests of this process: use topics and groups of your own, leave it running."""
+    _require_kafka()
+    with KafkaCluster(tmp_path_factory.mktemp("kafka")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def kafka_cluster_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterFactory]:
+    """Starts clusters that this test alone uses, and may break; they are gone when the test ends."""
+    _require_kafka()
+    with contextlib.ExitStack() as clusters:
+
+        def start(brokers: int = 1, cluster_overrides: Mapping[str, str] | None = None) -> KafkaCluster:
+            directory = tmp_path_factory.mktemp("kafka-cluster")
+            return clusters.enter_context(KafkaCluster(directory, brokers, cluster_overrides))
+
+        yield start
