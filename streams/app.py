@@ -170,6 +170,7 @@ def _ticker(app: TidemarkApp, settings: Settings, table: StateTable, worker: Wor
         store=lambda: table.data,
         consumer=lambda: app.consumer,
         producer=lambda: _producer(app),
+        busy=worker.busy,
         clock=wall_clock_ms,
         last_event_at=lambda: worker.last_event_at,
         inputs={name: topic.label for name, topic in worker.input_topics.items()},

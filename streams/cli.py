@@ -1,36 +1,67 @@
 """The `tidemark` command: one line of help and one clear error for each thing a person may ask.
 
-Exit codes: 0 done, 1 failed, 2 unusable arguments or input. Commands only parse and print; the work is elsewhere.
+Exit codes: 0 done, 1 failed, 2 unusable arguments or input. Commands parse and print; the work is elsewhere, and
+is imported only when asked for, so that `--help` answers at once.
 """
 
 import asyncio
-import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
-from config.policy_files import check_file
-from config.settings import load_settings, show_settings
-from models.errors import PolicyError, TidemarkError
-from pathlib import Path
+from models.errors import TidemarkError
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
 
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Instant(click.ParamType):
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from models.instants import parse_instant
+
+        try:
+            return value if isinstance(value, int) else parse_instant(value)
+        except ValueError:
+            self.fail(f"{value!r} is not RFC 3339 with an offset, as in 2026-12-31T00:00:00Z", param, ctx)
+
+
+@click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="tidemark")
 def cli() -> None:
     """tidemark: customer tiers from event streams, exact to the millisecond and explainable."""
 
 
 @cli.command()
+@click.option("--stay", is_flag=True, help="Keep serving after the summary, until Ctrl-C.")
+@click.option("--households", type=click.IntRange(1), help="Only the first N households, for a quick look.")
+def demo(stay: bool, households: int | None) -> None:
+    """Run everything on one machine: broker, a real year of orders, worker, live tier changes, summary.
+
+    \b
+    tidemark demo
+    tidemark demo --households 200
+    tidemark demo --stay
+    """
+    from streams.demo import run_demo
+
+    sys.exit(run_demo(stay=stay, households=households))
+
+
+@cli.command()
 def worker() -> None:
     """Run the Faust worker until it is told to stop (SIGTERM, Ctrl-C).
 
-    Settings come from TIDEMARK_… (see `tidemark settings`).
+    Its settings come from TIDEMARK_… variables and .env; `tidemark settings` shows them.
     """
+    from config.settings import load_settings
     from streams.run import run_worker
 
     run_worker(load_settings())
@@ -43,12 +74,127 @@ def topics() -> None:
 
 @topics.command("create")
 def topics_create() -> None:
-    """Create the topics that are missing."""
+    """Create the topics that are missing; what exists stays as it is."""
+    from config.settings import load_settings
     from streams.topics import create_topics
 
     created = asyncio.run(create_topics(load_settings()))
-    click.echo(f"created: {', '.join(created)}" if created else "all topics exist")
+    click.echo(f"created {', '.join(created)}" if created else "all topics exist")
+
+
+@topics.command("check")
+def topics_check() -> None:
+    """Check partitions, co-partitioning and compaction; exit 1 where something is wrong."""
+    from config.settings import load_settings
+    from streams.topics import check_topics
+
+    mistakes = asyncio.run(check_topics(load_settings()))
+    for mistake in mistakes:
+        click.echo(mistake, err=True)
+    if mistakes:
+        sys.exit(EXIT_FAILED)
+    click.echo("all topics are as they should be")
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
+def load(files: tuple[Path, ...], topic: str) -> None:
+    """Produce the events of JSON-lines files to an input topic, keyed by customer.
+
+    \b
+    tidemark load orders-2025.jsonl orders-2026.jsonl --topic orders
+    """
+    from config.settings import load_settings
+    from streams.load import load_files
+
+    count = asyncio.run(load_files(load_settings(), list(files), topic))
+    click.echo(f"{count} records produced to {topic}")
+
+
+@cli.command()
+@click.option("--orders", type=_FILE, help="JSON lines of order events.")
+@click.option("--interactions", type=_FILE, help="JSON lines of interactions.")
+@click.option("--customers", type=_FILE, help="JSON lines of customer profiles.")
+@click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
+@click.option("--until", type=_Instant(), help="Advance time to this instant (default: the last event).")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+def replay(
+    orders: Path | None,
+    interactions: Path | None,
+    customers: Path | None,
+    policy: Path,
+    until: int | None,
+    out: Path,
+) -> None:
+    """Decide over history from files, through the same code as live; nothing is sent anywhere.
+
+    \b
+    tidemark replay --orders orders.jsonl --customers customers.jsonl --policy retail --out result
+    """
+    from config.policy_files import load_policy
+    from models.events import Topic
+    from streams import replay as replaying
+    from streams.console import progress_bar, summary_tables
+    from streams.replay_files import write_result
+
+    given = {Topic.ORDERS: orders, Topic.INTERACTIONS: interactions, Topic.CUSTOMERS: customers}
+    inputs = {topic: path for topic, path in given.items() if path is not None}
+    if not inputs:
+        raise click.UsageError("nothing to replay: give --orders, --interactions or --customers")
+    compiled = load_policy(policy)
+    with progress_bar("replaying") as progress:
+        result = replaying.replay(compiled, inputs, until, progress)
+    summary_tables(write_result(result, compiled, out))
+
+
+@cli.group()
+def policy() -> None:
+    """Check a policy file, or print the JSON Schema that editors use."""
+
+
+@policy.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+def policy_check(file: Path) -> None:
+    """Check a policy file; every mistake is a line, exit 2 where there is one."""
+    from config.policy_files import check_file
+
+    mistakes = check_file(file)
+    for mistake in mistakes:
+        click.echo(f"{file}: {mistake}", err=True)
+    if mistakes:
+        sys.exit(EXIT_UNUSABLE)
+    click.echo(f"{file}: a policy that can be used")
+
+
+@policy.command("schema")
+def policy_schema() -> None:
+    """Print the JSON Schema of policy files."""
+    from models.policy_spec import PolicySpec
+
+    click.echo(orjson.dumps(PolicySpec.model_json_schema(), option=orjson.OPT_INDENT_2).decode())
+
+
+@cli.command()
+def settings() -> None:
+    """Print the settings in force, one a line, as they would stand in .env."""
+    from config.settings import load_settings, show_settings
+
+    for name, value in show_settings(load_settings()).items():
+        click.echo(f"{name}={value}")
 
 
 def main() -> None:
-    cli()
+    """Run the command; a mistake of the user is one line on stderr and exit code 2, never a traceback."""
+    from config.settings import SettingsError
+    from models.errors import PolicyError
+    from streams.replay import ReplayError
+
+    try:
+        cli(prog_name="tidemark")
+    except (SettingsError, PolicyError, ReplayError) as error:
+        click.echo(f"tidemark: {error}", err=True)
+        sys.exit(EXIT_UNUSABLE)
+    except TidemarkError as error:
+        click.echo(f"tidemark: {error}", err=True)
+        sys.exit(EXIT_FAILED)

@@ -3,10 +3,11 @@
 Stream time of a partition, defined here once: an instant (ms) that never moves backward. A tick moves it. While all
 input topics of the partition are caught up it follows the clock (the wall clock less `grace`, or the latest event
 where time follows the events); while some are not, it follows the oldest of *their* latest event times, so that
-nothing is decided that unread events would refute.
+nothing is decided that unread events would refute. How far it may move is settled as the tick is made, against state
+that is acknowledged: a tick that is read late, or again after a crash, says nothing that does not hold.
 """
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 
 import msgspec
 
@@ -30,10 +31,9 @@ class Progress(msgspec.Struct):
 
 
 class Tick(msgspec.Struct):
-    """A punctuation. `clock` (ms): where stream time may go when nothing lags; `lagging`: topics with a backlog."""
+    """A punctuation: stream time may move to `time` (ms), None where nothing is known yet."""
 
-    clock: int | None
-    lagging: tuple[str, ...] = ()
+    time: int | None
 
 
 class Partition:
@@ -77,21 +77,9 @@ class Partition:
         self.rows[self.progress_key] = row
         return self.progress_key, row
 
-    @property
-    def latest_event(self) -> int | None:
-        """The latest event time (ms) applied from any topic."""
-        return max(self.progress.latest.values(), default=None)
-
     def move_time(self, tick: Tick) -> int | None:
         """Move stream time as far as a tick allows, never backward; return it (ms), None before any."""
-        target = tick.clock
-        if tick.lagging:
-            target = self._oldest(tick.lagging)
         known = self.progress.stream_time
-        if target is not None and (known is None or target > known):
-            self.progress.stream_time = target
+        if tick.time is not None and (known is None or tick.time > known):
+            self.progress.stream_time = tick.time
         return self.progress.stream_time
-
-    def _oldest(self, topics: Iterable[str]) -> int | None:
-        latest = [self.progress.latest.get(topic) for topic in topics]
-        return None if None in latest else min(instant for instant in latest if instant is not None)

@@ -1,11 +1,12 @@
 """The ticker: tells every partition of ours, in regular intervals, how far time may go.
 
-A tick says what lagged when it was made: if nothing did, all that was in the input topics before it has been
-applied, and stream time may follow the clock. Ticks travel through an internal co-partitioned topic, because a
+A tick is made between two batches, against the end offsets read just before: where nothing lags, all that was in the
+input topics by then is in the acknowledged state, and stream time may follow the clock. Ticks travel through an internal co-partitioned topic, because a
 table is written only from its partition's stream. The ticker also notices a partition that stands still with records
 unread, and has it fetched again.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from config.settings import Settings
+from models.instants import MAX_INSTANT
 from streams.metrics import Metrics
 from streams.partition import Partition, Tick
 from streams.store import PartitionStore
@@ -43,11 +45,13 @@ class Ticker:
         store: Callable[[], PartitionStore],
         consumer: Callable[[], MicroBatchConsumer],
         producer: Callable[[], AIOKafkaProducer],
+        busy: asyncio.Lock,
         clock: Callable[[], int],
         last_event_at: Callable[[], int],
         inputs: dict[str, str],
     ) -> None:
-        """`inputs` maps the full names of the input topics to their labels."""
+        """`inputs` maps the full names of the input topics to their labels; `busy` is held while a batch is in flight."""
+        self._busy = busy
         self._settings = settings
         self._metrics = metrics
         self._topic = topic
@@ -61,28 +65,40 @@ class Ticker:
 
     async def tick(self) -> list[TP]:
         """Produce one tick a partition; return the partitions that stand still although records are unread."""
+        async with self._busy:
+            # What is known of event time must be older than the end offsets: events that arrive between the two
+            # must not carry time past events of another topic that arrived with them.
+            partitions = dict(self._store().partitions)
+            seen = {number: dict(partition.progress.latest) for number, partition in partitions.items()}
         now = self._clock()
-        partitions = dict(self._store().partitions)
         assigned = self._consumer().assignment()
         tps = [TP(name, number) for name in self._inputs for number in partitions if TP(name, number) in assigned]
         if not tps:
             return []
         ends = await self._consumer().highwaters(*tps)
+        async with self._busy:
+            lagging, stalled = await self._lagging(partitions, {tp: ends.get(tp) or 0 for tp in tps})
+        for number, partition in partitions.items():
+            tick = Tick(self._time_of(number, seen, lagging, now))
+            await self._producer().send(self._topic, msgspec.json.encode(tick), partition=number)
+            self._metrics.customers.labels(number).set(partition.customers)
+            self._metrics.due.labels(number).set(len(partition.due))
+        return stalled
+
+    async def _lagging(
+        self, partitions: dict[int, Partition], ends: dict[TP, int]
+    ) -> tuple[dict[int, list[str]], list[TP]]:
+        """Return the topics that lag, by partition, and the partitions that stand still."""
         lagging: dict[int, list[str]] = {number: [] for number in partitions}
         stalled = []
-        for tp in tps:
-            lag = await self._lag(partitions[tp.partition], tp, ends.get(tp) or 0)
+        for tp, end in ends.items():
+            lag = await self._lag(partitions[tp.partition], tp, end)
             self._metrics.lag.labels(self._inputs[tp.topic], tp.partition).set(lag)
             if lag:
                 lagging[tp.partition].append(self._inputs[tp.topic])
                 if self._stands_still(tp, partitions[tp.partition]):
                     stalled.append(tp)
-        for number, partition in partitions.items():
-            tick = Tick(self._clock_of(partition, partitions, lagging, now), tuple(lagging[number]))
-            await self._producer().send(self._topic, msgspec.json.encode(tick), partition=number)
-            self._metrics.customers.labels(number).set(partition.customers)
-            self._metrics.due.labels(number).set(len(partition.due))
-        return stalled
+        return lagging, stalled
 
     async def _lag(self, partition: Partition, tp: TP, end: int) -> int:
         """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag."""
@@ -103,16 +119,20 @@ class Ticker:
         self._idle[tp] = (applied, count)
         return count == 2 or (count > 2 and count % 20 == 0)
 
-    def _clock_of(
-        self, partition: Partition, partitions: dict[int, Partition], lagging: dict[int, list[str]], now: int
+    def _time_of(
+        self, number: int, seen: dict[int, dict[str, int]], lagging: dict[int, list[str]], now: int
     ) -> int | None:
+        """How far a partition's stream time may move (`streams.partition` defines it)."""
+        wall = now - self._settings.grace if self._settings.clock == "wall" else MAX_INSTANT
+        if lagging[number]:
+            latest = [seen[number].get(topic) for topic in lagging[number]]
+            return None if None in latest else min(wall, *(at for at in latest if at is not None))
         if self._settings.clock == "wall":
-            return now - self._settings.grace
-        if any(lagging.values()):
-            return partition.latest_event
-        latest = max((p.latest_event for p in partitions.values() if p.latest_event is not None), default=None)
+            return wall
+        scope = [number] if any(lagging.values()) else seen
+        latest = max((at for each in scope for at in seen[each].values()), default=None)
         idle = self._settings.idle_after
-        if latest is not None and idle is not None and now - self._last_event_at() >= idle:
+        if latest is not None and idle is not None and scope is seen and now - self._last_event_at() >= idle:
             # Nothing more comes: whatever waits for the lateness to pass need not wait any longer.
             return latest + self._settings.lateness + 1
         return latest

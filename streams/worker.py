@@ -56,7 +56,7 @@ class Worker:
         self._ticks = ticks
         self._clock = clock
         self._topics = {settings.topic(topic.label): topic for topic in Topic}
-        self._busy = asyncio.Lock()
+        self.busy = asyncio.Lock()
         self._probes: dict[TP, tuple[int, int]] = {}
         self.last_event_at = clock()
 
@@ -69,7 +69,7 @@ class Worker:
         """Take up the messages of a Faust stream until it ends."""
         async for event in events:
             message = event.message
-            async with self._busy:
+            async with self.busy:
                 partition = self._store().partition(message.partition)
                 if partition is None or not self._is_ours(message.tp):
                     continue  # revoked meanwhile: the next owner reads it
@@ -80,7 +80,7 @@ class Worker:
 
     async def quiesce(self) -> None:
         """Return once no batch is in flight: called before partitions are given away."""
-        async with self._busy:
+        async with self.busy:
             self._probes.clear()
 
     async def _batch(self, partition: Partition, tp: TP, chunk: Chunk) -> None:

@@ -1,0 +1,64 @@
+"""What people see in a terminal: progress bars and tables. Rich draws; figures come in as plain dictionaries."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+class _Rate(TextColumn):
+    """Events per second over the whole task."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.speed}")
+
+    def render(self, task: Any) -> Any:
+        speed = task.finished_speed or task.speed
+        return f"{speed:,.0f} events/s" if speed else ""
+
+
+def new_progress(console: Console = ERR) -> Progress:
+    """Return a progress display with a bar, a share, events/s and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=False)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr; yield `update(done, total)`."""
+    with new_progress() as progress:
+        task = progress.add_task(description, total=None)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update
+
+
+def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: Console = OUT) -> None:
+    """Print a table of two columns."""
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    drawn.add_column(heads[0])
+    drawn.add_column(heads[1], justify="right")
+    for name, value in rows.items():
+        drawn.add_row(str(name), f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(drawn)
+
+
+def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
+    """Print a summary: customers per tier, tier changes by direction and cause, care actions, dead letters."""
+    for scheme, tiers in summary["tiers"].items():
+        table(f"customers per tier, {scheme}", tiers, ("tier", "customers"), console)
+    changes = summary["tier_changes"]
+    table("tier changes", {**changes["by_direction"], "total": changes["total"]}, ("direction", "changes"), console)
+    table("tier changes by cause", changes["by_cause"], ("cause", "changes"), console)
+    actions = summary["care_actions"]
+    table("care actions", {**actions["by_rule"], "total": actions["total"]}, ("rule", "actions"), console)
+    letters = summary["dead_letters"]
+    table("dead letters", {**letters["by_reason"], "total": letters["total"]}, ("reason", "records"), console)

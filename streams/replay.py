@@ -1,0 +1,158 @@
+"""Replay: history from files through the very processor that live partitions use, with outputs in files.
+
+The inputs are merged by event time, taken in slices, and time is moved by ticks, as live does it with settled
+decisions; so the result is what a live worker would have decided, to the byte, on every run. Nothing here
+produces to a topic.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from models.customer import Customer
+from models.errors import BadRecord, TidemarkError
+from models.events import Topic
+from models.instants import MAX_INSTANT, MIN_INSTANT
+from models.outputs import CareAction, TierChange
+from models.policy import Policy
+from models.wire import Wire
+from streams.encode import Encoder
+from streams.partition import PROGRESS_KEY, Partition, Tick
+from streams.processor import Effects, Processor, Timing
+
+#: A customer's events that one slice may hold: well under what the engine lets wait.
+SLICE_PER_CUSTOMER = 1_000
+
+
+class ReplayError(TidemarkError):
+    """The replay cannot begin. The message names the file or the argument."""
+
+
+class FileRecord(NamedTuple):
+    """One line of an input file, in the place of a consumed record. `timestamp` is its event time (ms)."""
+
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+
+
+class BadLine(NamedTuple):
+    """A line that cannot be processed, with its coordinates (`line` counts from 1)."""
+
+    file: str
+    line: int
+    bad: BadRecord
+    value: bytes
+
+
+@dataclass
+class Result:
+    """Everything a replay decided. `customers` are the final states, in order of their ids."""
+
+    until: int | None = None
+    events: Counter[str] = field(default_factory=Counter)
+    after_until: int = 0
+    changes: list[TierChange] = field(default_factory=list)
+    actions: list[CareAction] = field(default_factory=list)
+    bad_lines: list[BadLine] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    customers: list[Customer] = field(default_factory=list)
+
+
+def replay(
+    policy: Policy,
+    inputs: dict[Topic, Path],
+    until: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Result:
+    """Return what the events of the files decide up to and including `until` (ms; default: the last event).
+
+    `progress(done, total)` is called now and then, in events. Raises ReplayError where a file cannot be read.
+    """
+    result = Result(until=until)
+    lines = _read(policy, inputs, result)
+    processor = Processor(policy, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
+    partition = Partition(0)
+    done = 0
+    for batch in _slices(lines):
+        latest = batch[-1][0]
+        for topic in Topic:
+            records = [record for _, rank, record in batch if rank is topic]
+            _collect(result, processor.process(partition, topic, topic.label, records, now=0))
+        _advance(result, processor, partition, latest)
+        done += len(batch)
+        progress(done, len(lines))
+    if result.until is None and lines and lines[-1][0] >= MIN_INSTANT:
+        result.until = lines[-1][0]
+    if result.until is not None:
+        _advance(result, processor, partition, result.until + 1)
+    rows = ((key, row) for key, row in sorted(partition.rows.items()) if not key.startswith(PROGRESS_KEY))
+    result.customers = [Customer.from_row(key.decode(), row) for key, row in rows]
+    return result
+
+
+Line = tuple[int, Topic, FileRecord]
+
+
+def _read(policy: Policy, inputs: dict[Topic, Path], result: Result) -> list[Line]:
+    """Return every good line in merged order: by time, ties by topic rank, then as they came."""
+    wire = Wire(policy.money)
+    lines: list[Line] = []
+    for topic, path in sorted(inputs.items()):
+        for number, value in _lines(path):
+            try:
+                customer_id, event = wire.decode(topic, None, value)
+            except BadRecord as bad:
+                result.bad_lines.append(BadLine(path.name, number, bad, value))
+                continue
+            # A profile without any time holds from the beginning.
+            at = MIN_INSTANT - 1 if event.at is None else event.at
+            if result.until is not None and at > result.until:
+                result.after_until += 1
+            else:
+                result.events[topic.label] += 1
+                lines.append((at, topic, FileRecord(number, at, customer_id.encode(), value)))
+    lines.sort(key=lambda line: line[:2])
+    return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                value = line.rstrip(b"\r\n")
+                if value:
+                    yield number, value
+    except OSError as error:
+        raise ReplayError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _slices(lines: list[Line]) -> Iterator[list[Line]]:
+    """Cut the merged lines where some customer has enough of them, never within an instant."""
+    start = 0
+    seen: Counter[bytes] = Counter()
+    for index, (at, _, record) in enumerate(lines):
+        if seen[record.key] >= SLICE_PER_CUSTOMER and at != lines[index - 1][0]:
+            yield lines[start:index]
+            start = index
+            seen.clear()
+        seen[record.key] += 1
+    if start < len(lines):
+        yield lines[start:]
+
+
+def _advance(result: Result, processor: Processor, partition: Partition, stream_time: int) -> None:
+    more = True
+    while more:
+        effects = processor.tick(partition, Tick(stream_time), now=0)
+        _collect(result, effects)
+        more = effects.more
+
+
+def _collect(result: Result, effects: Effects) -> None:
+    result.changes += effects.decisions.changes
+    result.actions += effects.decisions.actions
+    result.notes += effects.decisions.notes
