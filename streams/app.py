@@ -130,7 +130,7 @@ def _table(app: TidemarkApp, settings: Settings) -> StateTable:
         key_type=bytes,
         value_type=bytes,
         changelog_topic=changelog,
-        recovery_buffer_size=1,
+        recovery_buffer_size=2,  # 1 would make Faust read the changelog of active partitions for ever
     )
     app.tables.add(table)
     return table

@@ -5,22 +5,18 @@ else knows which broker it is. Topics are held in memory and are gone when it st
 outlive a run belongs on it. No topics, clients or settings are made here.
 """
 
-import atexit
 import os
 import socket
 import struct
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 import uuid
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from models.errors import TidemarkError
+from streams.child import Child
 
 HOST = "127.0.0.1"
 #: Seconds in which the broker must answer its first metadata request.
@@ -35,22 +31,6 @@ _TAIL_BYTES = 2_000
 _METADATA_KEY, _METADATA_VERSION = 3, 2  # version 2 is the first that names the cluster
 #: What Tansu would also read from the environment, with effects that an embedded broker must not have.
 _FOREIGN_ENV = frozenset({"OTEL_EXPORTER_OTLP_ENDPOINT", "SCHEMA_REGISTRY"})
-
-# Runs in the child, which then becomes the broker under the same pid. A signal at the parent's death
-# survives exec; asking for it here rather than in preexec_fn is safe in a process that has threads.
-_LAUNCHER = """
-import os, sys
-parent, command = int(sys.argv[1]), sys.argv[2:]
-if sys.platform == "linux":
-    try:
-        import ctypes
-        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
-    except (ImportError, OSError, AttributeError):
-        pass
-    if os.getppid() != parent:
-        sys.exit("the parent is gone")
-os.execv(command[0], command)
-"""
 
 
 class BrokerUnavailable(TidemarkError):
@@ -70,8 +50,7 @@ class EmbeddedBroker:
         self._log_path = log_path
         self._port = 0
         self._log: IO[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._released = threading.Event()
+        self._process: Child | None = None
 
     @property
     def address(self) -> str:
@@ -101,7 +80,7 @@ class EmbeddedBroker:
         binary = _binary()
         attempts = 1 if self._wanted_port else _PORT_ATTEMPTS
         for attempt in range(1, attempts + 1):
-            port = self._wanted_port or _free_port()
+            port = self._wanted_port or free_port()
             try:
                 self._start_on(port, binary)
             except BrokerUnavailable as error:
@@ -113,21 +92,13 @@ class EmbeddedBroker:
                 raise
             else:
                 break
-        atexit.register(self.stop)
         return self
 
     def stop(self) -> None:
         """End the broker: SIGTERM, then SIGKILL after STOP_TIMEOUT_S. Does nothing when it is not running."""
-        atexit.unregister(self.stop)
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.stop(STOP_TIMEOUT_S)
             self._process = None
-        self._released.set()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -144,7 +115,11 @@ class EmbeddedBroker:
         cluster = f"tidemark-{uuid.uuid4()}"
         self._log = _open_log(self._log_path)
         log_start = self._log.tell()
-        self._process = self._spawn(_command(binary, port, cluster), self._log)
+        try:
+            self._process = _spawn(_command(binary, port, cluster), self._log)
+        except (OSError, ValueError) as error:
+            self.stop()
+            raise BrokerUnavailable(f"the embedded broker cannot be run: {error}") from error
         self._port = port
         deadline = time.monotonic() + START_TIMEOUT_S
         # The cluster's name tells our broker from another one that already listens on the same port.
@@ -156,30 +131,6 @@ class EmbeddedBroker:
                 self.stop()
                 raise BrokerUnavailable(f"the embedded broker on {HOST}:{port} {what}; its log ends: {tail}")
             time.sleep(_POLL_S)
-
-    def _spawn(self, command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        """Start the child from a thread that lives as long as it may.
-
-        Linux signals the "parent's death" when the *thread* that forked ends, and `start` may be called from
-        a short-lived one.
-        """
-        spawned: Future[subprocess.Popen[bytes]] = Future()
-        released = self._released = threading.Event()
-
-        def hold() -> None:
-            try:
-                spawned.set_result(_popen(command, log))
-            except (OSError, ValueError) as error:
-                spawned.set_exception(error)
-            else:
-                released.wait()
-
-        threading.Thread(target=hold, name="embedded-broker", daemon=True).start()
-        try:
-            return spawned.result()
-        except (OSError, ValueError) as error:
-            self.stop()
-            raise BrokerUnavailable(f"the embedded broker cannot be run: {error}") from error
 
 
 def _binary() -> str:
@@ -201,20 +152,14 @@ def _command(binary: str, port: int, cluster: str) -> list[str]:
     ]
 
 
-def _popen(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _spawn(command: list[str], log: IO[bytes]) -> Child:
     env = {name: value for name, value in os.environ.items() if name not in _FOREIGN_ENV}
-    return subprocess.Popen(  # noqa: S603 - our own launcher, and a binary found by its own package
-        [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        cwd="/",  # it reads a .env file from its working directory
-        env={**env, "NO_COLOR": "1", "RUST_BACKTRACE": "0"},
-        start_new_session=True,  # Ctrl-C reaches the worker first, which still needs a broker to commit to
-    )
+    # It reads a .env file from its working directory, which therefore is one that has none.
+    return Child(command, log, env={**env, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}, cwd=Path("/"))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port on loopback that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -13,7 +13,7 @@ ERR = Console(stderr=True, highlight=False)
 
 
 class _Rate(TextColumn):
-    """Events per second over the whole task."""
+    """Events per second, over the last half minute while the task runs."""
 
     def __init__(self) -> None:
         super().__init__("{task.speed}")

@@ -50,9 +50,14 @@ class PartitionStore(memory.Store):
         to_key: Callable[[Any], Any],  # noqa: ARG002  # Faust's signature
         to_value: Callable[[Any], Any],  # noqa: ARG002  # Faust's signature
     ) -> None:
-        """Apply recovered chunks: the latest row of a key wins, a tombstone removes it."""
+        """Apply recovered chunks: the latest row of a key wins, a tombstone removes it.
+
+        Once a partition is open its rows are ahead of the changelog, and what is read of it is old news.
+        """
         for event in batch:
             message = event.message
+            if message.partition in self._partitions:
+                continue
             rows = self._rows.setdefault(message.partition, {})
             for record in message.value.records:
                 if record.value is None:
