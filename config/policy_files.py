@@ -1,5 +1,6 @@
 """Policy files: YAML read, checked and compiled, every mistake with the path of its key."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,20 @@ from models.errors import PolicyError
 from models.policy import Policy, compile_policy
 from models.policy_spec import PolicySpec
 
+_SCALARS = str | int | float | bool | None
 POLICIES = Path(__file__).parent / "policies"
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key that occurs twice: the author meant one of them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping. Raises YAMLError for a key that occurs twice."""
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} occurs twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load_policy(path: Path) -> Policy:
@@ -31,7 +45,7 @@ def check_file(path: Path) -> list[str]:
     try:
         PolicySpec.model_validate(_read(path))
     except ValidationError as error:
-        return [f"{_path(details['loc'])}: {_told(details)}" for details in error.errors()]
+        return [_mistake(details) for details in error.errors()]
     except PolicyError as error:
         return [str(error)]
     return []
@@ -46,7 +60,7 @@ def _read(path: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise PolicyError(f"cannot be read: {reason}; presets are {', '.join(presets())}") from None
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a safe loader, see its base
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -58,6 +72,13 @@ def presets() -> list[str]:
     return sorted(path.stem for path in POLICIES.glob("*.yaml"))
 
 
+def _mistake(details: Any) -> str:
+    path, told = _path(details["loc"]), _told(details)
+    # A check of a whole part names the key inside it itself.
+    joined = f"{path}.{told}" if re.match(r"[a-z_]+(\.[\w.]+)?: ", told) else f"{path}: {told}"
+    return joined.removeprefix("(the whole file).")
+
+
 def _path(loc: tuple[int | str, ...]) -> str:
     # pydantic names the chosen kind of a union in the path; the author of the file did not write that.
     return ".".join(str(part) for part in loc if part not in ("birthday", "condition", "[key]")) or "(the whole file)"
@@ -66,5 +87,4 @@ def _path(loc: tuple[int | str, ...]) -> str:
 def _told(details: Any) -> str:
     message = str(details["msg"]).removeprefix("Value error, ")
     found = details["input"]
-    shown = repr(found) if isinstance(found, str | int | float | bool | None) else type(found).__name__
-    return message if message.startswith(("found", "tiers", "care")) else f"found {shown}: {message}"
+    return message if message.startswith("found") or not isinstance(found, _SCALARS) else f"found {found!r}: {message}"

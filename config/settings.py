@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     clock: Literal["wall", "event"] = "wall"
     decide: Literal["eager", "settled"] = "eager"
     lateness: Milliseconds = 5 * 60_000
-    grace: Milliseconds = 10_000
+    clock_grace: Milliseconds = 10_000
     idle_after: Milliseconds | None = None
     tick_interval: Annotated[int, BeforeValidator(_milliseconds), Field(ge=50, le=60_000)] = 1_000
     max_ahead: Milliseconds | None = None
@@ -91,7 +91,7 @@ def load_settings(**overrides: object) -> Settings:
 
 def show_settings(settings: Settings) -> dict[str, str]:
     """Return the effective settings as texts, durations in their own notation."""
-    durations = {"lateness", "grace", "idle_after", "tick_interval", "max_ahead"}
+    durations = {"lateness", "clock_grace", "idle_after", "tick_interval", "max_ahead"}
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     return {
         f"{PREFIX}{name.upper()}": (

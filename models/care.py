@@ -65,15 +65,19 @@ def _birthday(
         return None
     tz = local_zone(customer, policy)
     if mark.due is None or at >= mark.due:
+        mark.due = None
         today = local_date(at, tz)
-        # A day that straddles the year's end still belongs to the coming birthday.
-        for year in range((today + timedelta(days=rule.days_before)).year, min(today.year + 10, 9999)):
+        # A day that straddles the year's end still belongs to the coming birthday. The calendar begins with year 1,
+        # and days before its birthdays may not exist.
+        first = max(2, (today + timedelta(days=rule.days_before)).year)
+        for year in range(first, min(today.year + 10, 9999)):
             day = birthday_in(year, profile.birthday, rule.leap_day) - timedelta(days=rule.days_before)
             instant = local_instant(day, rule.at, tz)
             if mark.occasion is not None and year <= mark.occasion:
                 continue
-            # A profile that arrives, or moves, on the day itself is still in time.
-            if instant <= at and day == today:
+            # A profile that arrives, or moves, on the day itself is still in time. Where the clocks skip the instant,
+            # its day may be the one after.
+            if instant <= at and local_date(instant, tz) == today:
                 mark.occasion = year
                 _emit(customer, policy, rule.action, str(year), at, [], decisions)
             elif instant > at:

@@ -12,7 +12,7 @@ from models.events import Interaction
 from models.ledger import Outcome
 
 #: Beyond this many kept interactions the oldest is forgotten (docs/contract.md, "Bounds").
-MAX_CONTACTS = 10_000
+MAX_CONTACTS = 4_000
 
 
 class Contacts:

@@ -146,7 +146,9 @@ class Customer:
         """Return the customer that `to_row` wrote. Raises TidemarkError for a row of an unknown version."""
         version, _ = _HEADER.unpack_from(data)
         if version != ROW_VERSION:
-            raise TidemarkError(f"state row of version {version} cannot be read by this release (it reads {ROW_VERSION})")
+            raise TidemarkError(
+                f"state row of version {version} cannot be read by this release (it reads {ROW_VERSION})"
+            )
         row = _DECODER.decode(memoryview(data)[_HEADER.size :])
         customer = cls(customer_id)
         customer.cursor, customer.due, customer.first_at = row.cursor, row.due, row.first_at

@@ -21,6 +21,8 @@ from models.tiering import Position, next_instant, qualified_rank, settle
 
 #: Beyond this many waiting events of one customer the oldest is settled early (docs/contract.md, "Bounds").
 MAX_PENDING = 2_000
+#: Likewise for waiting profiles, which are larger.
+MAX_PENDING_PROFILES = 8
 
 
 class Engine:
@@ -43,7 +45,8 @@ class Engine:
             return
         order = [(_instant(waiting), rank(waiting)) for waiting in customer.pending]
         customer.pending.insert(bisect_right(order, (_instant(event), rank(event))), event)
-        if len(customer.pending) > MAX_PENDING:
+        profiles = sum(type(waiting) is Profile for waiting in customer.pending) if type(event) is Profile else 0
+        if len(customer.pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
             decisions.notes["settled_early"] += 1
             self._apply(customer, customer.pending.pop(0), decisions, now)
 
@@ -60,11 +63,12 @@ class Engine:
             return None
         facts = self._facts(customer, at)
         shown = {}
-        for scheme in self.policy.schemes:
+        for scheme in reversed(self.policy.schemes):  # where two show a metric, the first scheme's window wins
             shown.update(explain.metrics(scheme, facts, at, self.policy.money))
         held = {
-            name: HeldTier(standing.tier, format_instant(standing.since), standing.sequence)
-            for name, standing in customer.standings.items()
+            scheme.name: HeldTier(standing.tier, format_instant(standing.since), standing.sequence)
+            for scheme in self.policy.schemes
+            if (standing := customer.standings.get(scheme.name)) is not None
         }
         return CustomerTiers(customer.customer_id, format_instant(at), held, shown, self.policy.version)
 
@@ -78,11 +82,14 @@ class Engine:
         if at is None:
             at = customer.cursor  # a profile without any time holds as of now
         elif customer.cursor is not None and at < customer.cursor:
-            customer.counters.late += 1
-            decisions.notes["late"] += 1
-            decisions.lateness_ms.append(customer.cursor - at)
             customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
-            at, cause = customer.cursor, "late"
+            # Where only its registration has a time, what a profile says holds from now on: it is not late.
+            if type(event) is not Profile or event.updated_at is not None:
+                customer.counters.late += 1
+                decisions.notes["late"] += 1
+                decisions.lateness_ms.append(customer.cursor - at)
+                cause = "late"
+            at = customer.cursor
         else:
             self._evaluate_due(customer, at - 1, decisions, now)
             customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
@@ -124,7 +131,9 @@ class Engine:
 
     def _evaluate(self, customer: Customer, at: int, cause: Cause, decisions: Decisions, now: int | None) -> None:
         customer.cursor = at
-        customer.policy_version = self.policy.version
+        if customer.policy_version != self.policy.version:
+            care.forget_birthdays(customer, self.policy)
+            customer.policy_version = self.policy.version
         if customer.contacts.times:
             customer.contacts.forget_until(at - self.policy.horizon)
         facts = self._facts(customer, at)
@@ -143,6 +152,7 @@ class Engine:
         standing = moment.customer.standings.get(scheme.name)
         if standing is None or standing.tier not in scheme.ranks:
             standing = moment.customer.standings.setdefault(scheme.name, Standing("", moment.at))
+            standing.below_since = None
             position = Position(qualified, None)
             self._move(moment, scheme, standing, None, position)
             return position

@@ -5,7 +5,7 @@ they are read from bytes is `models.wire`.
 """
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, final
 
 import msgspec
 
@@ -23,6 +23,7 @@ class Topic(IntEnum):
         return self.name.lower()
 
 
+@final
 class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o"):
     """An order of `amount` minor units, placed at `at` (ms). `margin` in minor units may be negative."""
 
@@ -32,6 +33,7 @@ class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o"):
     margin: int | None = None
 
 
+@final
 class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r"):
     """`amount` minor units given back for `order` at `at` (ms)."""
 
@@ -41,6 +43,7 @@ class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r"):
     amount: int
 
 
+@final
 class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c"):
     """`order` no longer counts, from `at` (ms) on."""
 
@@ -48,6 +51,7 @@ class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c"):
     order: int
 
 
+@final
 class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i"):
     """Something the customer did or said at `at` (ms). `value` is in thousandths (a survey's 8.5 is 8500)."""
 
@@ -64,6 +68,7 @@ class Consent(msgspec.Struct, array_like=True, frozen=True):
     channels: tuple[str, ...] | None = None
 
 
+@final
 class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p"):
     """What the shop knows of a customer. `at` is `updated_at`, else `registered_at`, else None (ms)."""
 
@@ -83,6 +88,7 @@ class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p"):
         return self.updated_at >= other.updated_at
 
 
+@final
 class Erasure(msgspec.Struct, array_like=True, frozen=True, tag="e"):
     """The customer is to be forgotten: state, changelog and `customer-tiers` alike."""
 
@@ -95,8 +101,24 @@ Pending = OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile
 
 #: The interaction kinds of the contract. Others are accepted, and weigh nothing unless a policy weighs them.
 KNOWN_KINDS = frozenset(
-    "visit app_open email_open click review referral support_ticket complaint survey event_attended call unsubscribe "
-    "care.delivered care.opened care.clicked care.converted".split()
+    {
+        "visit",
+        "app_open",
+        "email_open",
+        "click",
+        "review",
+        "referral",
+        "support_ticket",
+        "complaint",
+        "survey",
+        "event_attended",
+        "call",
+        "unsubscribe",
+        "care.delivered",
+        "care.opened",
+        "care.clicked",
+        "care.converted",
+    }
 )
 
 

@@ -25,7 +25,7 @@ MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(millisecon
 LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_DURATION = 36_525 * DAY_MS
 
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 
 
 def from_datetime(moment: datetime) -> int:
@@ -50,7 +50,7 @@ def parse_instant(text: str) -> int:
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
     text = to_datetime(instant).replace(tzinfo=None).isoformat(timespec="milliseconds")
-    return (text[:-4] if text.endswith(".000") else text) + "Z"
+    return (text.removesuffix(".000")) + "Z"
 
 
 def parse_duration(text: str) -> int:

@@ -14,10 +14,11 @@ import msgspec
 
 from models.events import OrderCancelled, OrderPlaced, OrderRefunded
 
-#: Beyond this many counted orders the oldest is folded away (docs/contract.md, "Bounds").
+#: Beyond this many counted orders the oldest is folded away; beyond so many refunded or cancelled orders, and refunds
+#: of one order, further ones are counted as expired (docs/contract.md, "Bounds").
 MAX_ORDERS = 10_000
 MAX_ADJUSTMENTS = 2_000
-MAX_REFUNDS_OF_ORDER = 500
+MAX_REFUNDS_OF_ORDER = 100
 
 
 class Outcome(Enum):
@@ -68,7 +69,9 @@ class Ledger:
         if type(event) is OrderRefunded:
             return self._check_refund(event)
         adjustment = self.adjusted.get(event.order)
-        return Outcome.DUPLICATE if adjustment is not None and adjustment.cancelled else Outcome.APPLIED
+        if adjustment is None:
+            return self._check_room()
+        return Outcome.DUPLICATE if adjustment.cancelled else Outcome.APPLIED
 
     def apply(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> None:
         """Enter an event that `check` found applicable."""
@@ -78,8 +81,6 @@ class Ledger:
             self._adjust(event)
         while len(self.times) > MAX_ORDERS:
             self._fold_oldest()
-        while len(self.adjusted) > MAX_ADJUSTMENTS:
-            self.adjusted.pop(next(iter(self.adjusted)))
 
     def net(self, index: int) -> int:
         """Return the minor units that the counted order at `index` counts for."""
@@ -112,9 +113,15 @@ class Ledger:
             if amount is not None:
                 same = order == event.order and amount == event.amount
                 return Outcome.DUPLICATE if same else Outcome.CONFLICT
-        adjustment = self.adjusted.get(event.order)
-        full = adjustment is not None and len(adjustment.refunds) >= MAX_REFUNDS_OF_ORDER
+        known = self.adjusted.get(event.order)
+        if known is None:
+            return self._check_room()
+        full = len(known.refunds) >= MAX_REFUNDS_OF_ORDER
         return Outcome.EXPIRED if full else Outcome.APPLIED
+
+    def _check_room(self) -> Outcome:
+        """An adjustment is never forgotten, or its repetition would count again; so there is an end to them."""
+        return Outcome.EXPIRED if len(self.adjusted) >= MAX_ADJUSTMENTS else Outcome.APPLIED
 
     def _place(self, event: OrderPlaced) -> None:
         adjustment = self.adjusted.get(event.order)
@@ -127,15 +134,15 @@ class Ledger:
 
     def _adjust(self, event: OrderRefunded | OrderCancelled) -> None:
         adjustment = self.adjusted.get(event.order) or self._begin_adjustment(event.order)
-        counted = adjustment.at is not None and adjustment.net is not None
+        at, counted = adjustment.at, adjustment.at is not None and adjustment.net is not None
         if counted:
             self._remove(self.ids.index(event.order))
         if type(event) is OrderRefunded:
             adjustment.refunds[event.refund] = event.amount
         else:
             adjustment.cancelled = True
-        if counted and adjustment.at is not None and (net := adjustment.net) is not None:
-            self._insert(adjustment.at, event.order, net, adjustment.margin)
+        if at is not None and counted and (net := adjustment.net) is not None:
+            self._insert(at, event.order, net, adjustment.margin)
 
     def _begin_adjustment(self, order: int) -> Adjustment:
         adjustment = Adjustment(refunds={})
@@ -166,7 +173,8 @@ class Ledger:
         del self.times[index], self.ids[index]
 
     def _fold_oldest(self) -> None:
-        self.folded_to = self.times[0]
+        # The oldest may be older than what is folded: a refund remembered its id, then it came once more.
+        self.folded_to = self.times[0] if self.folded_to is None else max(self.folded_to, self.times[0])
         self.adjusted.pop(self.ids[0], None)
         self._remove(0)
         self.folded += 1

@@ -213,7 +213,7 @@ def _rhythm(facts: Facts, _at: int, _window: int) -> Reading:
 
 
 def _overdue_unit(facts: Facts) -> int | None:
-    """Twice the rhythm that `overdue` is counted in: one day at least, so that two orders a minute apart alarm nobody."""
+    """Twice the rhythm that `overdue` is counted in: one day at least, or two orders a minute apart would alarm."""
     double = _double_rhythm(facts)
     return None if double is None else max(double, 2 * DAY_MS)
 

@@ -11,14 +11,9 @@ from fractions import Fraction
 from models.errors import BadRecord, Reason
 
 #: ISO 4217: currencies whose minor unit is not the hundredth, with their decimals.
-DECIMALS = {
-    **dict.fromkeys(
-        ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF")
-        + ("XOF", "XPF"),
-        0,
-    ),
-    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
-}
+_NO_DECIMALS = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
+DECIMALS = {**dict.fromkeys(_NO_DECIMALS.split(), 0), **dict.fromkeys(_THREE_DECIMALS.split(), 3)}
 #: Larger amounts (in minor units) are refused: 10,000 of them still add up within 64 bits.
 MAX_MINOR = 10**14
 
@@ -42,7 +37,7 @@ class Money:
         self.currency = currency
         self.rates = dict(rates or {})
         self._decimals = decimals(currency)
-        self._scale = 10**self._decimals
+        self._scale: int = 10**self._decimals
 
     @property
     def scale(self) -> int:
@@ -72,7 +67,7 @@ class Money:
                 allowed = ", ".join([self.currency, *sorted(self.rates)])
                 raise BadRecord(Reason.UNKNOWN_CURRENCY, f"currency: found {currency[:8]!r}, allowed: {allowed}")
             rate = self.rates[currency]
-        minor = round(Fraction(value) * rate * self._scale)
+        minor: int = round(Fraction(value) * rate * self._scale)
         if abs(minor) > MAX_MINOR:
             raise BadRecord(Reason.BAD_VALUE, f"amount: allowed is up to {MAX_MINOR} minor units")
         return minor

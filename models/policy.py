@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
-from models.errors import PolicyError
 from models.events import KNOWN_KINDS
 from models.instants import parse_duration, zone
 from models.metrics import METRICS, Edge, Unit
@@ -126,16 +125,13 @@ def leaves(rule: Rule) -> Iterator[Comparison]:
 
 
 def compile_policy(spec: PolicySpec) -> Policy:
-    """Return the policy that a checked specification describes. Raises PolicyError."""
+    """Return the policy that a checked specification describes."""
     money = Money(spec.currency, {currency: Fraction(rate) for currency, rate in spec.rates.items()})
     window = parse_duration(spec.window)
     schemes = tuple(_scheme(name, scheme, window, money.scale) for name, scheme in spec.schemes.items())
     weights = {kind: round(Fraction(weight) * 1000) for kind, weight in spec.weights.items()}
     care = tuple(_care(rule, schemes[0].name, window, money.scale) for rule in spec.care)
-    policy = Policy(spec.version, money, zone(spec.timezone), window, weights, schemes, care)
-    if policy.horizon <= 0:
-        raise PolicyError("window: found 0, allowed is more than nothing")
-    return policy
+    return Policy(spec.version, money, zone(spec.timezone), window, weights, schemes, care)
 
 
 def _scheme(name: str, spec: Thresholds, window: int, scale: int) -> Scheme:
@@ -149,7 +145,7 @@ def _care(spec: Birthday | OnCondition, scheme: str, window: int, scale: int) ->
     if isinstance(spec, OnCondition):
         return ConditionRule(action, _rule(spec.when, window, scale))
     month, day = spec.leap_day.split("-")
-    return BirthdayRule(action, spec.at, spec.days_before, (int(month), int(day)))
+    return BirthdayRule(action, time.fromisoformat(spec.at), spec.days_before, (int(month), int(day)))
 
 
 def _action(spec: CareRule, scheme: str) -> CareAction:
@@ -173,7 +169,7 @@ def _rule(when: Mapping[str, Any], window: int, scale: int) -> Rule:
             parts.append(nested[0] if len(nested) == 1 else Junction(key == "all", nested))
         else:
             op, threshold = parse_comparison(str(value))
-            parts.append(_comparison(key, cast(Op, op), threshold, window, scale))
+            parts.append(_comparison(key, cast("Op", op), threshold, window, scale))
     return parts[0] if len(parts) == 1 else Junction(True, tuple(parts))
 
 

@@ -4,7 +4,6 @@ What the words mean is compiled in `models.policy`. Every mistake is reported wi
 """
 
 import re
-from datetime import time
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -27,6 +26,24 @@ def _duration_text(text: str) -> str:
     return text
 
 
+def _window_text(text: str) -> str:
+    if parse_duration(text) == 0:
+        raise ValueError(f"{text!r} is no time at all; a window is longer than nothing")
+    return text
+
+
+def _local_time(value: Any) -> Any:
+    if isinstance(value, int):
+        raise ValueError("write the time in quotes, as in '09:00': YAML reads 9:00 as a number")  # noqa: TRY004
+    return value
+
+
+def _rate(text: str) -> str:
+    if Fraction(text) <= 0:
+        raise ValueError("a rate is more than nothing")
+    return text
+
+
 def _text(value: Any) -> Any:
     # YAML reads `version: 2026-11-01` as a date and `amount: 300` as a number; both are meant as written.
     return str(value) if not isinstance(value, str | dict | list | None) else value
@@ -34,6 +51,10 @@ def _text(value: Any) -> Any:
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["gold"])]
 Duration = Annotated[str, AfterValidator(_duration_text), Field(examples=["30d", "12h"])]
+Window = Annotated[str, AfterValidator(_window_text), Field(examples=["365d", "12w"])]
+LocalTime = Annotated[
+    str, BeforeValidator(_local_time), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["09:00"])
+]
 Zone = Annotated[str, AfterValidator(_zone_name), Field(examples=["Europe/Paris"])]
 Number = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[+-]?\d{1,12}(\.\d{1,9})?$")]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"])]
@@ -97,7 +118,7 @@ class Thresholds(Spec):
     """A scheme of tiers, lowest first, each with a rule."""
 
     tiers: Annotated[list[Tier], Field(min_length=2, max_length=32)]
-    window: Duration | None = None
+    window: Window | None = None
     demotion: Demotion = Demotion()
 
     @model_validator(mode="after")
@@ -131,7 +152,7 @@ class Birthday(CareRule):
     """Once a year, at a local time on (or some days before) the customer's birthday."""
 
     trigger: Literal["birthday"]
-    at: time = time(9)
+    at: LocalTime = "09:00"
     days_before: Annotated[int, Field(ge=0, le=60)] = 0
     leap_day: Literal["02-28", "03-01"] = "02-28"
 
@@ -148,9 +169,9 @@ class PolicySpec(Spec):
 
     version: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=64)]
     currency: Currency
-    rates: dict[Currency, Number] = {}
+    rates: dict[Currency, Annotated[Number, AfterValidator(_rate)]] = {}
     timezone: Zone = "UTC"
-    window: Duration = "365d"
+    window: Window = "365d"
     weights: dict[Annotated[str, Field(max_length=64)], Number] = {}
     schemes: Annotated[dict[Name, Thresholds], Field(min_length=1, max_length=16)]
     care: Annotated[list[Annotated[Birthday | OnCondition, Field(discriminator="trigger")]], Field(max_length=64)] = []
@@ -162,7 +183,5 @@ class PolicySpec(Spec):
             if names.count(rule.name) > 1:
                 raise ValueError(f"care.{index}.name: {rule.name!r} occurs twice")
             if rule.scheme is not None and rule.scheme not in self.schemes:
-                raise ValueError(
-                    f"care.{index}.scheme: found {rule.scheme!r}, allowed: {', '.join(self.schemes)}"
-                )
+                raise ValueError(f"care.{index}.scheme: found {rule.scheme!r}, allowed: {', '.join(self.schemes)}")
         return self

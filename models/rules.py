@@ -4,14 +4,17 @@ A rule answers whether it holds, which comparisons decided that, when that can n
 and what is missing for it to hold. Parsing a policy's text is `models.policy`'s business.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import eq, ge, gt, le, lt
 from typing import Literal, NamedTuple
 
 from models.metrics import Edge, Facts, Metric, Reading
 
 Op = Literal[">=", ">", "<=", "<", "=="]
 OPS: tuple[Op, ...] = (">=", ">", "<=", "<", "==")
+_TESTS: dict[Op, Callable[[int, int], bool]] = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq}
 
 
 class Finding(NamedTuple):
@@ -61,17 +64,7 @@ class Comparison:
             if self.op == "<=":
                 return numerator <= self.edge.floor
         left, right = numerator * self.edge.ratio.denominator, self.edge.ratio.numerator * denominator
-        match self.op:
-            case ">=":
-                return left >= right
-            case ">":
-                return left > right
-            case "<=":
-                return left <= right
-            case "<":
-                return left < right
-            case "==":
-                return left == right
+        return _TESTS[self.op](left, right)
 
     def holds(self, facts: Facts, at: int) -> bool:
         """Whether the comparison holds as of an instant (ms)."""

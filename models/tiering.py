@@ -45,9 +45,7 @@ def settle(scheme: Scheme, position: Position, qualified: int, at: int) -> Posit
 def next_instant(scheme: Scheme, position: Position, facts: Facts, at: int) -> int | None:
     """Return the next instant (ms) after `at` at which time alone may change the position, or None."""
     instants = [
-        flip
-        for tier in scheme.tiers
-        if tier.rule is not None and (flip := tier.rule.next_flip(facts, at)) is not None
+        flip for tier in scheme.tiers if tier.rule is not None and (flip := tier.rule.next_flip(facts, at)) is not None
     ]
     if position.below_since is not None:
         instants.append(position.below_since + scheme.grace)

@@ -66,7 +66,7 @@ class _Interaction(msgspec.Struct, tag="interaction", tag_field="type"):
 
 class _Consent(msgspec.Struct):
     marketing: bool = False
-    channels: tuple[Short, ...] | None = None
+    channels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] | None = None
 
 
 class _Profile(msgspec.Struct):
@@ -85,10 +85,16 @@ _DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
     Topic.INTERACTIONS: msgspec.json.Decoder(_Interaction),
     Topic.CUSTOMERS: msgspec.json.Decoder(_Profile),
 }
-_BIRTHDAY = re.compile(r"(?:\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
+_BIRTHDAY = re.compile(r"(\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_LUNAR_MONTH_DAYS = (30,) * 12
+#: The interactions that answer an action, and name it.
+_ANSWERS = frozenset({"care.delivered", "care.opened", "care.clicked", "care.converted"})
+_ATTRIBUTE_LEVELS = 16
 _SURVEY_MAX = 10
 _VALUE_MAX = 1e9
+#: Attributes travel with the state; they are for choosing and addressing, not for storing documents.
+_ATTRIBUTES_MAX_BYTES = 4_096
 
 
 class Wire:
@@ -132,8 +138,8 @@ class Wire:
             customer_id = (key or b"").decode()
         except UnicodeDecodeError:
             customer_id = ""
-        if not customer_id:
-            raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is a customer_id in UTF-8")
+        if not customer_id or "\0" in customer_id:
+            raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is a customer_id in UTF-8, without NUL")
         return customer_id, Erasure()
 
     def _event(self, raw: Any) -> Event:
@@ -164,7 +170,7 @@ def _interaction(raw: _Interaction) -> Interaction:
             raise BadRecord(Reason.BAD_VALUE, "value: allowed for a survey is 0 to 10")
     if value is not None and abs(value) > _VALUE_MAX:
         raise BadRecord(Reason.BAD_VALUE, f"value: allowed is up to {_VALUE_MAX:.0f}")
-    if raw.kind.startswith("care.") and raw.action_id is None:
+    if raw.kind in _ANSWERS and raw.action_id is None:
         raise BadRecord(Reason.MISSING_FIELD, f"action_id: {raw.kind} names the action it answers")
     thousandths = None if value is None else round(value * 1000)
     return Interaction(_ms(raw.occurred_at), id64(raw.interaction_id), raw.kind, thousandths)
@@ -178,20 +184,35 @@ def _profile(raw: _Profile) -> Profile:
             zone(raw.timezone)
         except ValueError as error:
             raise BadRecord(Reason.BAD_VALUE, f"timezone: {error}") from None
+    _check_attributes(raw.attributes, _ATTRIBUTE_LEVELS)
+    if raw.attributes is not None and len(msgspec.json.encode(raw.attributes)) > _ATTRIBUTES_MAX_BYTES:
+        raise BadRecord(Reason.BAD_VALUE, f"attributes: allowed are {_ATTRIBUTES_MAX_BYTES} bytes of JSON")
     registered_at = None if raw.registered_at is None else _ms(raw.registered_at)
     consent = None if raw.consent is None else Consent(raw.consent.marketing, raw.consent.channels)
     updated_at = None if raw.updated_at is None else _ms(raw.updated_at)
     at = registered_at if updated_at is None else updated_at
-    return Profile(
-        at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at
-    )
+    return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
 
 
 def _check_birthday(text: str) -> None:
     match = _BIRTHDAY.fullmatch(text)
-    # A 29 February is allowed in any year: what matters is the day, and shops mistype the year.
-    if match is None or not 1 <= int(match[1]) <= 12 or not 1 <= int(match[2]) <= _MONTH_DAYS[int(match[1]) - 1]:
-        raise BadRecord(Reason.BAD_VALUE, "birthday: allowed are YYYY-MM-DD, --MM-DD and lunar:MM-DD")
+    if match is not None:
+        # A 29 February is allowed in any year: what matters is the day, and shops mistype the year.
+        days = _LUNAR_MONTH_DAYS if match[1] == "lunar:" else _MONTH_DAYS
+        if 1 <= int(match[2]) <= 12 and 1 <= int(match[3]) <= days[int(match[2]) - 1]:
+            return
+    raise BadRecord(Reason.BAD_VALUE, "birthday: allowed are YYYY-MM-DD, --MM-DD and lunar:MM-DD")
+
+
+def _check_attributes(value: Any, levels: int) -> None:
+    """Refuse what a state row cannot hold: integers beyond 64 bits, and nesting without end."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise BadRecord(Reason.BAD_VALUE, "attributes: allowed are integers of up to 64 bits")
+    if isinstance(value, dict | list):
+        if not levels:
+            raise BadRecord(Reason.BAD_VALUE, f"attributes: allowed are up to {_ATTRIBUTE_LEVELS} levels")
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_attributes(part, levels - 1)
 
 
 def _ms(when: int | datetime) -> int:

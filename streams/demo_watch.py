@@ -21,7 +21,7 @@ from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHAN
 
 #: Lines of news shown a second at the most: a person reads, a terminal scrolls.
 NEWS_PER_LOOK = 1
-_LOOK_S = 0.5
+_LOOK_S = 0.2
 _ARROWS = {"up": "[green]▲[/]", "down": "[red]▼[/]", "enter": "[cyan]●[/]"}
 
 
@@ -33,6 +33,7 @@ class Watch:
         self.applied = 0
         self.finished = False
         self._settings = settings
+        self._count = 0
         self._end_of_time = files.last_ms + settings.lateness
         self._sent: dict[tuple[bytes, int], float] = {}
         self._latencies: list[float] = []
@@ -61,8 +62,14 @@ class Watch:
         await self._consumer.stop()
         await self._http.close()
 
+    @property
+    def in_flight(self) -> int:
+        """Events produced that the worker was not yet seen to have applied."""
+        return self._count - self.applied
+
     def produced(self, topic: str, at: int, key: bytes) -> None:
         """Note that an event is being produced now."""
+        self._count += 1
         if topic == "orders":
             self._sent[key, at] = monotonic()
 
@@ -71,7 +78,7 @@ class Watch:
         return any(sample.name == "tidemark_ready" and sample.value for sample in await self._samples())
 
     async def look(self) -> None:
-        """Look once at the worker's metrics, after half a second."""
+        """Look once at the worker's metrics, after a moment."""
         applied, times = 0.0, []
         for sample in await self._samples():
             if sample.name == "tidemark_events_total" and sample.labels["outcome"] != "skipped":
@@ -92,7 +99,7 @@ class Watch:
     async def drain(self) -> None:
         """Return once everything that is on the output topics now has been taken in."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
-        while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):
+        while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):  # noqa: ASYNC110  # nothing to await
             await asyncio.sleep(0.05)
 
     def news(self) -> Iterator[str]:

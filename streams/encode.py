@@ -46,7 +46,14 @@ class Encoder:
         return Out(key, _encode(tiers), [("content-type", b"application/json")])
 
     def dead_letter(
-        self, bad: BadRecord, topic: str, partition: int, offset: int, timestamp: int, key: bytes | None, value: bytes | None
+        self,
+        bad: BadRecord,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp: int,
+        key: bytes | None,
+        value: bytes | None,
     ) -> Out:
         """Return the `dead-letters` record: the original key and value untouched, the coordinates in the headers."""
         headers = [

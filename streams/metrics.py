@@ -39,7 +39,9 @@ class Metrics:
             registry=registry,
         )
         self.batch_seconds = Histogram(
-            "tidemark_batch_seconds", "From a micro-batch taken up to its state acknowledged", buckets=_LATENCIES,
+            "tidemark_batch_seconds",
+            "From a micro-batch taken up to its state acknowledged",
+            buckets=_LATENCIES,
             registry=registry,
         )
         self.latency = Histogram(

@@ -1,12 +1,13 @@
 """What a worker holds of one partition: rows by key, how far its inputs are applied, its stream time, its due index.
 
 Stream time of a partition, defined here once: an instant (ms) that never moves backward. A tick moves it. While all
-input topics of the partition are caught up it follows the clock (the wall clock less `grace`, or the latest event
+input topics of the partition are caught up it follows the clock (the wall clock less `clock_grace`, or the latest event
 where time follows the events); while some are not, it follows the oldest of *their* latest event times, so that
 nothing is decided that unread events would refute. How far it may move is settled as the tick is made, against state
 that is acknowledged: a tick that is read late, or again after a crash, says nothing that does not hold.
 """
 
+import logging
 from collections.abc import MutableMapping
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from models.customer import row_instant
 from models.events import Topic
 from streams.due_index import DueIndex
+
+log = logging.getLogger(__name__)
 
 #: Keys that start so are tidemark's own; a customer_id never contains NUL.
 PROGRESS_KEY = b"\x00progress/"
@@ -34,6 +37,15 @@ class Tick(msgspec.Struct):
     """A punctuation: stream time may move to `time` (ms), None where nothing is known yet."""
 
     time: int | None
+
+
+def decode_tick(value: bytes | None) -> Tick | None:
+    """Return the tick in a record's value; None where there is none (somebody else wrote to the topic)."""
+    try:
+        return msgspec.json.decode(value or b"", type=Tick)
+    except msgspec.DecodeError:
+        log.warning("a record on the ticks topic is not a tick and is ignored")
+        return None
 
 
 class Partition:

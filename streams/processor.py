@@ -26,15 +26,26 @@ DUE_PER_STEP = 2_000
 class Record(Protocol):
     """What is read of a consumed record (aiokafka's `ConsumerRecord`)."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int:
+        """Where the record stands in its partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """The record's own timestamp (ms)."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The key, untouched."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The value, untouched."""
 
 
 @dataclass
 class Effects:
-    """What is to happen because of one step, in this order: `outputs` (per topic), then `changelog`, then the commit."""
+    """What is to happen because of one step, in order: `outputs` (per topic), `changelog`, then the commit."""
 
     outputs: dict[str, list[Out]] = field(default_factory=dict)
     changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
@@ -81,9 +92,7 @@ class Processor:
         self._encoder = encoder
         self._home_of = home_of
 
-    def process(
-        self, partition: Partition, topic: Topic, name: str, records: Iterable[Record], now: int
-    ) -> Effects:
+    def process(self, partition: Partition, topic: Topic, name: str, records: Iterable[Record], now: int) -> Effects:
         """Apply the records of one input topic that have not been applied yet; `now` (ms) is the wall clock."""
         effects = Effects()
         touched: dict[bytes, Customer | None] = {}

@@ -5,7 +5,7 @@ call a record and gives back-pressure for free: nothing more is processed until 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
@@ -34,7 +34,7 @@ class Sender:
                 for send in await self._send(self._name_of(topic), partition, outs)
             ]
         )
-        rows = ((key, row, []) for key, row in effects.changelog)
+        rows: Iterator[tuple[bytes, bytes | None, Headers]] = ((key, row, []) for key, row in effects.changelog)
         written = await self._all(await self._send(self._changelog, partition, rows))
         return max((last for last in written), default=None)
 

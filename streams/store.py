@@ -5,16 +5,17 @@ worker in batches (`streams.sender`), not one by one through the table.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from faust.stores import memory
 from faust.tables.table import Table
 from faust.types import TP, EventT
 
 from streams.partition import Partition
+from streams.transport import Chunk
 
 
-class PartitionStore(memory.Store):
+class PartitionStore(memory.Store[bytes, bytes]):
     """Rows of the partitions that this worker holds, active and standby, in memory."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,20 +34,20 @@ class PartitionStore(memory.Store):
         return self._partitions
 
     def persisted_offset(self, tp: TP) -> int | None:
-        """Return the last changelog offset that the rows in memory include: what a rebalance leaves need not recover."""
+        """Return the last changelog offset that the rows in memory include; only what is later is recovered."""
         return self._offsets.get(tp.partition)
 
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
         """Note the changelog offset that the rows in memory include."""
         self._offsets[tp.partition] = offset
 
-    async def need_active_standby_for(self, tp: TP) -> bool:
+    async def need_active_standby_for(self, tp: TP) -> bool:  # noqa: ARG002  # Faust's signature
         """Memory is lost with the process, so a standby is always worth having."""
         return True
 
     def apply_changelog_batch(
         self,
-        batch: Iterable[EventT],
+        batch: Iterable[EventT[Any]],
         to_key: Callable[[Any], Any],  # noqa: ARG002  # Faust's signature
         to_value: Callable[[Any], Any],  # noqa: ARG002  # Faust's signature
     ) -> None:
@@ -59,7 +60,8 @@ class PartitionStore(memory.Store):
             if message.partition in self._partitions:
                 continue
             rows = self._rows.setdefault(message.partition, {})
-            for record in message.value.records:
+            chunk = cast("Chunk", message.value)
+            for record in chunk.records:
                 if record.value is None:
                     rows.pop(record.key, None)
                 else:
@@ -67,24 +69,32 @@ class PartitionStore(memory.Store):
             self._offsets[message.partition] = message.offset
 
     async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+        self,
+        assigned: set[TP],
+        revoked: set[TP],  # noqa: ARG002  # Faust's signature
+        newly_assigned: set[TP],  # noqa: ARG002  # Faust's signature
+        generation_id: int = 0,  # noqa: ARG002  # Faust's signature
     ) -> None:
         """Drop the rows of partitions that went to somebody else."""
-        topic = self.table.changelog_topic_name
+        topic = cast("StateTable", self.table).changelog_topic_name
         ours = {tp.partition for tp in assigned if tp.topic == topic}
         for number in [number for number in self._rows if number not in ours]:
             del self._rows[number]
             self._offsets.pop(number, None)
         self._partitions.clear()
 
-    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+    async def on_recovery_completed(
+        self,
+        active_tps: set[TP],
+        standby_tps: set[TP],  # noqa: ARG002  # Faust's signature
+    ) -> None:
         """Open the active partitions: progress and due index are built from their rows."""
         self._partitions = {
             tp.partition: Partition(tp.partition, self._rows.setdefault(tp.partition, {})) for tp in active_tps
         }
 
 
-class StateTable(Table):
+class StateTable(Table[bytes, bytes]):
     """The table of customer rows."""
 
     data: PartitionStore

@@ -1,86 +1,50 @@
 """The ticker: tells every partition of ours, in regular intervals, how far time may go.
 
-A tick is made between two batches, against the end offsets read just before: where nothing lags, all that was in the
-input topics by then is in the acknowledged state, and stream time may follow the clock. Ticks travel through an internal co-partitioned topic, because a
-table is written only from its partition's stream. The ticker also notices a partition that stands still with records
-unread, and has it fetched again.
+A tick is made between two batches, against the end offsets read just before: where nothing lags, all that was in
+the input topics by then is in the acknowledged state, and stream time may follow the clock. Ticks travel through
+an internal co-partitioned topic, because a table is written only from its partition's stream. The ticker also
+notices a partition that stands still with records unread, and has it fetched again.
 """
 
-import asyncio
-import logging
-from collections.abc import Callable
-
 import msgspec
-from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
 from config.settings import Settings
 from models.instants import MAX_INSTANT
-from streams.metrics import Metrics
 from streams.partition import Partition, Tick
-from streams.store import PartitionStore
-from streams.transport import MicroBatchConsumer
-
-log = logging.getLogger(__name__)
-
-
-def decode_tick(value: bytes | None) -> Tick | None:
-    """Return the tick in a record's value; None where there is none (somebody else wrote to the topic)."""
-    try:
-        return msgspec.json.decode(value or b"", type=Tick)
-    except msgspec.DecodeError:
-        log.warning("a record on the ticks topic is not a tick and is ignored")
-        return None
+from streams.shell import Shell
+from streams.worker import Worker
 
 
 class Ticker:
-    """Makes the ticks of one worker. `rewind(tp, offset)` has a stalled partition fetched again."""
+    """Makes the ticks of one worker process."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        metrics: Metrics,
-        *,
-        topic: str,
-        store: Callable[[], PartitionStore],
-        consumer: Callable[[], MicroBatchConsumer],
-        producer: Callable[[], AIOKafkaProducer],
-        busy: asyncio.Lock,
-        clock: Callable[[], int],
-        last_event_at: Callable[[], int],
-        inputs: dict[str, str],
-    ) -> None:
-        """`inputs` maps the full names of the input topics to their labels; `busy` is held while a batch is in flight."""
-        self._busy = busy
+    def __init__(self, settings: Settings, shell: Shell, worker: Worker) -> None:
         self._settings = settings
-        self._metrics = metrics
-        self._topic = topic
-        self._store = store
-        self._consumer = consumer
-        self._producer = producer
-        self._clock = clock
-        self._last_event_at = last_event_at
-        self._inputs = inputs
+        self._shell = shell
+        self._worker = worker
+        self._metrics = worker.metrics
+        self._inputs = {name: topic.label for name, topic in shell.inputs.items()}
         self._idle: dict[TP, tuple[int, int]] = {}
 
     async def tick(self) -> list[TP]:
         """Produce one tick a partition; return the partitions that stand still although records are unread."""
-        async with self._busy:
+        async with self._worker.busy:
             # What is known of event time must be older than the end offsets: events that arrive between the two
             # must not carry time past events of another topic that arrived with them.
-            partitions = dict(self._store().partitions)
+            partitions = dict(self._shell.store().partitions)
             seen = {number: dict(partition.progress.latest) for number, partition in partitions.items()}
-        now = self._clock()
-        assigned = self._consumer().assignment()
+        now = self._shell.clock()
+        assigned = self._shell.consumer().assignment()
         tps = [TP(name, number) for name in self._inputs for number in partitions if TP(name, number) in assigned]
         if not tps:
             return []
-        ends = await self._consumer().highwaters(*tps)
-        async with self._busy:
+        ends = await self._shell.consumer().highwaters(*tps)
+        async with self._worker.busy:
             lagging, stalled = await self._lagging(partitions, {tp: ends.get(tp) or 0 for tp in tps})
         for number, partition in partitions.items():
             tick = Tick(self._time_of(number, seen, lagging, now))
-            await self._producer().send(self._topic, msgspec.json.encode(tick), partition=number)
+            await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
             self._metrics.customers.labels(number).set(partition.customers)
             self._metrics.due.labels(number).set(len(partition.due))
         return stalled
@@ -102,7 +66,7 @@ class Ticker:
 
     async def _lag(self, partition: Partition, tp: TP, end: int) -> int:
         """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag."""
-        consumer = self._consumer()
+        consumer = self._shell.consumer()
         applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
         if applied >= end:
             return 0
@@ -123,16 +87,17 @@ class Ticker:
         self, number: int, seen: dict[int, dict[str, int]], lagging: dict[int, list[str]], now: int
     ) -> int | None:
         """How far a partition's stream time may move (`streams.partition` defines it)."""
-        wall = now - self._settings.grace if self._settings.clock == "wall" else MAX_INSTANT
+        wall = now - self._settings.clock_grace if self._settings.clock == "wall" else MAX_INSTANT
         if lagging[number]:
-            latest = [seen[number].get(topic) for topic in lagging[number]]
-            return None if None in latest else min(wall, *(at for at in latest if at is not None))
+            latest = [at for topic in lagging[number] if (at := seen[number].get(topic)) is not None]
+            return min(wall, *latest) if len(latest) == len(lagging[number]) else None
         if self._settings.clock == "wall":
             return wall
-        scope = [number] if any(lagging.values()) else seen
-        latest = max((at for each in scope for at in seen[each].values()), default=None)
+        waiting = any(lagging.values())
+        scope = [seen[number]] if waiting else list(seen.values())
+        newest: int | None = max((at for each in scope for at in each.values()), default=None)
         idle = self._settings.idle_after
-        if latest is not None and idle is not None and scope is seen and now - self._last_event_at() >= idle:
+        if newest is not None and idle is not None and not waiting and now - self._worker.last_event_at >= idle:
             # Nothing more comes: whatever waits for the lateness to pass need not wait any longer.
-            return latest + self._settings.lateness + 1
-        return latest
+            return newest + self._settings.lateness + 1
+        return newest

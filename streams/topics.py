@@ -19,6 +19,8 @@ from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHAN
 
 #: How long (seconds) to wait for a broker to answer.
 TIMEOUT_S = 30
+#: Room for the largest row that the bounds of a customer's state allow, with as much again to spare.
+MAX_ROW_BYTES = 4_194_304
 
 
 class TopicsError(TidemarkError):
@@ -36,6 +38,7 @@ class TopicSpec:
     name: str
     compacted: bool
     retention_ms: int | None = None
+    max_bytes: int | None = None
 
     @property
     def configs(self) -> dict[str, str]:
@@ -43,6 +46,8 @@ class TopicSpec:
         configs = {"cleanup.policy": "compact" if self.compacted else "delete"}
         if self.retention_ms is not None:
             configs["retention.ms"] = str(self.retention_ms)
+        if self.max_bytes is not None:
+            configs["max.message.bytes"] = str(self.max_bytes)
         return configs
 
 
@@ -67,7 +72,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(settings.topic(CUSTOMER_TIERS), compacted=True),
         TopicSpec(settings.topic(DEAD_LETTERS), compacted=False, retention_ms=14 * DAY_MS),
         TopicSpec(ticks_name(settings), compacted=False, retention_ms=HOUR_MS),
-        TopicSpec(changelog_name(settings), compacted=True),
+        TopicSpec(changelog_name(settings), compacted=True, max_bytes=MAX_ROW_BYTES),
     ]
 
 
@@ -78,7 +83,8 @@ async def create_topics(settings: Settings) -> list[str]:
         existing = set(await admin.list_topics())
         missing = [spec for spec in topic_specs(settings) if spec.name not in existing]
         new = [
-            NewTopic(spec.name, settings.partitions, settings.replication, topic_configs=spec.configs) for spec in missing
+            NewTopic(spec.name, settings.partitions, settings.replication, topic_configs=spec.configs)
+            for spec in missing
         ]
         if new:
             response = await admin.create_topics(new)

@@ -7,7 +7,7 @@ tests/streams/test_transport.py pin every internal of Faust that this relies on.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import faust
 from aiokafka import ConsumerRecord
@@ -23,7 +23,7 @@ class Chunk(NamedTuple):
     epoch: int
 
 
-class RawSchema(faust.Schema):
+class RawSchema(faust.Schema[Any, Any]):
     """Hands keys and values on as they came: what they mean is not Faust's business here."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002  # Faust's signature
@@ -42,7 +42,9 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._epochs: dict[TP, int] = {}
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Chunk]:
+    async def _fetch_records(  # type: ignore[override]  # chunks take the place of lists of records
+        self, *args: Any, **kwargs: Any
+    ) -> dict[TP, Chunk]:
         fetched: Mapping[Any, list[ConsumerRecord]] = await super()._fetch_records(*args, **kwargs)
         return {
             (tp := TP(partition.topic, partition.partition)): Chunk(records, self._epochs.get(tp, 0))
@@ -72,19 +74,21 @@ class MicroBatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> MicroBatchThread:
         return MicroBatchThread(self, loop=self.loop, beacon=self.beacon)
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109  # Faust's
         """Yield (partition, message) for each fetched chunk; the message's offset is that of its last record."""
-        fetched, active = await self._wait_next_records(timeout)
+        records, active = await self._wait_next_records(timeout)
+        fetched: Any = records or {}  # of chunks: what our thread returns
+        active = active or set()
         generation = self.app.consumer_generation_id
-        if fetched is None or self.should_stop:
+        if self.should_stop:
             return
         if not self.flow_active:
             await self.perform_seek()
             return
         for tp, chunk in fetched.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+            if not self.flow_active or self.app.consumer_generation_id != generation:  # type: ignore[redundant-expr]  # others change it
                 return  # what is left over is fetched again: the worker sees the gap and rewinds
-            if active is None or tp in active or tp in self._buffered_partitions:
+            if tp in active or tp in self._buffered_partitions:
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 self.delivered[tp] = chunk.records[-1].offset + 1
                 yield tp, self._message(tp, chunk)
@@ -99,7 +103,7 @@ class MicroBatchConsumer(driver.Consumer):
             last.timestamp_type,
             last.headers,
             None,
-            chunk,
+            cast("Any", chunk),  # not bytes: `RawSchema` hands it on
             None,
             tp=tp,
             generation_id=self.app.consumer_generation_id,

@@ -13,10 +13,10 @@ from streams.metrics import Metrics
 def add_pages(app: faust.App, metrics: Metrics, recovered: Callable[[], bool]) -> None:
     """Add the pages to a Faust app; `recovered()` says whether partitions are held and recovered."""
 
-    @app.page("/metrics")  # type: ignore[untyped-decorator]  # untyped upstream
-    async def metrics_page(_web: Any, _request: Any) -> Response:
+    @app.page("/metrics")
+    async def metrics_page(_web: Any, _request: Any) -> Any:
         return Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    @app.page("/health")  # type: ignore[untyped-decorator]  # untyped upstream
+    @app.page("/health")
     async def health_page(web: Any, _request: Any) -> Any:
         return web.json({"status": "alive", "recovered": recovered()})

@@ -1,0 +1,225 @@
+"""Each metric by examples computed by hand, and `next_flip` against looking at every single millisecond."""
+
+from fractions import Fraction
+from random import Random
+from typing import Any
+
+import pytest
+
+from models.contacts import Contacts
+from models.instants import DAY_MS
+from models.ledger import Ledger
+from models.metrics import METRICS, Edge, Facts, Reading
+from models.policy import native_scale
+from models.rules import OPS, Comparison
+from tests.models.build import cancel, contact, day, facts, order, refund
+
+WINDOW = 100 * DAY_MS
+
+
+def read(name: str, known: Facts, at: int, window: int = WINDOW) -> Reading:
+    return METRICS[name].value(known, at, window)
+
+
+def number(name: str, known: Facts, at: int, window: int = WINDOW) -> Fraction | None:
+    reading = read(name, known, at, window)
+    return None if reading is None else Fraction(*reading)
+
+
+THREE = facts(
+    order(day(0), "a", 10_000, 3_000),
+    order(day(60), "b", 20_000, -500),
+    order(day(90), "c", 5_000),
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "frequency", "monetary", "margin"),
+    [
+        (day(90), 3, 35_000, 2_500),
+        (day(100, -1), 3, 35_000, 2_500),
+        (day(100), 2, 25_000, -500),  # the window is (T − W, T]: what was placed at t has left at t + W
+        (day(160), 1, 5_000, 0),
+        (day(190, -1), 1, 5_000, 0),
+        (day(190), 0, 0, 0),
+    ],
+)
+def test_what_the_window_holds(at: int, frequency: int, monetary: int, margin: int) -> None:
+    assert read("frequency", THREE, at) == (frequency, 1)
+    assert read("monetary", THREE, at) == (monetary, 1)
+    assert read("margin", THREE, at) == (margin, 1)
+
+
+def test_margin_where_no_order_told_one() -> None:
+    assert read("margin", facts(order(day(0), "a")), day(1)) == (0, 1)
+
+
+def test_recency_counts_from_the_last_counted_order_whatever_the_window() -> None:
+    assert number("recency_days", THREE, day(90)) == 0
+    assert number("recency_days", THREE, day(500, 7)) == 410 * DAY_MS + 7
+    void = facts(order(day(0), "a", 100), order(day(5), "b", 100), cancel(day(6), "b"))
+    assert number("recency_days", void, day(10)) == 10 * DAY_MS
+    refunded = facts(order(day(0), "a", 100), order(day(5), "b", 100), refund(day(6), "r", "b", 100))
+    assert number("recency_days", refunded, day(10)) == 10 * DAY_MS
+    assert read("recency_days", facts(), day(10)) is None
+
+
+def test_average_order_value_is_exact_and_undefined_without_orders() -> None:
+    assert number("average_order_value", THREE, day(90)) == Fraction(35_000, 3)
+    assert number("average_order_value", THREE, day(160)) == 5_000
+    assert read("average_order_value", THREE, day(190)) is None
+
+
+def test_a_partial_refund_lowers_the_average_and_keeps_the_count() -> None:
+    known = facts(order(day(0), "a", 10_000), order(day(1), "b", 10_000), refund(day(2), "r", "a", 4_000))
+    assert number("average_order_value", known, day(3)) == 8_000
+    assert read("frequency", known, day(3)) == (2, 1)
+
+
+def test_tenure_counts_from_its_start_and_never_below_zero() -> None:
+    assert number("tenure_days", facts(since=day(3)), day(10, 1)) == 7 * DAY_MS + 1
+    assert number("tenure_days", facts(since=day(30)), day(10)) == 0
+
+
+def test_repurchase_rate_is_the_share_of_orders_that_were_not_the_first() -> None:
+    assert number("repurchase_rate", THREE, day(90)) == Fraction(2, 3)
+    assert number("repurchase_rate", THREE, day(100)) == 1  # the first order has left the window
+    assert number("repurchase_rate", facts(order(day(0), "a")), day(1)) == 0
+    assert read("repurchase_rate", THREE, day(190)) is None
+
+
+def test_growth_is_this_half_window_over_the_one_before() -> None:
+    known = facts(order(day(10), "a", 4_000), order(day(60), "b", 5_000), order(day(80), "c", 1_000))
+    assert number("growth", known, day(90)) == Fraction(6_000, 4_000)
+    # At day 110 `a` has left the whole window and `b` the later half.
+    assert number("growth", known, day(110)) == Fraction(1_000, 5_000)
+    # At day 60 `a`, of day 10, is just in the earlier half; a millisecond before, it is in the later one.
+    early = facts(order(day(10), "a", 4_000))
+    assert read("growth", early, day(60, -1)) is None
+    assert number("growth", early, day(60)) == 0
+
+
+def test_engagement_satisfaction_and_referrals_look_at_interactions_in_the_window() -> None:
+    known = facts(
+        contacts=(
+            contact(day(0), "a", "visit"),
+            contact(day(0), "b", "survey", 9_000),
+            contact(day(50), "c", "survey", 6_500),
+            contact(day(60), "d", "complaint"),
+            contact(day(70), "e", "referral"),
+            contact(day(71), "f", "sings"),
+        ),
+        weights={"visit": 1_500, "complaint": -2_000},
+    )
+    assert number("engagement", known, day(100, -1)) == Fraction(-1, 2)
+    assert number("engagement", known, day(100)) == -2
+    assert number("satisfaction", known, day(100, -1)) == Fraction(31, 4)
+    assert number("satisfaction", known, day(100)) == Fraction(13, 2)
+    assert read("satisfaction", known, day(150)) is None
+    assert [number("referrals", known, at) for at in (day(170, -1), day(170))] == [1, 0]
+
+
+def test_rhythm_is_the_median_gap_and_needs_two_gaps() -> None:
+    assert read("rhythm_days", facts(order(day(0), "a"), order(day(9), "b")), day(10)) is None
+    odd = facts(*(order(day(at), str(at)) for at in (0, 10, 40, 45)))  # gaps 10, 30, 5
+    assert number("rhythm_days", odd, day(50)) == 10 * DAY_MS
+    even = facts(*(order(day(at), str(at)) for at in (0, 10, 40)))  # gaps 10, 30
+    assert number("rhythm_days", even, day(50)) == 20 * DAY_MS
+
+
+def test_rhythm_looks_at_the_latest_twelve_gaps() -> None:
+    slow_then_fast = [0, 100, 200, 300, *range(302, 326, 2)]  # three gaps of 100, then twelve of 2
+    assert number("rhythm_days", facts(*(order(day(at), str(at)) for at in slow_then_fast)), day(400)) == 2 * DAY_MS
+
+
+def test_overdue_is_the_silence_in_units_of_the_rhythm() -> None:
+    known = facts(*(order(day(at), str(at)) for at in (0, 10, 40, 45)))
+    assert number("overdue", known, day(45)) == 0
+    assert number("overdue", known, day(75)) == 3
+    assert read("overdue", facts(order(day(0), "a")), day(75)) is None
+
+
+def test_overdue_counts_in_days_at_least() -> None:
+    hasty = facts(order(day(0), "a"), order(day(0, 1), "b"), order(day(0, 2), "c"))
+    assert number("overdue", hasty, day(2, 2)) == 2
+
+
+# --- when a comparison next changes ---------------------------------------------------------------
+
+
+def compare(name: str, op: Any, threshold: Fraction, window: int = WINDOW) -> Comparison:
+    metric = METRICS[name]
+    return Comparison(metric, op, threshold, Edge.of(threshold, native_scale(metric.unit, 100)), window)
+
+
+def test_recency_flips_one_millisecond_after_a_closed_bound_and_at_an_open_one() -> None:
+    closed, open_ = compare("recency_days", "<=", Fraction(90)), compare("recency_days", "<", Fraction(90))
+    assert [closed.holds(THREE, at) for at in (day(180), day(180, 1))] == [True, False]
+    assert [open_.holds(THREE, at) for at in (day(180, -1), day(180))] == [True, False]
+    assert closed.next_flip(THREE, day(180)) == day(180, 1)
+    assert closed.next_flip(THREE, day(180, 1)) is None
+    assert open_.next_flip(THREE, day(180, -1)) == day(180)
+
+
+def test_frequency_and_monetary_flip_when_the_order_that_matters_leaves() -> None:
+    assert compare("frequency", ">=", Fraction(2)).next_flip(THREE, day(100)) == day(160)
+    assert compare("monetary", ">=", Fraction(250)).next_flip(THREE, day(100)) == day(160)
+    assert compare("monetary", ">", Fraction(250)).next_flip(THREE, day(90)) == day(100)
+    assert compare("frequency", ">=", Fraction(9)).next_flip(THREE, day(90)) is None
+
+
+def random_facts(random: Random) -> tuple[Facts, int]:
+    """Return facts on a scale of milliseconds, and an instant at or after the last of them."""
+    book, kept = Ledger(), Contacts()
+    for name in range(random.randrange(7)):
+        placed = order(random.randrange(60), f"o{name}", random.choice([0, 1, 5, 10, 100]), random.choice([None, -5, 3]))
+        book.apply(placed)
+        touched = random.randrange(6)
+        if touched == 0:
+            book.apply(refund(60, f"r{name}", f"o{name}", random.randrange(12)))
+        elif touched == 1:
+            book.apply(cancel(60, f"o{name}"))
+    for name in range(random.randrange(6)):
+        kind = random.choice(["survey", "referral", "visit", "complaint"])
+        kept.apply(contact(random.randrange(60), f"i{name}", kind, random.choice([0, 4_000, 9_500])))
+    weights = {"visit": 1_000, "complaint": -500}
+    return Facts(book, kept, random.randrange(-20, 80), weights), 60 + random.randrange(60)
+
+
+def random_threshold(random: Random, name: str, known: Facts, at: int, window: int) -> Fraction:
+    """Return a threshold at, or just beside, what the metric reads at some later instant."""
+    scale = native_scale(METRICS[name].unit, 100)
+    reading = read(name, known, at + random.randrange(120), window) or (random.randrange(20), 1)
+    near = Fraction(*reading) + random.choice([0, 0, 0, 1, -1, Fraction(1, 2), Fraction(-1, 3)])
+    return near / scale
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_nothing_changes_before_the_next_flip(name: str) -> None:
+    flips = 0
+    for seed in range(200):
+        random = Random(f"{name} {seed}")
+        known, at = random_facts(random)
+        window = random.choice([1, 40, 41, 80, 120])
+        threshold = random_threshold(random, name, known, at, window)
+        for op in OPS:
+            comparison = compare(name, op, threshold, window)
+            flip, end = comparison.next_flip(known, at), at + 250
+            assert flip is None or flip > at
+            held = comparison.holds(known, at)
+            for instant in range(at, end if flip is None else min(flip, end)):
+                assert comparison.holds(known, instant) is held, (seed, op, threshold, at, instant, flip)
+            flips += flip is not None and comparison.holds(known, flip) is not held
+    assert flips > 20 or name == "rhythm_days", "the examples do not reach what is to be shown"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_following_the_flips_comes_to_an_end(name: str) -> None:
+    for seed in range(50):
+        random = Random(f"{name} {seed} end")
+        known, at = random_facts(random)
+        comparison = compare(name, ">=", random_threshold(random, name, known, at, 40), 40)
+        steps, instant = 0, comparison.next_flip(known, at)
+        while instant is not None:
+            steps, instant = steps + 1, comparison.next_flip(known, instant)
+            assert steps < 40

@@ -1,0 +1,345 @@
+"""Live workers for the tests: `python -m streams worker` as a process of its own, and what goes in and comes out.
+
+A `Rig` is one application on one broker: its topics under a prefix of their own, its workers, its records. Everything
+here is synchronous and waits for a condition with a deadline, never for a time to pass. Leaving the rig ends every
+worker it started, and a worker ends with this process even when that is killed.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from config.settings import PREFIX, Settings, load_settings
+from models.customer import Customer
+from streams.broker import free_port
+from streams.child import Child
+from streams.partition import PROGRESS_KEY, Progress
+from streams.topics import changelog_name, create_topics
+
+ROOT = Path(__file__).parents[2]
+#: Seconds in which a worker must be up, caught up, or whatever else is waited for.
+PATIENCE_S = 60.0
+_POLL_S = 0.05
+
+
+class Timeout(AssertionError):
+    """What was waited for did not happen. The message carries the end of each worker's log."""
+
+
+class Sent(NamedTuple):
+    """A record as it was produced, with the coordinates that the broker gave it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class ToSend(NamedTuple):
+    """A record to be produced. `topic` is without the prefix; `partition` None lets the key decide."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+
+
+class LiveWorker:
+    """A worker process. Its log is a file; its web pages are on a port of its own."""
+
+    def __init__(self, rig: "Rig", number: int) -> None:
+        self.port = free_port()
+        self.log_path = rig.directory / f"worker-{number}.log"
+        env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        env |= rig.environment | {
+            "PYTHONPATH": str(ROOT),
+            f"{PREFIX}WEB_PORT": str(self.port),
+            f"{PREFIX}DATA_DIR": str(rig.directory / f"data-{number}"),
+        }
+        with self.log_path.open("ab") as log:
+            # The working directory has no .env.
+            self._child = Child([sys.executable, "-m", "streams", "worker"], log, env=env, cwd=rig.directory)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """End it with SIGTERM and return its exit status, which is -9 where it had to be killed after all."""
+        return self._child.stop(timeout_s)
+
+    def kill(self) -> None:
+        """End it at once with SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        self._child.stop(0)
+
+    def get(self, path: str) -> tuple[int, str, str]:
+        """Return (status, content type, body) of a web page. Raises OSError while nobody answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
+            return response.status, response.headers["Content-Type"], response.read().decode()
+
+    def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+        """Return the samples of `/metrics`, by name and then by labels; nothing while nobody answers."""
+        try:
+            text = self.get("/metrics")[2]
+        except OSError:
+            return {}
+        samples: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+        return samples
+
+
+class State(NamedTuple):
+    """What the changelog says in the end: rows by customer, progress by partition."""
+
+    customers: dict[str, Customer]
+    rows: dict[str, bytes]
+    progress: dict[int, Progress]
+
+
+class Rig:
+    """One application on a broker. `settings` are TIDEMARK_… settings in lower case, as texts."""
+
+    def __init__(self, broker: str, directory: Path, *, partitions: int = 4, **settings: str) -> None:
+        self.directory = directory
+        name = uuid.uuid4().hex[:8]
+        self.environment = {
+            f"{PREFIX}{key.upper()}": value
+            for key, value in {
+                "broker": broker,
+                "app_id": f"app-{name}",
+                "topic_prefix": f"t-{name}-",
+                "partitions": str(partitions),
+                "policy": "demo",
+                "tick_interval": "200ms",
+                **settings,
+            }.items()
+        }
+        values = {key.removeprefix(PREFIX).lower(): value for key, value in self.environment.items()}
+        self.settings: Settings = load_settings(**values)
+        self.workers: list[LiveWorker] = []
+
+    def __enter__(self) -> Self:
+        run(create_topics(self.settings))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def start_worker(self) -> LiveWorker:
+        worker = LiveWorker(self, len(self.workers))
+        self.workers.append(worker)
+        return worker
+
+    def stop_worker(self, worker: LiveWorker) -> None:
+        """End a worker politely; it must comply, and with status 0."""
+        status = worker.stop()
+        assert status == 0, f"the worker ended with status {status}; its log ends:\n{_tail(worker)}"
+
+    def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
+        """Return the first true value of a condition. Raises Timeout, and at once where a worker ended by itself."""
+        running = [worker for worker in self.workers if worker.running]
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if found := condition():
+                return found
+            ended = [worker for worker in running if not worker.running]
+            if ended or time.monotonic() > deadline:
+                why = "a worker ended" if ended else f"{timeout_s:.0f} s passed"
+                logs = "\n".join(_tail(worker) for worker in self.workers)
+                raise Timeout(f"{why} before {what}\n{logs}")
+            time.sleep(_POLL_S)
+
+    # --- records in ---
+
+    def produce(self, slices: Iterable[Iterable[ToSend]], *, max_request_size: int = 1_048_576) -> list[Sent]:
+        """Produce records slice by slice: each slice is acknowledged before the next is sent."""
+        return run(self._produce(slices, max_request_size))
+
+    async def _produce(self, slices: Iterable[Iterable[ToSend]], max_request_size: int) -> list[Sent]:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.settings.broker, linger_ms=1, max_request_size=max_request_size
+        )
+        await producer.start()
+        sent = []
+        try:
+            for records in slices:
+                pending = []
+                for record in records:
+                    name = self.settings.topic(record.topic)
+                    future = await producer.send(name, record.value, key=record.key, partition=record.partition)
+                    pending.append((record, future))
+                for record, future in pending:
+                    meta = await future
+                    sent.append(Sent(record.topic, *_coordinates(meta), record.key, record.value))
+        finally:
+            await producer.stop()
+        return sent
+
+    # --- records out ---
+
+    def read(self, *topics: str) -> dict[str, list[ConsumerRecord]]:
+        """Return every record of topics (without the prefix), each partition in order, up to their ends now."""
+        return run(self._read(topics))
+
+    async def _read(self, topics: Iterable[str]) -> dict[str, list[ConsumerRecord]]:
+        labels = {self.settings.topic(topic): topic for topic in topics}
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.settings.broker, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            tps = [TopicPartition(name, number) for name in labels for number in range(self.settings.partitions)]
+            consumer.assign(tps)
+            ends = await consumer.end_offsets(tps)
+            await consumer.seek_to_beginning(*tps)
+            records: dict[str, list[ConsumerRecord]] = {topic: [] for topic in labels.values()}
+            deadline = time.monotonic() + PATIENCE_S
+            while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                assert time.monotonic() < deadline, f"{', '.join(labels)} could not be read to their ends"
+                for tp, fetched in (await consumer.getmany(timeout_ms=200)).items():
+                    records[labels[tp.topic]] += [record for record in fetched if record.offset < ends[tp]]
+        finally:
+            await consumer.stop()
+        return records
+
+    def ends(self, *topics: str) -> dict[str, int]:
+        """Return how many records topics (without the prefix) have had, over all partitions."""
+        return run(self._ends(topics))
+
+    async def _ends(self, topics: Iterable[str]) -> dict[str, int]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.broker)
+        await consumer.start()
+        try:
+            ends = {}
+            for topic in topics:
+                name = self.settings.topic(topic)
+                tps = [TopicPartition(name, number) for number in range(self.settings.partitions)]
+                ends[topic] = sum((await consumer.end_offsets(tps)).values())
+            return ends
+        finally:
+            await consumer.stop()
+
+    @property
+    def changelog(self) -> str:
+        """The changelog topic, without the prefix."""
+        return changelog_name(self.settings).removeprefix(self.settings.topic_prefix)
+
+    def state(self) -> State:
+        """Return what a worker that starts now would recover."""
+        rows: dict[bytes, bytes | None] = {}
+        for record in self.read(self.changelog)[self.changelog]:
+            rows[record.key] = record.value
+        progress = {}
+        known = {}
+        for key, row in rows.items():
+            if row is None:
+                continue
+            if key.startswith(PROGRESS_KEY):
+                number = int(key.removeprefix(PROGRESS_KEY))
+                progress[number] = msgspec.msgpack.decode(row, type=Progress)
+            else:
+                known[key.decode()] = row
+        return State({name: Customer.from_row(name, row) for name, row in known.items()}, known, progress)
+
+    # --- common conditions ---
+
+    def applied(self, state: State | None = None) -> dict[str, int]:
+        """Return, per input topic, how many offsets the state has behind it."""
+        totals = dict.fromkeys(("customers", "orders", "interactions"), 0)
+        for progress in (state or self.state()).progress.values():
+            for topic, offset in progress.applied.items():
+                totals[topic] += offset
+        return totals
+
+    def has_read_all(self) -> bool:
+        """Whether everything in the input topics is in the acknowledged state."""
+        return self.applied() == self.ends("customers", "orders", "interactions")
+
+    def is_settled(self) -> bool:
+        """Whether everything is read, and no event waits for its instant."""
+        state = self.state()
+        if self.applied(state) != self.ends("customers", "orders", "interactions"):
+            return False
+        return not any(customer.pending for customer in state.customers.values())
+
+    def has_reached(self, instant: int) -> bool:
+        """Whether the stream time of every partition of the running workers is at an instant (ms) or beyond."""
+        times: dict[str, float] = {}
+        for worker in self.workers:
+            if worker.running:
+                samples = worker.metrics().get("tidemark_stream_time_seconds", {})
+                times |= {dict(labels)["partition"]: value for labels, value in samples.items()}
+        return len(times) == self.settings.partitions and min(times.values()) >= instant / 1000
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end on a loop of its own."""
+    return asyncio.run(coroutine)
+
+
+def by_id(records: Iterable[ConsumerRecord], name: str) -> dict[str, dict[str, Any]]:
+    """Return the JSON values of records by an id in them; a repeated id must repeat the very same bytes."""
+    values: dict[str, bytes] = {}
+    for record in records:
+        identity = json.loads(record.value)[name]
+        assert values.setdefault(identity, record.value) == record.value, f"{identity} came twice, differently"
+    return {identity: json.loads(value) for identity, value in values.items()}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file."""
+    with path.open("rb") as file:
+        return [json.loads(line) for line in file]
+
+
+def sliced(records: Iterable[tuple[int, ToSend]], length_ms: int) -> Iterator[list[ToSend]]:
+    """Cut (instant, record) pairs, in order of time, into slices of event time."""
+    current: list[ToSend] = []
+    number = None
+    for at, record in records:
+        if number is not None and at // length_ms != number:
+            yield current
+            current = []
+        number = at // length_ms
+        current.append(record)
+    if current:
+        yield current
+
+
+def _coordinates(meta: Any) -> tuple[int, int, int]:
+    return meta.partition, meta.offset, meta.timestamp
+
+
+def _tail(worker: LiveWorker, size: int = 3_000) -> str:
+    return f"--- {worker.log_path.name} (exit {worker._child.poll()}):\n{worker.log[-size:]}"
