@@ -8,9 +8,11 @@ import yaml
 from pydantic import ValidationError
 
 from models.errors import PolicyError
-from models.policy import Policy, compile_policy
+from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 
+#: What pydantic puts into a path for the kind it chose; the author of the file did not write that.
+_KINDS = ("birthday", "condition", "[key]", "thresholds", "score", "percentile", "matrix", "lifecycle", "segments")
 _SCALARS = str | int | float | bool | None
 POLICIES = Path(__file__).parent / "policies"
 
@@ -27,31 +29,36 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_policy(path: Path) -> Policy:
-    """Return the compiled policy of a file; a bare name such as `retail` finds a preset. Raises PolicyError."""
-    return compile_policy(read_spec(path))
+def load_timeline(path: Path) -> Timeline:
+    """Return the compiled versions of a policy file; a bare name such as `retail` finds a preset. Raises PolicyError.
 
-
-def read_spec(path: Path) -> PolicySpec:
-    """Return the checked specification of a file. Raises PolicyError, its message naming every mistake."""
+    Several versions stand in one file as YAML documents, parted by `---`, each with its `effective_from`.
+    """
     mistakes = check_file(path)
     if mistakes:
         raise PolicyError(f"{path}: " + "; ".join(mistakes))
-    return PolicySpec.model_validate(_read(path))
+    return Timeline([compile_policy(PolicySpec.model_validate(document)) for document in _read(path)])
 
 
 def check_file(path: Path) -> list[str]:
     """Return the mistakes in a policy file, one line each: path of the key, what was found, what is allowed."""
+    mistakes, specs = [], []
     try:
-        PolicySpec.model_validate(_read(path))
-    except ValidationError as error:
-        return [_mistake(details) for details in error.errors()]
+        documents = _read(path)
+        for number, document in enumerate(documents, start=1):
+            prefix = f"version {number} of {len(documents)}: " if len(documents) > 1 else ""
+            try:
+                specs.append(PolicySpec.model_validate(document))
+            except ValidationError as error:
+                mistakes += [f"{prefix}{line}" for details in error.errors() for line in _mistakes(details)]
+        if not mistakes:
+            Timeline([compile_policy(spec) for spec in specs])
     except PolicyError as error:
         return [str(error)]
-    return []
+    return mistakes
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> list[Any]:
     preset = POLICIES / f"{path}.yaml"
     source = preset if not path.suffix and preset.is_file() else path
     try:
@@ -60,7 +67,7 @@ def _read(path: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise PolicyError(f"cannot be read: {reason}; presets are {', '.join(presets())}") from None
     try:
-        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a safe loader, see its base
+        return list(yaml.load_all(text, Loader=_UniqueKeys)) or [None]  # a safe loader, see its base
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -72,16 +79,19 @@ def presets() -> list[str]:
     return sorted(path.stem for path in POLICIES.glob("*.yaml"))
 
 
-def _mistake(details: Any) -> str:
-    path, told = _path(details["loc"]), _told(details)
-    # A check of a whole part names the key inside it itself.
-    joined = f"{path}.{told}" if re.match(r"[a-z_]+(\.[\w.]+)?: ", told) else f"{path}: {told}"
-    return joined.removeprefix("(the whole file).")
+def _mistakes(details: Any) -> list[str]:
+    path = _path(details["loc"])
+    # A check of a whole part names the keys inside it itself, a line each.
+    lines = [_join(path, line) for line in _told(details).split("\n")]
+    return [line.removeprefix("(the whole file).") for line in lines]
+
+
+def _join(path: str, told: str) -> str:
+    return f"{path}.{told}" if re.match(r"[a-z_]+(\.\w+)*: ", told) else f"{path}: {told}"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    # pydantic names the chosen kind of a union in the path; the author of the file did not write that.
-    return ".".join(str(part) for part in loc if part not in ("birthday", "condition", "[key]")) or "(the whole file)"
+    return ".".join(str(part) for part in loc if part not in _KINDS) or "(the whole file)"
 
 
 def _told(details: Any) -> str:

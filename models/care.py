@@ -11,14 +11,17 @@ from models import explain
 from models.customer import Customer, Mark
 from models.identity import event_id
 from models.instants import format_instant, local_date, local_instant, zone
-from models.metrics import Facts
 from models.outputs import CareAction, Decisions, Why
 from models.policy import BirthdayRule, ConditionRule, Policy
 from models.policy import CareAction as CareSpec
+from models.rules import Readings
 
 
-def attend(customer: Customer, policy: Policy, facts: Facts, at: int, decisions: Decisions) -> int | None:
-    """Fire what is due at an instant (ms); return the next instant at which a care rule may fire, or None."""
+def attend(customer: Customer, policy: Policy, readings: Readings, at: int, decisions: Decisions) -> int | None:
+    """Fire what is due at an instant (ms); return the next instant at which a birthday may be due, or None.
+
+    When a condition may next change is what the gauges of its comparisons say.
+    """
     instants = []
     for rule in policy.care:
         mark = customer.marks.get(rule.action.rule)
@@ -26,18 +29,11 @@ def attend(customer: Customer, policy: Policy, facts: Facts, at: int, decisions:
             mark = customer.marks[rule.action.rule] = Mark()
         if isinstance(rule, BirthdayRule):
             due = _birthday(customer, policy, rule, mark, at, decisions)
+            if due is not None:
+                instants.append(due)
         else:
-            due = _condition(customer, policy, rule, mark, facts, at, decisions)
-        if due is not None:
-            instants.append(due)
+            _condition(customer, policy, rule, mark, readings, at, decisions)
     return min(instants) if instants else None
-
-
-def forget_birthdays(customer: Customer, policy: Policy) -> None:
-    """Have the next birthdays computed anew, because the profile has changed."""
-    for rule in policy.care:
-        if isinstance(rule, BirthdayRule) and (mark := customer.marks.get(rule.action.rule)) is not None:
-            mark.due = None
 
 
 def local_zone(customer: Customer, policy: Policy) -> ZoneInfo:
@@ -87,15 +83,20 @@ def _birthday(
 
 
 def _condition(
-    customer: Customer, policy: Policy, rule: ConditionRule, mark: Mark, facts: Facts, at: int, decisions: Decisions
-) -> int | None:
-    holds = rule.rule.holds(facts, at)
+    customer: Customer,
+    policy: Policy,
+    rule: ConditionRule,
+    mark: Mark,
+    readings: Readings,
+    at: int,
+    decisions: Decisions,
+) -> None:
+    holds = rule.rule.holds(readings)
     if holds and not mark.holding:
         mark.occasion = at
-        reasons = explain.whys(rule.rule.decisive(facts, at), policy.money)
+        reasons = explain.whys(rule.rule.decisive(readings), policy.money)
         _emit(customer, policy, rule.action, str(at), at, reasons, decisions)
     mark.holding = holds
-    return rule.rule.next_flip(facts, at)
 
 
 def _emit(

@@ -1,7 +1,8 @@
 """One customer's whole state, and how it becomes the compact bytes of a changelog row and back.
 
-A row is a version byte, the next due instant (8 bytes, so that an index can be built without decoding
-more) and a msgpack array. Fields are only ever added at its end, with defaults: a row of an older release
+A row is a version byte, the next due instant (8 bytes) and the fingerprint of the policy versions it was
+evaluated under (4 bytes), so that an index can be built without decoding more, and then a msgpack array.
+Fields are only ever added at its end, with defaults: a row of an older release
 stays readable. Deciding anything is `models.engine`'s business.
 """
 
@@ -15,13 +16,14 @@ import msgspec
 from models.contacts import Contacts
 from models.errors import TidemarkError
 from models.events import Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Profile
+from models.instants import MIN_INSTANT
 from models.ledger import Adjustment, Ledger
 
 ROW_VERSION = 1
 #: The due instant of a customer for whom time alone changes nothing.
 NEVER = 2**63 - 1
 
-_HEADER = struct.Struct("<Bq")
+_HEADER = struct.Struct("<BqI")
 
 if sys.byteorder != "little":
     raise TidemarkError("tidemark keeps its rows in little-endian order and runs on such machines only")
@@ -96,6 +98,7 @@ class Customer:
         "policy_version",
         "profile",
         "standings",
+        "timeline",
         "unsubscribed_at",
     )
 
@@ -113,12 +116,18 @@ class Customer:
         self.pending: list[OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile] = []
         self.counters = Counters()
         self.policy_version: str | None = None
+        self.timeline = 0
 
     @property
     def next_instant(self) -> int:
         """The earliest instant (ms) at which this customer wants attention; NEVER where there is none."""
         first = self.pending[0].at if self.pending else None
         return self.due if first is None else min(self.due, first)
+
+    def forget_due(self) -> None:
+        """Have the care rules compute anew when they are due: the profile or the policy has changed."""
+        for mark in self.marks.values():
+            mark.due = None
 
     def to_row(self) -> bytes:
         """Return the bytes that hold everything."""
@@ -139,18 +148,19 @@ class Customer:
             self.counters,
             self.policy_version,
         )
-        return _HEADER.pack(ROW_VERSION, self.next_instant) + _ENCODER.encode(row)
+        return _HEADER.pack(ROW_VERSION, self.next_instant, self.timeline) + _ENCODER.encode(row)
 
     @classmethod
     def from_row(cls, customer_id: str, data: bytes) -> "Customer":
         """Return the customer that `to_row` wrote. Raises TidemarkError for a row of an unknown version."""
-        version, _ = _HEADER.unpack_from(data)
+        version, _, timeline = _HEADER.unpack_from(data)
         if version != ROW_VERSION:
             raise TidemarkError(
                 f"state row of version {version} cannot be read by this release (it reads {ROW_VERSION})"
             )
         row = _DECODER.decode(memoryview(data)[_HEADER.size :])
         customer = cls(customer_id)
+        customer.timeline = timeline
         customer.cursor, customer.due, customer.first_at = row.cursor, row.due, row.first_at
         ledger, contacts = customer.ledger, customer.contacts
         _fill(row.orders, ledger.times, ledger.ids, ledger.paid, ledger.margins)
@@ -165,10 +175,13 @@ class Customer:
         return customer
 
 
-def row_instant(data: bytes) -> int:
-    """Return the instant (ms) at which the customer of a row wants attention, without decoding the row."""
-    instant: int = _HEADER.unpack_from(data)[1]
-    return instant
+def row_instant(data: bytes, timeline: int) -> int:
+    """Return the instant (ms) at which the customer of a row wants attention, without decoding the row.
+
+    At once, where the row was evaluated under other versions of the policy than `timeline` is the fingerprint of.
+    """
+    _, instant, evaluated_under = _HEADER.unpack_from(data)
+    return int(instant) if evaluated_under == timeline else MIN_INSTANT
 
 
 def _fill(blobs: tuple[Any, ...], *arrays: "array[int]") -> None:

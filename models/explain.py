@@ -3,17 +3,16 @@
 Everything here is recomputed from the facts; nothing is guessed and nothing decides.
 """
 
-from fractions import Fraction
-from math import ceil
 from typing import Any
 
 from models.instants import DAY_MS, LAST_INSTANT, format_instant
 from models.metrics import Facts, Reading, Unit
 from models.money import Money
 from models.outputs import AtRisk, Need, Next, Why
-from models.policy import Scheme
-from models.rules import Comparison, Finding, Lack
-from models.tiering import Position, next_instant, qualified_rank, settle
+from models.policy import Policy
+from models.rules import Comparison, Finding, Lack, Readings, least_missing
+from models.schemes import Scheme
+from models.tiering import Position, next_instant, qualified_rank, read, settle
 
 Shown = str | float | int | None
 
@@ -34,9 +33,10 @@ def show(reading: Reading, unit: Unit, money: Money) -> Shown:
             return numerator / denominator
 
 
-def metrics(scheme: Scheme, facts: Facts, at: int, money: Money) -> dict[str, Any]:
-    """Return the metrics that a scheme's events show, as of an instant (ms)."""
-    return {leaf.metric.name: show(leaf.read(facts, at), leaf.metric.unit, money) for leaf in scheme.shown}
+def metrics(scheme: Scheme, policy: Policy, readings: Readings) -> dict[str, Any]:
+    """Return the metrics that a scheme's events show."""
+    gauges = ((policy.gauges[index].metric, readings[index]) for index in scheme.shown)
+    return {metric.name: show(reading, metric.unit, policy.money) for metric, reading in gauges}
 
 
 def whys(findings: list[Finding], money: Money) -> list[Why]:
@@ -54,7 +54,7 @@ def whys(findings: list[Finding], money: Money) -> list[Why]:
     ]
 
 
-def why(scheme: Scheme, before: int | None, after: int, facts: Facts, at: int) -> list[Finding]:
+def why(scheme: Scheme, before: int | None, after: int, readings: Readings) -> list[Finding]:
     """Return the comparisons that decided a move from tier index `before` to `after`.
 
     Upwards: what holds of the new tier's rule. Downwards: what fails of each rule above the new tier, up to the
@@ -64,23 +64,27 @@ def why(scheme: Scheme, before: int | None, after: int, facts: Facts, at: int) -
         rules = [tier.rule for tier in scheme.tiers[after + 1 : before + 1]]
     else:
         rules = [(scheme.tiers[after] if after else scheme.tiers[1]).rule]
-    return [finding for rule in rules if rule is not None for finding in rule.decisive(facts, at)]
+    return [finding for rule in rules if rule is not None for finding in rule.decisive(readings)]
 
 
-def upcoming(scheme: Scheme, rank: int, facts: Facts, at: int, money: Money) -> Next | None:
+def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Next | None:
     """Return the next tier up and what is missing for it; None at the top."""
     if rank + 1 >= len(scheme.tiers):
         return None
     tier = scheme.tiers[rank + 1]
-    lacks = tier.rule.lacks(facts, at) if tier.rule is not None else []
+    lacks = tier.rule.lacks(readings) if tier.rule is not None else []
     return Next(tier.name, [Need(lack.comparison.metric.name, _missing(lack, money)) for lack in lacks])
 
 
-def at_risk(scheme: Scheme, position: Position, facts: Facts, at: int) -> AtRisk | None:
+def at_risk(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> AtRisk | None:
     """Return when and whereto the customer falls if nothing more happens; None if never."""
-    while (instant := next_instant(scheme, position, facts, at)) is not None and instant <= LAST_INSTANT:
+    zone = policy.zone
+    while (instant := next_instant(scheme, position, policy.gauges, facts, at, zone)) is not None:
         at = instant
-        moved = settle(scheme, position, qualified_rank(scheme, facts, at), at)
+        if at > LAST_INSTANT:
+            break
+        qualified = qualified_rank(scheme, read(scheme, policy.gauges, facts, at))
+        moved = settle(scheme.demotion, position, qualified, at, facts.since, zone)
         if moved.rank < position.rank:
             return AtRisk(scheme.tiers[moved.rank].name, format_instant(at))
         position = moved
@@ -90,16 +94,12 @@ def at_risk(scheme: Scheme, position: Position, facts: Facts, at: int) -> AtRisk
 def _threshold(comparison: Comparison, money: Money) -> str | float | int:
     value = comparison.threshold
     if comparison.metric.unit is Unit.MONEY:
-        return money.text_of_ratio(comparison.edge.ratio.numerator, comparison.edge.ratio.denominator)
+        return money.text_of_ratio(comparison.edge.numerator, comparison.edge.denominator)
     return int(value) if value.denominator == 1 else float(value)
 
 
 def _missing(lack: Lack, money: Money) -> Shown:
-    if lack.missing is None:
+    missing = least_missing(lack)
+    if missing is None:
         return None
-    unit, op = lack.comparison.metric.unit, lack.comparison.op
-    whole: Fraction | int = lack.missing
-    if unit in (Unit.COUNT, Unit.MONEY) and lack.comparison.metric.name != "average_order_value":
-        # A strict comparison needs one native unit more than the distance to its threshold.
-        whole = ceil(lack.missing) + (1 if op in (">", "<") and lack.missing.denominator == 1 else 0)
-    return show((whole.numerator, whole.denominator), unit, money)
+    return show((missing.numerator, missing.denominator), lack.comparison.metric.unit, money)

@@ -94,6 +94,11 @@ def local_instant(day: date, at: time, tz: ZoneInfo) -> int:
     return from_datetime(datetime.combine(day, at, tzinfo=tz))
 
 
+def local_midnight(day: date, tz: ZoneInfo) -> int:
+    """Return the instant (ms) at which a day begins in a time zone."""
+    return local_instant(day, time(0), tz)
+
+
 def local_date(instant: int, tz: ZoneInfo) -> date:
     """Return the calendar date that an instant (ms) falls on in a time zone."""
     return to_datetime(instant).astimezone(tz).date()

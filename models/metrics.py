@@ -6,7 +6,7 @@ frequency, monetary after Hughes, "Strategic Database Marketing" (1994). Pure fu
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -44,32 +44,55 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
-    """A threshold in a metric's native unit: the exact ratio, and the integers around it."""
+class Edges:
+    """The thresholds that some rules compare a metric with, in its native unit, ready for searching.
 
-    ratio: Fraction
-    ceil: int
-    floor: int
+    `ratios` are exact; `levels` are the integers to which a falling value falls as a comparison changes its
+    truth; `offsets` the integers to which a rising one rises.
+    """
+
+    ratios: tuple[Fraction, ...]
+    levels: tuple[int, ...]
+    offsets: tuple[int, ...]
 
     @classmethod
-    def of(cls, threshold: Fraction, scale: int) -> "Edge":
-        """Return the edge of a threshold written in the displayed unit, `scale` native units each."""
-        ratio = threshold * scale
-        return cls(ratio, ceil(ratio), floor(ratio))
+    def of(cls, ratios: Iterable[Fraction]) -> "Edges":
+        """Return the edges of thresholds in the native unit: each is crossed at it, and just beyond it."""
+        exact = sorted(set(ratios))
+        levels = {level for ratio in exact for level in (floor(ratio), ceil(ratio) - 1) if level >= 0}
+        offsets = {offset for ratio in exact for offset in (ceil(ratio), floor(ratio) + 1)}
+        return cls(tuple(exact), tuple(sorted(levels)), tuple(sorted(offsets)))
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric: `value(facts, at, window)` and `next_flip(facts, at, window, edge)`.
+    """A metric: `value(facts, at, window)` and `next_change(facts, at, window, edges)`.
 
-    `next_flip` returns an instant (ms) after `at` up to which no comparison of the metric with the edge
-    changes its truth if nothing happens; None: never. It may come early, never late.
+    `next_change` returns an instant (ms) after `at` up to which no comparison with one of the edges changes its
+    truth if nothing happens; None: never. It may come early, never late.
     """
 
     name: str
     unit: Unit
     value: Callable[[Facts, int, int], Reading]
-    next_flip: Callable[[Facts, int, int, Edge], int | None]
+    next_change: Callable[[Facts, int, int, Edges], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A metric over a window (ms), with the edges that matter: read once an evaluation, whatever compares it."""
+
+    metric: Metric
+    window: int
+    edges: Edges
+
+    def read(self, facts: Facts, at: int) -> Reading:
+        """Return the reading as of an instant (ms)."""
+        return self.metric.value(facts, at, self.window)
+
+    def next_change(self, facts: Facts, at: int) -> int | None:
+        """Return the next instant (ms) at which time alone may carry the reading over an edge, or None."""
+        return self.metric.next_change(facts, at, self.window, self.edges) if self.edges.ratios else None
 
 
 def _first(facts: Facts, at: int, window: int) -> int:
@@ -84,9 +107,10 @@ def _total(sums: Sequence[int], first: int) -> int:
     return sums[-1] - (sums[first - 1] if first else 0)
 
 
-def _after(at: int, *instants: int) -> int | None:
-    """The first of ascending instants that lies after `at`."""
-    return next((instant for instant in instants if instant > at), None)
+def _rise(anchor: int, at: int, offsets: Sequence[int]) -> int | None:
+    """When (at − anchor) next rises to one of the ascending offsets."""
+    index = bisect_right(offsets, at - anchor)
+    return anchor + offsets[index] if index < len(offsets) else None
 
 
 def _expiry(times: Sequence[int], at: int, window: int) -> int | None:
@@ -95,15 +119,15 @@ def _expiry(times: Sequence[int], at: int, window: int) -> int | None:
     return times[first] + window if first < len(times) else None
 
 
-def _never(_facts: Facts, _at: int, _window: int, _edge: Edge) -> None:
+def _never(_facts: Facts, _at: int, _window: int, _edges: Edges) -> None:
     return None
 
 
-def _order_expiry(facts: Facts, at: int, window: int, _edge: Edge) -> int | None:
+def _order_expiry(facts: Facts, at: int, window: int, _edges: Edges) -> int | None:
     return _expiry(facts.ledger.times, at, window)
 
 
-def _contact_expiry(facts: Facts, at: int, window: int, _edge: Edge) -> int | None:
+def _contact_expiry(facts: Facts, at: int, window: int, _edges: Edges) -> int | None:
     return _expiry(facts.contacts.times, at, window)
 
 
@@ -112,43 +136,49 @@ def _recency(facts: Facts, at: int, _window: int) -> Reading:
     return (at - times[-1], 1) if times else None
 
 
-def _recency_flip(facts: Facts, at: int, _window: int, edge: Edge) -> int | None:
+def _recency_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
     times = facts.ledger.times
-    return _after(at, times[-1] + edge.ceil, times[-1] + edge.floor + 1) if times else None
+    return _rise(times[-1], at, edges.offsets) if times else None
 
 
 def _tenure(facts: Facts, at: int, _window: int) -> Reading:
     return max(0, at - facts.since), 1
 
 
-def _tenure_flip(facts: Facts, at: int, _window: int, edge: Edge) -> int | None:
-    return _after(at, facts.since + edge.ceil, facts.since + edge.floor + 1)
+def _tenure_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
+    return _rise(facts.since, at, edges.offsets)
+
+
+def _first_order(facts: Facts, at: int, _window: int) -> Reading:
+    times = facts.ledger.times
+    return (at - times[0], 1) if times else None
+
+
+def _first_order_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
+    times = facts.ledger.times
+    return _rise(times[0], at, edges.offsets) if times else None
 
 
 def _frequency(facts: Facts, at: int, window: int) -> Reading:
     return len(facts.ledger.times) - _first(facts, at, window), 1
 
 
-def _frequency_flip(facts: Facts, at: int, window: int, edge: Edge) -> int | None:
+def _frequency_change(facts: Facts, at: int, window: int, edges: Edges) -> int | None:
     times = facts.ledger.times
-    for left in (edge.floor, edge.ceil - 1):  # the count falls to `left` as the one before the youngest `left` leaves
-        index = len(times) - 1 - left
-        if 0 <= index < len(times) and times[index] + window > at:
-            return times[index] + window
-    return None
+    below = bisect_left(edges.levels, len(times) - _first(facts, at, window))
+    # The count falls to a level as the order before that many youngest ones leaves the window.
+    return times[len(times) - 1 - edges.levels[below - 1]] + window if below else None
 
 
 def _monetary(facts: Facts, at: int, window: int) -> Reading:
     return _total(facts.ledger.paid, _first(facts, at, window)), 1
 
 
-def _monetary_flip(facts: Facts, at: int, window: int, edge: Edge) -> int | None:
+def _monetary_change(facts: Facts, at: int, window: int, edges: Edges) -> int | None:
     times, paid = facts.ledger.times, facts.ledger.paid
-    for left in (edge.floor, edge.ceil - 1):  # what is paid never falls, so the prefix sums can be searched
-        index = bisect_left(paid, paid[-1] - left) if paid else 0
-        if index < len(times) and times[index] + window > at:
-            return times[index] + window
-    return None
+    below = bisect_left(edges.levels, _total(paid, _first(facts, at, window)))
+    # What is paid never falls, so the prefix sums tell which order takes the total to the level as it leaves.
+    return times[bisect_left(paid, paid[-1] - edges.levels[below - 1])] + window if below else None
 
 
 def _margin(facts: Facts, at: int, window: int) -> Reading:
@@ -178,7 +208,7 @@ def _growth(facts: Facts, at: int, window: int) -> Reading:
     return (late, early) if early > 0 else None
 
 
-def _growth_flip(facts: Facts, at: int, window: int, _edge: Edge) -> int | None:
+def _growth_change(facts: Facts, at: int, window: int, _edges: Edges) -> int | None:
     half = window // 2
     moves = [_expiry(facts.ledger.times, at, half), _expiry(facts.ledger.times, at, 2 * half)]
     return min((move for move in moves if move is not None), default=None)
@@ -223,29 +253,31 @@ def _overdue(facts: Facts, at: int, _window: int) -> Reading:
     return None if unit is None else (2 * (at - facts.ledger.times[-1]), unit)
 
 
-def _overdue_flip(facts: Facts, at: int, _window: int, edge: Edge) -> int | None:
+def _overdue_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
     unit = _overdue_unit(facts)
     if unit is None:
         return None
-    last, silence = facts.ledger.times[-1], edge.ratio * unit / 2
-    return _after(at, last + ceil(silence), last + floor(silence) + 1)
+    silences = [(ratio.numerator * unit, 2 * ratio.denominator) for ratio in edges.ratios]
+    offsets = [offset for top, bottom in silences for offset in (-(-top // bottom), top // bottom + 1)]
+    return _rise(facts.ledger.times[-1], at, sorted(offsets))
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("recency_days", Unit.DAYS, _recency, _recency_flip),
-        Metric("frequency", Unit.COUNT, _frequency, _frequency_flip),
-        Metric("monetary", Unit.MONEY, _monetary, _monetary_flip),
+        Metric("recency_days", Unit.DAYS, _recency, _recency_change),
+        Metric("frequency", Unit.COUNT, _frequency, _frequency_change),
+        Metric("monetary", Unit.MONEY, _monetary, _monetary_change),
         Metric("margin", Unit.MONEY, _margin, _order_expiry),
         Metric("average_order_value", Unit.MONEY, _average_order_value, _order_expiry),
-        Metric("tenure_days", Unit.DAYS, _tenure, _tenure_flip),
+        Metric("tenure_days", Unit.DAYS, _tenure, _tenure_change),
+        Metric("first_order_days", Unit.DAYS, _first_order, _first_order_change),
         Metric("engagement", Unit.NUMBER, _engagement, _contact_expiry),
         Metric("satisfaction", Unit.NUMBER, _satisfaction, _contact_expiry),
         Metric("referrals", Unit.COUNT, _referrals, _contact_expiry),
         Metric("repurchase_rate", Unit.NUMBER, _repurchase_rate, _order_expiry),
-        Metric("growth", Unit.NUMBER, _growth, _growth_flip),
+        Metric("growth", Unit.NUMBER, _growth, _growth_change),
         Metric("rhythm_days", Unit.DAYS, _rhythm, _never),
-        Metric("overdue", Unit.NUMBER, _overdue, _overdue_flip),
+        Metric("overdue", Unit.NUMBER, _overdue, _overdue_change),
     )
 }

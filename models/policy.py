@@ -1,53 +1,25 @@
-"""A policy, compiled: what the core evaluates. Built once from a `PolicySpec`, then only read."""
+"""A policy, compiled: what the core evaluates. Built once from a `PolicySpec`, then only read.
 
-from collections.abc import Iterator, Mapping
+A `Timeline` is the versions of a policy by the instants from which they hold.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import time
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
+from models.errors import PolicyError
 from models.events import KNOWN_KINDS
-from models.instants import parse_duration, zone
-from models.metrics import METRICS, Edge, Unit
+from models.identity import id64
+from models.instants import MIN_INSTANT, format_instant, parse_duration, parse_instant, zone
+from models.metrics import Gauge
 from models.money import Money
-from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec, Thresholds, parse_comparison
-from models.rules import Comparison, Junction, Op, Rule
-
-#: Shown in every tier change and in `customer-tiers`, whatever the rules read.
-BASE_METRICS = ("recency_days", "frequency", "monetary")
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """A tier and its rule; the lowest has none."""
-
-    name: str
-    rule: Rule | None
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """A threshold scheme: tiers lowest first, and how a customer falls (`grace` in ms)."""
-
-    name: str
-    tiers: tuple[Tier, ...]
-    window: int
-    grace: int
-    step: Literal["qualified", "one"]
-
-    @cached_property
-    def ranks(self) -> dict[str, int]:
-        """The index of each tier by its name."""
-        return {tier.name: index for index, tier in enumerate(self.tiers)}
-
-    @cached_property
-    def shown(self) -> tuple[Comparison, ...]:
-        """One comparison per metric that events show: the base metrics, then those that the rules read."""
-        own = {leaf.metric.name: leaf for tier in self.tiers if tier.rule for leaf in leaves(tier.rule)}
-        base = [_comparison(name, ">=", Fraction(0), self.window, 1) for name in BASE_METRICS]
-        return (*base, *(leaf for name, leaf in own.items() if name not in BASE_METRICS))
+from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
+from models.rules import Rule
+from models.schemes import GaugeBook, Scheme, compile_condition, compile_scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +56,16 @@ class ConditionRule:
 
 @dataclass(frozen=True)
 class Policy:
-    """Everything that decides. Windows and durations in ms, weights in thousandths."""
+    """Everything that decides from `effective_from` (ms) on. Windows in ms, weights in thousandths."""
 
     version: str
+    effective_from: int
     money: Money
     zone: ZoneInfo
-    window: int
     weights: Mapping[str, int]
     schemes: tuple[Scheme, ...]
     care: tuple[BirthdayRule | ConditionRule, ...]
+    gauges: tuple[Gauge, ...]
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:
@@ -106,44 +79,72 @@ class Policy:
 
     @cached_property
     def horizon(self) -> int:
-        """The longest window (ms) of any rule."""
-        return max(self.window, *(leaf.window for rule in self._rules() for leaf in leaves(rule)))
-
-    def _rules(self) -> Iterator[Rule]:
-        for scheme in self.schemes:
-            yield from (tier.rule for tier in scheme.tiers if tier.rule is not None)
-        yield from (rule.rule for rule in self.care if isinstance(rule, ConditionRule))
+        """The longest window (ms) of any gauge."""
+        return max(gauge.window for gauge in self.gauges)
 
 
-def leaves(rule: Rule) -> Iterator[Comparison]:
-    """Yield every comparison of a rule."""
-    if isinstance(rule, Comparison):
-        yield rule
-    else:
-        for part in rule.parts:
-            yield from leaves(part)
+class Timeline:
+    """The versions of a policy. Before the first holds, the first holds all the same."""
+
+    def __init__(self, versions: Sequence[Policy]) -> None:
+        """Raises PolicyError where two versions have one name or begin at one instant, or count in other money."""
+        self.versions = sorted(versions, key=lambda policy: policy.effective_from)
+        self._starts = [policy.effective_from for policy in self.versions]
+        for what, values in (("version", [p.version for p in self.versions]), ("effective_from", self._starts)):
+            if len(set(values)) < len(values):
+                raise PolicyError(f"{what}: found the same twice, allowed is one for each version of the policy")
+        if len({policy.money.currency for policy in self.versions}) > 1:
+            raise PolicyError("currency: found several, allowed is one for all versions: amounts are kept in it")
+        #: Changes with any version's name or start, so that a row tells which timeline it was evaluated under.
+        self.fingerprint = id64("|".join(f"{p.version}@{p.effective_from}" for p in self.versions)) >> 32
+
+    @property
+    def latest(self) -> Policy:
+        """The version that holds last."""
+        return self.versions[-1]
+
+    def at(self, instant: int) -> Policy:
+        """Return the version that holds at an instant (ms)."""
+        return self.versions[max(0, bisect_right(self._starts, instant) - 1)]
+
+    def next_start(self, instant: int) -> int | None:
+        """Return the next instant (ms) after one at which another version begins to hold, or None."""
+        index = max(1, bisect_right(self._starts, instant))
+        return self._starts[index] if index < len(self._starts) else None
+
+    @cached_property
+    def horizon(self) -> int:
+        """The longest window (ms) of any version."""
+        return max(policy.horizon for policy in self.versions)
+
+    @cached_property
+    def kept_kinds(self) -> frozenset[str]:
+        """Interaction kinds that some metric of some version may read."""
+        return frozenset[str]().union(*(policy.kept_kinds for policy in self.versions))
 
 
 def compile_policy(spec: PolicySpec) -> Policy:
     """Return the policy that a checked specification describes."""
     money = Money(spec.currency, {currency: Fraction(rate) for currency, rate in spec.rates.items()})
     window = parse_duration(spec.window)
-    schemes = tuple(_scheme(name, scheme, window, money.scale) for name, scheme in spec.schemes.items())
+    book = GaugeBook(money.scale)
+    schemes = tuple(compile_scheme(name, scheme, window, book) for name, scheme in spec.schemes.items())
     weights = {kind: round(Fraction(weight) * 1000) for kind, weight in spec.weights.items()}
-    care = tuple(_care(rule, schemes[0].name, window, money.scale) for rule in spec.care)
-    return Policy(spec.version, money, zone(spec.timezone), window, weights, schemes, care)
+    care = tuple(_care(rule, schemes[0].name, window, book) for rule in spec.care)
+    start = MIN_INSTANT if spec.effective_from is None else parse_instant(spec.effective_from)
+    return Policy(spec.version, start, money, zone(spec.timezone), weights, schemes, care, book.gauges())
 
 
-def _scheme(name: str, spec: Thresholds, window: int, scale: int) -> Scheme:
-    own = window if spec.window is None else parse_duration(spec.window)
-    tiers = tuple(Tier(tier.name, None if tier.when is None else _rule(tier.when, own, scale)) for tier in spec.tiers)
-    return Scheme(name, tiers, own, parse_duration(spec.demotion.grace), spec.demotion.step)
+def describe(policy: Policy) -> str:
+    """Return a version and its start as people read them."""
+    since = "" if policy.effective_from == MIN_INSTANT else f" from {format_instant(policy.effective_from)}"
+    return f"{policy.version}{since}"
 
 
-def _care(spec: Birthday | OnCondition, scheme: str, window: int, scale: int) -> BirthdayRule | ConditionRule:
+def _care(spec: Birthday | OnCondition, scheme: str, window: int, book: GaugeBook) -> BirthdayRule | ConditionRule:
     action = _action(spec, scheme)
     if isinstance(spec, OnCondition):
-        return ConditionRule(action, _rule(spec.when, window, scale))
+        return ConditionRule(action, compile_condition(spec.when, window, book))
     month, day = spec.leap_day.split("-")
     return BirthdayRule(action, time.fromisoformat(spec.at), spec.days_before, (int(month), int(day)))
 
@@ -159,25 +160,3 @@ def _action(spec: CareRule, scheme: str) -> CareAction:
         valid_for=parse_duration(spec.valid_for),
         needs_consent=spec.consent == "required",
     )
-
-
-def _rule(when: Mapping[str, Any], window: int, scale: int) -> Rule:
-    parts: list[Rule] = []
-    for key, value in when.items():
-        if key in ("all", "any"):
-            nested = tuple(_rule(part, window, scale) for part in value)
-            parts.append(nested[0] if len(nested) == 1 else Junction(key == "all", nested))
-        else:
-            op, threshold = parse_comparison(str(value))
-            parts.append(_comparison(key, cast("Op", op), threshold, window, scale))
-    return parts[0] if len(parts) == 1 else Junction(True, tuple(parts))
-
-
-def _comparison(name: str, op: Op, threshold: Fraction, window: int, scale: int) -> Comparison:
-    metric = METRICS[name]
-    return Comparison(metric, op, threshold, Edge.of(threshold, native_scale(metric.unit, scale)), window)
-
-
-def native_scale(unit: Unit, money_scale: int) -> int:
-    """Return how many native units (ms, minor units, …) make one displayed unit."""
-    return {Unit.DAYS: 86_400_000, Unit.MONEY: money_scale}.get(unit, 1)

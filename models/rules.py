@@ -1,20 +1,25 @@
-"""Rules: comparisons of metrics with thresholds, combined by `all` and `any`, and what explains them.
+"""Rules over readings: comparisons, combined by `all` and `any`, and weighted scores; and what explains them.
 
-A rule answers whether it holds, which comparisons decided that, when that can next change by time alone,
-and what is missing for it to hold. Parsing a policy's text is `models.policy`'s business.
+A rule looks at the readings of one instant, which were taken once for all rules. It answers whether it holds, which
+comparisons decided that, and what is missing for it to hold. Where rules come from is `models.schemes`' business.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil, floor
 from operator import eq, ge, gt, le, lt
 from typing import Literal, NamedTuple
 
-from models.metrics import Edge, Facts, Metric, Reading
+from models.metrics import Metric, Reading, Unit
 
 Op = Literal[">=", ">", "<=", "<", "=="]
 OPS: tuple[Op, ...] = (">=", ">", "<=", "<", "==")
 _TESTS: dict[Op, Callable[[int, int], bool]] = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq}
+#: The operator that holds exactly where another does not.
+INVERSE: dict[Op, Op] = {">=": "<", ">": "<=", "<=": ">", "<": ">="}
+
+Readings = Sequence[Reading]
 
 
 class Finding(NamedTuple):
@@ -36,93 +41,165 @@ class Lack(NamedTuple):
         """The part of the threshold that is missing, to tell which of several ways is nearest."""
         if self.missing is None:
             return Fraction(10**9)
-        return self.missing / (abs(self.comparison.edge.ratio) or 1)
+        return self.missing / (abs(self.comparison.edge) or 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`metric op threshold` over a window (ms). `threshold` is kept in the displayed unit, as it was written."""
+    """`metric op threshold`: the reading at index `gauge` against `edge`, the threshold in the native unit.
 
+    `undefined` is its truth where the metric has no reading. `threshold` is kept as it was written.
+    """
+
+    gauge: int
     metric: Metric
     op: Op
     threshold: Fraction
-    edge: Edge
-    window: int
+    edge: Fraction
+    undefined: bool = False
+    _test: Callable[[int, int], bool] = field(init=False, repr=False, compare=False)
+    _top: int = field(init=False, repr=False, compare=False)
+    _bottom: int = field(init=False, repr=False, compare=False)
 
-    def read(self, facts: Facts, at: int) -> Reading:
-        """Return the metric's reading as of an instant (ms)."""
-        return self.metric.value(facts, at, self.window)
+    def __post_init__(self) -> None:
+        # Taken apart once: this is compared several times an event.
+        object.__setattr__(self, "_test", _TESTS[self.op])
+        object.__setattr__(self, "_top", self.edge.numerator)
+        object.__setattr__(self, "_bottom", self.edge.denominator)
 
     def admits(self, reading: Reading) -> bool:
-        """Whether a reading satisfies the comparison. An undefined metric satisfies none."""
+        """Whether a reading satisfies the comparison."""
         if reading is None:
-            return False
+            return self.undefined
         numerator, denominator = reading
-        if denominator == 1:
-            if self.op == ">=":
-                return numerator >= self.edge.ceil
-            if self.op == "<=":
-                return numerator <= self.edge.floor
-        left, right = numerator * self.edge.ratio.denominator, self.edge.ratio.numerator * denominator
-        return _TESTS[self.op](left, right)
+        return self._test(numerator * self._bottom, self._top * denominator)
 
-    def holds(self, facts: Facts, at: int) -> bool:
-        """Whether the comparison holds as of an instant (ms)."""
-        return self.admits(self.metric.value(facts, at, self.window))
+    def holds(self, readings: Readings) -> bool:
+        """Whether the comparison holds."""
+        return self.admits(readings[self.gauge])
 
-    def next_flip(self, facts: Facts, at: int) -> int | None:
-        """Return the next instant (ms) at which the truth may change by time alone, or None."""
-        return self.metric.next_flip(facts, at, self.window, self.edge)
+    def leaves(self) -> Iterator["Comparison"]:
+        """Yield the comparison itself."""
+        yield self
 
-    def decisive(self, facts: Facts, at: int) -> list[Finding]:
-        """Return the comparison itself as it stands."""
-        reading = self.read(facts, at)
+    def decisive(self, readings: Readings) -> list[Finding]:
+        """Return the comparison as it stands."""
+        reading = readings[self.gauge]
         return [Finding(self, reading, self.admits(reading))]
 
-    def lacks(self, facts: Facts, at: int) -> list[Lack]:
+    def lacks(self, readings: Readings) -> list[Lack]:
         """Return how far the comparison is from holding; nothing where it holds."""
-        reading = self.read(facts, at)
+        reading = readings[self.gauge]
         if self.admits(reading):
             return []
         if reading is None:
-            missing = self.edge.ratio if self.op in (">=", ">", "==") else None
-            return [Lack(self, missing)]
-        return [Lack(self, abs(self.edge.ratio - Fraction(*reading)))]
+            return [Lack(self, self.edge if self.op in (">=", ">", "==") else None)]
+        return [Lack(self, abs(self.edge - Fraction(*reading)))]
 
 
 @dataclass(frozen=True, slots=True)
 class Junction:
-    """Several rules of which all, or any, must hold."""
+    """Several rules of which all (`every`), or any, must hold."""
 
     every: bool
     parts: tuple["Rule", ...]
 
-    def holds(self, facts: Facts, at: int) -> bool:
-        """Whether the rule holds as of an instant (ms)."""
+    def holds(self, readings: Readings) -> bool:
+        """Whether the rule holds."""
         for part in self.parts:
-            if part.holds(facts, at) is not self.every:
+            if part.holds(readings) is not self.every:
                 return not self.every
         return self.every
 
-    def next_flip(self, facts: Facts, at: int) -> int | None:
-        """Return the next instant (ms) at which some part's truth may change by time alone, or None."""
-        flips = [flip for part in self.parts if (flip := part.next_flip(facts, at)) is not None]
-        return min(flips) if flips else None
+    def leaves(self) -> Iterator[Comparison]:
+        """Yield every comparison of the parts."""
+        for part in self.parts:
+            yield from part.leaves()
 
-    def decisive(self, facts: Facts, at: int) -> list[Finding]:
+    def decisive(self, readings: Readings) -> list[Finding]:
         """Return the comparisons that suffice to see why the rule holds, or why it does not."""
-        truth = self.holds(facts, at)
-        parts = [part for part in self.parts if part.holds(facts, at) is truth]
-        return [finding for part in parts for finding in part.decisive(facts, at)]
+        truth = self.holds(readings)
+        parts = [part for part in self.parts if part.holds(readings) is truth]
+        return [finding for part in parts for finding in part.decisive(readings)]
 
-    def lacks(self, facts: Facts, at: int) -> list[Lack]:
+    def lacks(self, readings: Readings) -> list[Lack]:
         """Return what is missing: of all parts, or of the nearest one where any part is enough."""
-        if self.holds(facts, at):
+        if self.holds(readings):
             return []
-        ways = [lacks for part in self.parts if (lacks := part.lacks(facts, at))]
-        if self.every:
+        ways = [lacks for part in self.parts if (lacks := part.lacks(readings))]
+        if self.every or not ways:
             return [lack for way in ways for lack in way]
         return min(ways, key=lambda way: max(lack.share for lack in way))
 
 
-Rule = Comparison | Junction
+def _no_value(*_: object) -> None:
+    return None
+
+
+#: The metric under which a weighted score is shown. It is computed from levels, not from the ledger.
+SCORE = Metric("score", Unit.NUMBER, _no_value, _no_value)
+
+
+class Graded(NamedTuple):
+    """A metric's share in a score: a level for each of `breaks` that holds, over one; weight in thousandths."""
+
+    weight: int
+    breaks: tuple[Comparison, ...]
+
+    def level(self, readings: Readings) -> int:
+        """Return the level, from 1 to the number of breaks and one."""
+        return 1 + sum(brk.holds(readings) for brk in self.breaks)
+
+    def nearest(self, readings: Readings) -> Comparison:
+        """Return the comparison that the level rests on: the hardest that holds, else the easiest."""
+        return self.breaks[max(0, self.level(readings) - 2)]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A weighted mean of levels that must reach a threshold."""
+
+    parts: tuple[Graded, ...]
+    threshold: Fraction
+
+    def score(self, readings: Readings) -> Fraction:
+        """Return the weighted mean of the levels."""
+        return Fraction(
+            sum(part.weight * part.level(readings) for part in self.parts), sum(part.weight for part in self.parts)
+        )
+
+    def holds(self, readings: Readings) -> bool:
+        """Whether the score reaches the threshold."""
+        return self.score(readings) >= self.threshold
+
+    def leaves(self) -> Iterator[Comparison]:
+        """Yield every break of every graded metric."""
+        for part in self.parts:
+            yield from part.breaks
+
+    def decisive(self, readings: Readings) -> list[Finding]:
+        """Return the score against its threshold, then what each level rests on."""
+        score = self.score(readings)
+        own = Finding(self._comparison(), (score.numerator, score.denominator), score >= self.threshold)
+        return [own, *(finding for part in self.parts for finding in part.nearest(readings).decisive(readings))]
+
+    def lacks(self, readings: Readings) -> list[Lack]:
+        """Return how much score is missing; nothing where it suffices."""
+        missing = self.threshold - self.score(readings)
+        return [Lack(self._comparison(), missing)] if missing > 0 else []
+
+    def _comparison(self) -> Comparison:
+        return Comparison(-1, SCORE, ">=", self.threshold, self.threshold)
+
+
+Rule = Comparison | Junction | Score
+
+
+def least_missing(lack: Lack) -> Fraction | int | None:
+    """Return what is missing in whole native units where the metric has only such: one more for a strict comparison."""
+    if lack.missing is None or lack.comparison.metric.unit not in (Unit.COUNT, Unit.MONEY):
+        return lack.missing
+    if lack.comparison.metric.name == "average_order_value":
+        return lack.missing
+    strict = lack.comparison.op in (">", "<") and floor(lack.missing) == lack.missing
+    return ceil(lack.missing) + strict

@@ -3,50 +3,95 @@
 Small functions over a `Position`; `models.engine` drives them from instant to instant.
 """
 
+from datetime import date
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
-from models.metrics import Facts
-from models.policy import Scheme
+from models.instants import local_date, local_midnight
+from models.metrics import Facts, Gauge, Reading
+from models.rules import Readings
+from models.schemes import Demotion, Scheme
 
 
 class Position(NamedTuple):
-    """Where a customer is in a scheme: the held tier's index, and since when (ms) the qualified one is lower."""
+    """Where a customer is in a scheme: the held tier's index, since when, and since when the qualified one is lower."""
 
     rank: int
+    since: int
     below_since: int | None
 
 
-def qualified_rank(scheme: Scheme, facts: Facts, at: int) -> int:
-    """Return the index of the highest tier whose rule holds as of an instant (ms)."""
+def read(scheme: Scheme, gauges: tuple[Gauge, ...], facts: Facts, at: int) -> Readings:
+    """Return the readings that a scheme's rules and events look at, at their gauges' indexes; others are None."""
+    readings: list[Reading] = [None] * len(gauges)
+    for index in scheme.shown:
+        readings[index] = gauges[index].read(facts, at)
+    return readings
+
+
+def qualified_rank(scheme: Scheme, readings: Readings) -> int:
+    """Return the index of the highest tier whose rule holds."""
     tiers = scheme.tiers
     for rank in range(len(tiers) - 1, 0, -1):
         rule = tiers[rank].rule
-        if rule is not None and rule.holds(facts, at):
+        if rule is not None and rule.holds(readings):
             return rank
     return 0
 
 
-def settle(scheme: Scheme, position: Position, qualified: int, at: int) -> Position:
+def fall_instant(demotion: Demotion, position: Position, anchor: int, zone: ZoneInfo) -> int | None:
+    """Return when (ms) the customer falls if they stay below; None while they do not stand below.
+
+    The latest of: the grace over, the minimum stay over, the kept period over. `anchor` is the instant (ms) from
+    which anniversaries count.
+    """
+    if position.below_since is None:
+        return None
+    instant = max(position.below_since + demotion.grace, position.since + demotion.min_stay)
+    if demotion.keep is not None:
+        # They were last qualified a millisecond before they stood below.
+        last = position.below_since - 1
+        kept = _end_of_next_year(last, zone) if demotion.keep == "calendar_year" else _anniversary(last, anchor, zone)
+        instant = max(instant, kept)
+    return instant
+
+
+def settle(demotion: Demotion, position: Position, qualified: int, at: int, anchor: int, zone: ZoneInfo) -> Position:
     """Return the position after one step at an instant (ms) with the qualified tier's index.
 
     Call again until nothing changes: with no grace, `step: one` falls several times at one instant.
     """
-    rank, below_since = position
+    rank, since, below_since = position
     if qualified >= rank:
-        return Position(qualified, None)
-    since = at if below_since is None else below_since
-    if at - since < scheme.grace:
-        return Position(rank, since)
-    if scheme.step == "qualified" or qualified == rank - 1:
-        return Position(qualified, None)
-    return Position(rank - 1, at)
+        return Position(qualified, since if qualified == rank else at, None)
+    below = Position(rank, since, at if below_since is None else below_since)
+    falls = fall_instant(demotion, below, anchor, zone)
+    if falls is None or at < falls:
+        return below
+    if demotion.step == "qualified" or qualified == rank - 1:
+        return Position(qualified, at, None)
+    return Position(rank - 1, at, at)
 
 
-def next_instant(scheme: Scheme, position: Position, facts: Facts, at: int) -> int | None:
+def next_instant(
+    scheme: Scheme, position: Position, gauges: tuple[Gauge, ...], facts: Facts, at: int, zone: ZoneInfo
+) -> int | None:
     """Return the next instant (ms) after `at` at which time alone may change the position, or None."""
-    instants = [
-        flip for tier in scheme.tiers if tier.rule is not None and (flip := tier.rule.next_flip(facts, at)) is not None
-    ]
-    if position.below_since is not None:
-        instants.append(position.below_since + scheme.grace)
-    return min(instants) if instants else None
+    changes = [gauges[index].next_change(facts, at) for index in scheme.gauges]
+    changes.append(fall_instant(scheme.demotion, position, facts.since, zone))
+    return min((instant for instant in changes if instant is not None and instant > at), default=None)
+
+
+def _end_of_next_year(instant: int, zone: ZoneInfo) -> int:
+    return local_midnight(date(local_date(instant, zone).year + 2, 1, 1), zone)
+
+
+def _anniversary(instant: int, anchor: int, zone: ZoneInfo) -> int:
+    """Return the end of the anniversary year after the one that holds an instant; 29 February counts as the 28th."""
+    start, today = local_date(anchor, zone), local_date(instant, zone)
+
+    def anniversary(year: int) -> date:
+        return start.replace(year=year, day=28) if (start.month, start.day) == (2, 29) else start.replace(year=year)
+
+    begun = today.year if today >= anniversary(today.year) else today.year - 1
+    return local_midnight(anniversary(begun + 2), zone)

@@ -11,10 +11,11 @@ import faust
 from faust.transport.drivers.aiokafka import Producer
 from faust.types import TP
 
-from config.policy_files import load_policy
+from config.policy_files import load_timeline
 from config.settings import Settings
 from models.events import Topic
-from models.policy import Policy
+from models.instants import format_instant
+from models.policy import Timeline
 from streams.encode import Encoder
 from streams.metrics import Metrics
 from streams.processor import Processor, Timing
@@ -48,7 +49,7 @@ class TidemarkApp(faust.App):
         return MicroBatchTransport(self.conf.broker_consumer, self)
 
 
-def make_processor(settings: Settings, policy: Policy) -> Processor:
+def make_processor(settings: Settings, timeline: Timeline) -> Processor:
     """Return the processor that a worker with these settings uses."""
     timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall")
     home_of = None
@@ -58,18 +59,20 @@ def make_processor(settings: Settings, policy: Policy) -> Processor:
         def home_of(key: bytes) -> int:
             return int((murmur2(key) & 0x7FFFFFFF) % settings.partitions)
 
-    return Processor(policy, timing, Encoder(f"/{settings.app_id}"), max_bytes=settings.max_bytes, home_of=home_of)
+    return Processor(timeline, timing, Encoder(f"/{settings.app_id}"), max_bytes=settings.max_bytes, home_of=home_of)
 
 
 def build(settings: Settings) -> TidemarkApp:
     """Return the app of one worker. Raises PolicyError where the policy cannot be used."""
-    policy = load_policy(settings.policy)
+    timeline = load_timeline(settings.policy)
     app = _faust_app(settings)
     metrics = app.metrics = Metrics()
-    metrics.policy.labels(policy.version).set(1)
+    for policy in timeline.versions:
+        metrics.policy.labels(policy.version, format_instant(policy.effective_from)).set(1)
     table = _table(app, settings)
+    table.timeline = timeline.fingerprint
     shell = _shell(app, settings, table)
-    worker = Worker(shell, make_processor(settings, policy), metrics)
+    worker = Worker(shell, make_processor(settings, timeline), metrics)
     _agent(app, settings, shell, worker)
     _lifecycle(app, settings, worker, Ticker(settings, shell, worker))
     add_pages(app, metrics, lambda: bool(table.data.partitions))

@@ -132,7 +132,7 @@ def replay(
     \b
     tidemark replay --orders orders.jsonl --customers customers.jsonl --policy retail --out result
     """
-    from config.policy_files import load_policy
+    from config.policy_files import load_timeline
     from models.events import Topic
     from streams import replay as replaying
     from streams.console import progress_bar, summary_tables
@@ -142,10 +142,10 @@ def replay(
     inputs = {topic: path for topic, path in given.items() if path is not None}
     if not inputs:
         raise click.UsageError("nothing to replay: give --orders, --interactions or --customers")
-    compiled = load_policy(policy)
+    timeline = load_timeline(policy)
     with progress_bar("replaying") as progress:
-        result = replaying.replay(compiled, inputs, until, progress)
-    summary_tables(write_result(result, compiled, out))
+        result = replaying.replay(timeline, inputs, until, progress)
+    summary_tables(write_result(result, timeline, out))
 
 
 @cli.group()

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from aiokafka import AIOKafkaProducer
 
-from config.policy_files import load_policy
+from config.policy_files import load_timeline
 from config.settings import PREFIX, Settings, load_settings
 from models.errors import TidemarkError
 from models.instants import DAY_MS
@@ -42,7 +42,7 @@ def run_demo(*, stay: bool, households: int | None) -> int:
     with tempfile.TemporaryDirectory(prefix="tidemark-demo-") as name, EmbeddedBroker() as broker:
         directory = Path(name)
         settings = _settings(broker.address, directory)
-        policy = load_policy(settings.policy)
+        policy = load_timeline(settings.policy).latest
         OUT.print(
             f"[bold]tidemark demo[/]: broker on {broker.address}, policy {settings.policy.name}, all on this machine"
         )

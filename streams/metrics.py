@@ -62,7 +62,9 @@ class Metrics:
         self.rebalances = Counter("tidemark_rebalances", "Rebalances", registry=registry)
         self.ticks = Counter("tidemark_ticks", "Ticks applied", registry=registry)
         self.recovered = Gauge("tidemark_ready", "1 while partitions are recovered and processed", registry=registry)
-        self.policy = Gauge("tidemark_policy_info", "The policy in force", ["version"], registry=registry)
+        self.policy = Gauge(
+            "tidemark_policy_info", "The versions of the policy", ["version", "effective_from"], registry=registry
+        )
 
     def observe(self, topic: str, effects: Effects) -> None:
         """Count the effects of one step."""

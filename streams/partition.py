@@ -51,21 +51,22 @@ def decode_tick(value: bytes | None) -> Tick | None:
 class Partition:
     """The state of one partition. `rows` maps customer keys to rows, and holds the progress row too."""
 
-    def __init__(self, number: int, rows: MutableMapping[bytes, bytes] | None = None) -> None:
+    def __init__(self, number: int, timeline: int, rows: MutableMapping[bytes, bytes] | None = None) -> None:
+        """`timeline` is the fingerprint of the policy versions in force: rows evaluated under others are due."""
         self.number = number
         self.rows: MutableMapping[bytes, bytes] = {} if rows is None else rows
         self.progress = Progress()
         self.due = DueIndex()
         self.progress_key = PROGRESS_KEY + str(number).encode()
-        self._restore()
+        self._restore(timeline)
 
-    def _restore(self) -> None:
+    def _restore(self, timeline: int) -> None:
         stored = self.rows.get(self.progress_key)
         if stored is not None:
             self.progress = msgspec.msgpack.decode(stored, type=Progress)
         for key, row in self.rows.items():
             if not key.startswith(PROGRESS_KEY):
-                self.due.schedule(key, row_instant(row))
+                self.due.schedule(key, row_instant(row, timeline))
 
     @property
     def customers(self) -> int:

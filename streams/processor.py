@@ -14,7 +14,7 @@ from models.engine import Engine
 from models.errors import BadRecord, Reason
 from models.events import Erasure, Event, Profile, Topic
 from models.outputs import Decisions
-from models.policy import Policy
+from models.policy import Timeline
 from models.wire import Wire
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, Encoder, Out
 from streams.partition import Partition, Tick
@@ -78,7 +78,7 @@ class Processor:
 
     def __init__(
         self,
-        policy: Policy,
+        timeline: Timeline,
         timing: Timing,
         encoder: Encoder,
         *,
@@ -86,8 +86,8 @@ class Processor:
         home_of: Callable[[bytes], int] | None = None,
     ) -> None:
         """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused."""
-        self.engine = Engine(policy, settled=timing.settled)
-        self._wire = Wire(policy.money, max_bytes)
+        self.engine = Engine(timeline, settled=timing.settled)
+        self._wire = Wire(timeline.latest.money, max_bytes)
         self._timing = timing
         self._encoder = encoder
         self._home_of = home_of
@@ -131,7 +131,7 @@ class Processor:
 
         def instant_of(key: bytes) -> int:
             row = partition.rows.get(key)
-            return NEVER if row is None else row_instant(row)
+            return NEVER if row is None else row_instant(row, self.engine.timeline.fingerprint)
 
         for key in partition.due.pop_due(horizon, instant_of):
             customer = self._open(partition, key, touched)
@@ -189,7 +189,7 @@ class Processor:
                 continue
             row = customer.to_row()
             partition.rows[key] = row
-            partition.due.schedule(key, row_instant(row))
+            partition.due.schedule(key, customer.next_instant)
             effects.changelog.append((key, row))
             tiers = self.engine.tiers(customer)
             if tiers is not None:

@@ -16,7 +16,7 @@ from models.errors import BadRecord, TidemarkError
 from models.events import Topic
 from models.instants import MAX_INSTANT, MIN_INSTANT
 from models.outputs import CareAction, TierChange
-from models.policy import Policy
+from models.policy import Timeline
 from models.wire import Wire
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition, Tick
@@ -63,7 +63,7 @@ class Result:
 
 
 def replay(
-    policy: Policy,
+    timeline: Timeline,
     inputs: dict[Topic, Path],
     until: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -73,9 +73,9 @@ def replay(
     `progress(done, total)` is called now and then, in events. Raises ReplayError where a file cannot be read.
     """
     result = Result(until=until)
-    lines = _read(policy, inputs, result)
-    processor = Processor(policy, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
-    partition = Partition(0)
+    lines = _read(timeline, inputs, result)
+    processor = Processor(timeline, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
+    partition = Partition(0, timeline.fingerprint)
     done = 0
     for batch in _slices(lines):
         latest = batch[-1][0]
@@ -97,9 +97,9 @@ def replay(
 Line = tuple[int, Topic, FileRecord]
 
 
-def _read(policy: Policy, inputs: dict[Topic, Path], result: Result) -> list[Line]:
+def _read(timeline: Timeline, inputs: dict[Topic, Path], result: Result) -> list[Line]:
     """Return every good line in merged order: by time, ties by topic rank, then as they came."""
-    wire = Wire(policy.money)
+    wire = Wire(timeline.latest.money)
     lines: list[Line] = []
     for topic, path in sorted(inputs.items()):
         for number, value in _lines(path):

@@ -15,14 +15,14 @@ from models.customer import Customer
 from models.engine import Engine
 from models.instants import format_instant, parse_instant
 from models.outputs import CareAction, TierChange
-from models.policy import Policy
+from models.policy import Timeline
 from streams.replay import BadLine, ReplayError, Result
 
 
-def write_result(result: Result, policy: Policy, directory: Path) -> dict[str, Any]:
+def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
     """Write the five files into a directory, each by atomic rename; return the summary. Raises ReplayError."""
-    summary = summarise(result, policy)
-    engine = Engine(policy)
+    summary = summarise(result, timeline)
+    engine = Engine(timeline)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write(directory / "tier-changes.jsonl", map(msgspec.json.encode, sorted(result.changes, key=_change_order)))
@@ -45,12 +45,14 @@ def final_state(engine: Engine, customer: Customer, until: int | None) -> dict[s
     return {"customer_id": customer.customer_id, "tiers": {}, "metrics": {}, **known, "counters": counters}
 
 
-def summarise(result: Result, policy: Policy) -> dict[str, Any]:
+def summarise(result: Result, timeline: Timeline) -> dict[str, Any]:
     """Return the figures of a replay: what was read, who is where, what was decided."""
+    policy = timeline.latest if result.until is None else timeline.at(result.until)
     held: dict[str, Counter[str]] = {scheme.name: Counter() for scheme in policy.schemes}
     for customer in result.customers:
         for scheme, standing in customer.standings.items():
-            held[scheme][standing.tier] += 1
+            if scheme in held:
+                held[scheme][standing.tier] += 1
     return {
         "policy_version": policy.version,
         "until": None if result.until is None else format_instant(result.until),

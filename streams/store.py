@@ -90,7 +90,10 @@ class PartitionStore(memory.Store[bytes, bytes]):
     ) -> None:
         """Open the active partitions: progress and due index are built from their rows."""
         self._partitions = {
-            tp.partition: Partition(tp.partition, self._rows.setdefault(tp.partition, {})) for tp in active_tps
+            tp.partition: Partition(
+                tp.partition, cast("StateTable", self.table).timeline, self._rows.setdefault(tp.partition, {})
+            )
+            for tp in active_tps
         }
 
 
@@ -98,6 +101,8 @@ class StateTable(Table[bytes, bytes]):
     """The table of customer rows."""
 
     data: PartitionStore
+    #: The fingerprint of the policy versions in force.
+    timeline: int
 
     def _new_store(self) -> PartitionStore:
         return PartitionStore("memory://", self.app, self, table_name=self.name, loop=self.loop)

@@ -18,7 +18,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from config.policy_files import load_policy
+from config.policy_files import load_timeline
 from models.events import Topic
 from streams.encode import Encoder
 from streams.partition import Partition
@@ -55,8 +55,9 @@ class Workload(NamedTuple):
 
 def processor_rate(work: Workload) -> float:
     """Return events/s of decode, validation, ledger, tiers, care and encoding in one partition, nothing sent."""
-    processor = Processor(load_policy(Path("retail")), Timing(), Encoder("/bench"))
-    partition, records = Partition(0), work.records()
+    timeline = load_timeline(Path("retail"))
+    processor = Processor(timeline, Timing(), Encoder("/bench"))
+    partition, records = Partition(0, timeline.fingerprint), work.records()
     started = time.perf_counter()
     for first in range(0, len(records), BATCH):
         processor.process(partition, Topic.ORDERS, "orders", records[first : first + BATCH], now=2**42)
