@@ -186,4 +186,5 @@ def row_instant(data: bytes, timeline: int) -> int:
 
 def _fill(blobs: tuple[Any, ...], *arrays: "array[int]") -> None:
     for blob, target in zip(blobs, arrays, strict=False):
-        target.frombytes(blob)
+        if blob:
+            target.frombytes(blob)

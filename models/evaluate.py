@@ -33,7 +33,7 @@ class Evaluation:
         profile = customer.profile
         since = customer.first_at if profile is None or profile.registered_at is None else profile.registered_at
         facts = Facts(customer.ledger, customer.contacts, at if since is None else since, policy.weights)
-        return cls(customer, policy, facts, [gauge.read(facts, at) for gauge in policy.gauges], at)
+        return cls(customer, policy, facts, [gauge.metric.value(facts, at, gauge.window) for gauge in policy.gauges], at)
 
     def shown(self) -> dict[str, Any]:
         """Return the metrics of all schemes; where two show one, the first scheme's window wins."""
@@ -64,10 +64,11 @@ def evaluate(
         customer.contacts.forget_until(at - timeline.horizon)
     evaluation = Evaluation.of(customer, policy, at)
     telling = _Telling(evaluation, cause, at if now is None else now, decisions)
-    instants = [gauge.next_change(evaluation.facts, at) for gauge in policy.gauges]
+    facts = evaluation.facts
+    instants = [gauge.metric.next_change(facts, at, gauge.window, gauge.edges) for gauge in policy.moving]
     for scheme in policy.schemes:
         position = _place(telling, scheme)
-        instants.append(fall_instant(scheme.demotion, position, evaluation.facts.since, policy.zone))
+        instants.append(fall_instant(scheme.demotion, position, facts.since, policy.zone))
     instants.append(care.attend(customer, policy, evaluation.readings, at, decisions))
     instants.append(timeline.next_start(at))
     due = min((instant for instant in instants if instant is not None), default=NEVER)

@@ -49,8 +49,17 @@ def parse_instant(text: str) -> int:
 
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
-    text = to_datetime(instant).replace(tzinfo=None).isoformat(timespec="milliseconds")
-    return (text.removesuffix(".000")) + "Z"
+    day, rest = divmod(instant, DAY_MS)
+    seconds, milliseconds = divmod(rest, 1_000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    fraction = f".{milliseconds:03d}" if milliseconds else ""
+    return f"{_day_text(day)}T{hour:02d}:{minute:02d}:{second:02d}{fraction}Z"
+
+
+@lru_cache(maxsize=4096)
+def _day_text(day: int) -> str:
+    return (EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def parse_duration(text: str) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from math import ceil, floor
+from operator import sub
 
 from models.contacts import Contacts
 from models.instants import DAY_MS
@@ -22,6 +23,10 @@ Reading = tuple[int, int] | None
 RHYTHM_GAPS = 12
 #: … and needs at least this many.
 RHYTHM_MIN_GAPS = 2
+
+
+#: No gap between orders is as long: more than all instants span.
+_NO_RHYTHM = 2**62
 
 
 class Unit(Enum):
@@ -41,6 +46,7 @@ class Facts:
     contacts: Contacts
     since: int  # tenure starts here: registration, else the first event (ms)
     weights: Mapping[str, int]  # thousandths per interaction kind
+    double_rhythm: int = -1  # computed once, when first asked for; -1: not yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +235,12 @@ def _referrals(facts: Facts, at: int, window: int) -> Reading:
 
 def _double_rhythm(facts: Facts) -> int | None:
     """Twice the median of the latest gaps between counted orders (ms): twice, so that it is whole."""
-    times = facts.ledger.times[-RHYTHM_GAPS - 1 :]
-    gaps = sorted(map(int.__sub__, times[1:], times))
-    if len(gaps) < RHYTHM_MIN_GAPS:
-        return None
-    half = len(gaps) // 2
-    return gaps[half] + gaps[-half - 1]
+    if facts.double_rhythm < 0:
+        times = facts.ledger.times[-RHYTHM_GAPS - 1 :]
+        gaps = sorted(map(sub, times[1:], times))
+        half = len(gaps) // 2
+        facts.double_rhythm = gaps[half] + gaps[-half - 1] if len(gaps) >= RHYTHM_MIN_GAPS else _NO_RHYTHM
+    return None if facts.double_rhythm == _NO_RHYTHM else facts.double_rhythm
 
 
 def _rhythm(facts: Facts, _at: int, _window: int) -> Reading:

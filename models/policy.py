@@ -68,6 +68,11 @@ class Policy:
     gauges: tuple[Gauge, ...]
 
     @cached_property
+    def moving(self) -> tuple[Gauge, ...]:
+        """The gauges that some rule compares: those whose next change matters."""
+        return tuple(gauge for gauge in self.gauges if gauge.edges.ratios)
+
+    @cached_property
     def kept_kinds(self) -> frozenset[str]:
         """Interaction kinds that some metric may read."""
         return frozenset({"survey", "referral", *(kind for kind, weight in self.weights.items() if weight)})

@@ -76,7 +76,10 @@ class Comparison:
 
     def holds(self, readings: Readings) -> bool:
         """Whether the comparison holds."""
-        return self.admits(readings[self.gauge])
+        reading = readings[self.gauge]
+        if reading is None:
+            return self.undefined
+        return self._test(reading[0] * self._bottom, self._top * reading[1])
 
     def leaves(self) -> Iterator["Comparison"]:
         """Yield the comparison itself."""
