@@ -73,18 +73,13 @@ class Engine:
             self._apply(customer, customer.pending.pop(0), decisions, now)
 
     def _reconcile(self, customer: Customer, decisions: Decisions, now: int | None) -> None:
-        """Take note of policy versions that this customer was not evaluated under, once."""
+        """Evaluate anew, once, where the policy's versions are not those that the customer was evaluated under."""
         if customer.timeline == self.timeline.fingerprint:
             return
         customer.timeline = self.timeline.fingerprint
-        cursor = customer.cursor
-        if cursor is None:
-            return
-        if self.timeline.at(cursor).version != customer.policy_version:
-            evaluate(customer, self.timeline, cursor, "policy", decisions, now)
-        start = self.timeline.next_start(cursor)
-        if start is not None:
-            customer.due = min(customer.due, start)
+        if customer.cursor is not None:
+            customer.forget_due()
+            evaluate(customer, self.timeline, customer.cursor, "policy", decisions, now)
 
     def _apply(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
         outcome = self._check(customer, event)

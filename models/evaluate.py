@@ -33,7 +33,9 @@ class Evaluation:
         profile = customer.profile
         since = customer.first_at if profile is None or profile.registered_at is None else profile.registered_at
         facts = Facts(customer.ledger, customer.contacts, at if since is None else since, policy.weights)
-        return cls(customer, policy, facts, [gauge.metric.value(facts, at, gauge.window) for gauge in policy.gauges], at)
+        return cls(
+            customer, policy, facts, [gauge.metric.value(facts, at, gauge.window) for gauge in policy.gauges], at
+        )
 
     def shown(self) -> dict[str, Any]:
         """Return the metrics of all schemes; where two show one, the first scheme's window wins."""

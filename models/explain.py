@@ -68,8 +68,8 @@ def why(scheme: Scheme, before: int | None, after: int, readings: Readings) -> l
 
 
 def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Next | None:
-    """Return the next tier up and what is missing for it; None at the top."""
-    if rank + 1 >= len(scheme.tiers):
+    """Return the next tier up and what is missing for it; None at the top, and where tiers are no ladder."""
+    if not scheme.ladder or rank + 1 >= len(scheme.tiers):
         return None
     tier = scheme.tiers[rank + 1]
     lacks = tier.rule.lacks(readings) if tier.rule is not None else []

@@ -56,7 +56,10 @@ class ConditionRule:
 
 @dataclass(frozen=True)
 class Policy:
-    """Everything that decides from `effective_from` (ms) on. Windows in ms, weights in thousandths."""
+    """Everything that decides from `effective_from` (ms) on. Windows in ms, weights in thousandths.
+
+    `digest` is the specification as text: equal for equal policies.
+    """
 
     version: str
     effective_from: int
@@ -66,6 +69,7 @@ class Policy:
     schemes: tuple[Scheme, ...]
     care: tuple[BirthdayRule | ConditionRule, ...]
     gauges: tuple[Gauge, ...]
+    digest: str
 
     @cached_property
     def moving(self) -> tuple[Gauge, ...]:
@@ -100,8 +104,8 @@ class Timeline:
                 raise PolicyError(f"{what}: found the same twice, allowed is one for each version of the policy")
         if len({policy.money.currency for policy in self.versions}) > 1:
             raise PolicyError("currency: found several, allowed is one for all versions: amounts are kept in it")
-        #: Changes with any version's name or start, so that a row tells which timeline it was evaluated under.
-        self.fingerprint = id64("|".join(f"{p.version}@{p.effective_from}" for p in self.versions)) >> 32
+        #: Changes with anything in any version, so that a row tells which timeline it was evaluated under.
+        self.fingerprint = id64("|".join(policy.digest for policy in self.versions)) >> 32
 
     @property
     def latest(self) -> Policy:
@@ -137,7 +141,8 @@ def compile_policy(spec: PolicySpec) -> Policy:
     weights = {kind: round(Fraction(weight) * 1000) for kind, weight in spec.weights.items()}
     care = tuple(_care(rule, schemes[0].name, window, book) for rule in spec.care)
     start = MIN_INSTANT if spec.effective_from is None else parse_instant(spec.effective_from)
-    return Policy(spec.version, start, money, zone(spec.timezone), weights, schemes, care, book.gauges())
+    digest = spec.model_dump_json()
+    return Policy(spec.version, start, money, zone(spec.timezone), weights, schemes, care, book.gauges(), digest)
 
 
 def describe(policy: Policy) -> str:

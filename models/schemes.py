@@ -42,7 +42,11 @@ class Demotion:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A compiled scheme. `gauges` are the indexes of what its rules read, `shown` of what its events show."""
+    """A compiled scheme. `gauges` are the indexes of what its rules read, `shown` of what its events show.
+
+    `ladder`: whether a customer climbs from tier to tier. Stages of a life and segments are ordered, so that a move
+    has a direction, but nobody works their way up to "dormant".
+    """
 
     name: str
     tiers: tuple[Tier, ...]
@@ -50,6 +54,7 @@ class Scheme:
     gauges: tuple[int, ...]
     shown: tuple[int, ...]
     ranks: Mapping[str, int]
+    ladder: bool
 
 
 class GaugeBook:
@@ -113,7 +118,9 @@ def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: Gaug
         parse_duration(spec.demotion.min_stay),
         spec.demotion.keep,
     )
-    return Scheme(name, tiers, demotion, tuple(read), shown, {tier.name: rank for rank, tier in enumerate(tiers)})
+    ranks = {tier.name: rank for rank, tier in enumerate(tiers)}
+    ladder = not isinstance(spec, specs.Lifecycle | specs.Segments)
+    return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder)
 
 
 def compile_condition(when: Mapping[str, Any], window: int, book: GaugeBook) -> Rule:

@@ -5,6 +5,8 @@ is imported only when asked for, so that `--help` answers at once.
 """
 
 import asyncio
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,13 +45,13 @@ def cli() -> None:
 @click.option("--stay", is_flag=True, help="Keep serving after the summary, until Ctrl-C.")
 @click.option("--households", type=click.IntRange(1), help="Only the first N households, for a quick look.")
 def demo(stay: bool, households: int | None) -> None:
-    r"""Run everything on one machine: broker, a real year of orders, worker, live tier changes, summary.
+    """Run everything on one machine: broker, a real year of orders, worker, live tier changes, summary.
 
     \b
     tidemark demo
     tidemark demo --households 200
     tidemark demo --stay
-    """
+    """  # noqa: D301  # click wants the character, not the two
     from streams.demo import run_demo
 
     sys.exit(run_demo(stay=stay, households=households))
@@ -100,11 +102,11 @@ def topics_check() -> None:
 @click.argument("files", nargs=-1, required=True, type=_FILE)
 @click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
 def load(files: tuple[Path, ...], topic: str) -> None:
-    r"""Produce the events of JSON-lines files to an input topic, keyed by customer.
+    """Produce the events of JSON-lines files to an input topic, keyed by customer.
 
     \b
     tidemark load orders-2025.jsonl orders-2026.jsonl --topic orders
-    """
+    """  # noqa: D301  # click wants the character, not the two
     from config.settings import load_settings
     from streams.load import load_files
 
@@ -127,11 +129,11 @@ def replay(
     until: int | None,
     out: Path,
 ) -> None:
-    r"""Decide over history from files, through the same code as live; nothing is sent anywhere.
+    """Decide over history from files, through the same code as live; nothing is sent anywhere.
 
     \b
     tidemark replay --orders orders.jsonl --customers customers.jsonl --policy retail --out result
-    """
+    """  # noqa: D301  # click wants the character, not the two
     from config.policy_files import load_timeline
     from models.events import Topic
     from streams import replay as replaying
@@ -146,6 +148,57 @@ def replay(
     with progress_bar("replaying") as progress:
         result = replaying.replay(timeline, inputs, until, progress)
     summary_tables(write_result(result, timeline, out))
+
+
+@cli.command()
+@click.argument("customer")
+@click.option("--lang", help="Language of the sentences: en or zh (default: zh where LANG says so, else en).")
+@click.option("--at", type=_Instant(), help="Explain as of this instant (default: now; with files, --until).")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON instead of sentences.")
+@click.option("--orders", type=_FILE, help="JSON lines of order events, instead of a running deployment.")
+@click.option("--interactions", type=_FILE, help="JSON lines of interactions, likewise.")
+@click.option("--customers", type=_FILE, help="JSON lines of customer profiles, likewise.")
+@click.option("--policy", type=click.Path(path_type=Path), help="A policy file or preset (default: TIDEMARK_POLICY).")
+@click.option("--until", type=_Instant(), help="With files: the last instant to read (default: the last event).")
+def explain(
+    customer: str, lang: str | None, at: int | None, as_json: bool, policy: Path | None, until: int | None, **files: Any
+) -> None:
+    """Say why CUSTOMER is in a tier, what is needed for the next, and what time alone will change.
+
+    Without files, the state of the running deployment is read (its changelog; nothing is written), and time is let
+    pass to now. With files, their events are replayed first, as `tidemark replay` does.
+
+    \b
+    tidemark explain c1
+    tidemark explain c1 --lang zh --at 2026-12-31T00:00:00+08:00
+    tidemark explain c1 --orders orders.jsonl --customers customers.jsonl --policy retail
+    tidemark explain c1 --json
+    """  # noqa: D301  # click wants the character, not the two
+    import msgspec
+
+    from config.messages import catalogue, render
+    from config.policy_files import load_timeline
+    from config.settings import load_settings
+    from models.events import Topic
+    from streams import explain as explaining
+
+    language = lang or ("zh" if os.environ.get("LANG", "").startswith("zh") else "en")
+    catalogue(language)  # an unknown one is told before anything is read
+    settings = load_settings() if policy is None else load_settings(policy=policy)
+    inputs = {topic: files[topic.label] for topic in Topic if files[topic.label] is not None}
+    if until is not None and not inputs:
+        raise click.UsageError("--until goes with files: give --orders, --interactions or --customers, or --at instead")
+    timeline = load_timeline(settings.policy)
+    if inputs:
+        account = explaining.explain_files(timeline, inputs, customer, until, at)
+    else:
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what goes wrong is told in one line
+        account = asyncio.run(explaining.explain_live(settings, timeline, customer, at))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(account)))
+    else:
+        for sentence in render(account, language):
+            click.echo(sentence)
 
 
 @cli.group()
@@ -186,14 +239,17 @@ def settings() -> None:
 
 def main() -> None:
     """Run the command; a mistake of the user is one line on stderr and exit code 2, never a traceback."""
+    from config.messages import MessagesError
     from config.settings import SettingsError
+    from models.account import AccountError
     from models.errors import PolicyError
+    from streams.explain import ExplainError
     from streams.load import LoadError
     from streams.replay import ReplayError
 
     try:
         cli(prog_name="tidemark")
-    except (SettingsError, PolicyError, ReplayError, LoadError) as error:
+    except (AccountError, ExplainError, LoadError, MessagesError, PolicyError, ReplayError, SettingsError) as error:
         click.echo(f"tidemark: {error}", err=True)
         sys.exit(EXIT_UNUSABLE)
     except TidemarkError as error:

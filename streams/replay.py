@@ -67,13 +67,15 @@ def replay(
     inputs: dict[Topic, Path],
     until: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    only: str | None = None,
 ) -> Result:
     """Return what the events of the files decide up to and including `until` (ms; default: the last event).
 
+    `only` one customer's events are decided about where one is named; the last event is still that of the files.
     `progress(done, total)` is called now and then, in events. Raises ReplayError where a file cannot be read.
     """
     result = Result(until=until)
-    lines = _read(timeline, inputs, result)
+    lines, last = _read(timeline, inputs, result, only)
     processor = Processor(timeline, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
     partition = Partition(0, timeline.fingerprint)
     done = 0
@@ -85,8 +87,8 @@ def replay(
         _advance(result, processor, partition, latest)
         done += len(batch)
         progress(done, len(lines))
-    if result.until is None and lines and lines[-1][0] >= MIN_INSTANT:
-        result.until = lines[-1][0]
+    if result.until is None and last >= MIN_INSTANT:
+        result.until = last
     if result.until is not None:
         _advance(result, processor, partition, result.until + 1)
     rows = ((key, row) for key, row in sorted(partition.rows.items()) if not key.startswith(PROGRESS_KEY))
@@ -97,10 +99,11 @@ def replay(
 Line = tuple[int, Topic, FileRecord]
 
 
-def _read(timeline: Timeline, inputs: dict[Topic, Path], result: Result) -> list[Line]:
-    """Return every good line in merged order: by time, ties by topic rank, then as they came."""
+def _read(timeline: Timeline, inputs: dict[Topic, Path], result: Result, only: str | None) -> tuple[list[Line], int]:
+    """Return every good line in merged order: by time, ties by topic rank, then as they came; and the latest time."""
     wire = Wire(timeline.latest.money)
     lines: list[Line] = []
+    last = MIN_INSTANT - 1
     for topic, path in sorted(inputs.items()):
         for number, value in _lines(path):
             try:
@@ -112,11 +115,13 @@ def _read(timeline: Timeline, inputs: dict[Topic, Path], result: Result) -> list
             at = MIN_INSTANT - 1 if event.at is None else event.at
             if result.until is not None and at > result.until:
                 result.after_until += 1
-            else:
+                continue
+            last = max(last, at)
+            if only is None or customer_id == only:
                 result.events[topic.label] += 1
                 lines.append((at, topic, FileRecord(number, at, customer_id.encode(), value)))
     lines.sort(key=lambda line: line[:2])
-    return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)]
+    return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)], last
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

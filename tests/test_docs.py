@@ -17,11 +17,11 @@ import msgspec
 import pytest
 import yaml
 
-from config.policy_files import POLICIES, check_file, load_policy, presets
+from config.policy_files import POLICIES, check_file, load_timeline, presets
 from config.settings import PREFIX, Settings, show_settings
-from models import wire
+from models import scheme_specs, wire
 from models.contacts import MAX_CONTACTS
-from models.engine import MAX_PENDING
+from models.engine import MAX_PENDING, MAX_PENDING_PROFILES
 from models.errors import Reason
 from models.events import KNOWN_KINDS, Topic
 from models.instants import DAY_MS, HOUR_MS, MAX_DURATION, parse_instant
@@ -29,14 +29,15 @@ from models.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
 from models.metrics import METRICS
 from models.money import MAX_MINOR, Money
 from models.outputs import CareAction, CustomerTiers, TierChange
-from models.policy_spec import Birthday, CareRule, Demotion, OnCondition, PolicySpec, Thresholds
+from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
+from models.scheme_specs import Demotion, Scheme
 from streams.cli import cli
 from streams.encode import Encoder
 from streams.metrics import Metrics
 from streams.partition import Partition, Tick
-from streams.processor import Processor, Timing
-from streams.replay import FileRecord
-from streams.topics import topic_specs
+from streams.processor import DUE_PER_STEP, Processor, Timing
+from streams.replay import FileRecord, replay
+from streams.topics import MAX_ROW_BYTES, topic_specs
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -78,7 +79,7 @@ def following(block: Block) -> Block | None:
     """The next block of the page, where it says what this one gives."""
     page = [each for each in BLOCKS if each.page == block.page]
     after = dict(pairwise(page)).get(block)
-    return after if after is not None and after.mark in ("output", "mistakes") else None
+    return after if after is not None and after.mark in ("output", "mistakes", "change") else None
 
 
 def prose(page: Path) -> str:
@@ -113,7 +114,7 @@ def codes(text: str) -> list[str]:
 def test_every_block_says_what_it_is():
     known = {
         "bash": {"", "run"},
-        "json": {"output", *OUTPUTS, *(topic.label for topic in Topic)},
+        "json": {"output", "change", *OUTPUTS, *(topic.label for topic in Topic)},
         "python": {""},
         "text": {"", "output", "mistakes"},
         "yaml": {"", "policy", "broken"},
@@ -143,21 +144,31 @@ def test_python_runs(block: Block, tmp_path: Path):
     assert expected is None or done.stdout == expected.text
 
 
+class Workshop:
+    """One directory a page: its bash blocks build on one another, so each runs once, after those before it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._said: dict[Block, str] = {}
+
+    def output(self, block: Block) -> str:
+        """Run the blocks of a page up to this one, where they have not run yet; return what this one prints."""
+        place = self._root / block.page.stem
+        place.mkdir(exist_ok=True)
+        for each in BLOCKS:
+            if each.page == block.page and each.mark == "run" and each.line <= block.line and each not in self._said:
+                self._said[each] = run_bash(each.text, place)
+        return self._said[block]
+
+
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One directory a page: its bash blocks build on one another, in order."""
-    return tmp_path_factory.mktemp("docs")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("docs"))
 
 
 @marked("bash", "run")
-def test_bash_runs(block: Block, workshop: Path):
-    place = workshop / block.page.stem
-    place.mkdir(exist_ok=True)
-    if earlier := [
-        each for each in BLOCKS if each.page == block.page and each.mark == "run" and each.line < block.line
-    ]:
-        run_bash("".join(each.text for each in earlier), place)
-    out = run_bash(block.text, place)
+def test_bash_runs(block: Block, workshop: Workshop):
+    out = workshop.output(block)
     expected = following(block)
     assert expected is not None, "a block that runs is followed by its output"
     if expected.language == "json":
@@ -221,7 +232,31 @@ def test_policies_can_be_used(block: Block, tmp_path: Path):
     file = tmp_path / "policy.yaml"
     file.write_text(block.text)
     assert check_file(file) == []
-    load_policy(file)
+    load_timeline(file)
+
+
+@marked("json", "change")
+def test_policies_make_the_changes_shown_after_them(block: Block, tmp_path: Path):
+    (policy,) = [each for each in BLOCKS if each.mark == "policy" and following(each) == block]
+    (tmp_path / "policy.yaml").write_text(policy.text)
+    orders = next(each for each in BLOCKS if each.page == block.page and each.mark == "run").text
+    (tmp_path / "orders.jsonl").write_text("".join(f"{line}\n" for line in orders.splitlines() if line.startswith("{")))
+    timeline = load_timeline(tmp_path / "policy.yaml")
+    until = parse_instant("2029-01-01T00:00:00Z")
+    changes = msgspec.to_builtins(replay(timeline, {Topic.ORDERS: tmp_path / "orders.jsonl"}, until).changes)
+    shown = json.loads(block.text)
+    assert shown in [{key: change[key] for key in shown} for change in changes]
+
+
+def test_every_kind_of_scheme_has_an_example():
+    kinds = {
+        scheme.get("kind", "thresholds")
+        for block in BLOCKS
+        if block.mark == "policy" and (following(block) or block).mark == "change"
+        for document in yaml.safe_load_all(block.text)
+        for scheme in document["schemes"].values()
+    }
+    assert kinds == set(KINDS)
 
 
 @marked("yaml", "broken")
@@ -242,7 +277,7 @@ def test_fragments_are_yaml(block: Block):
     ("heading", "keys"),
     [
         ("## A whole policy", PolicySpec.model_fields),
-        ("## Schemes", ["tiers", "window", "demotion.grace", "demotion.step"]),
+        ("## Schemes", ["kind", "window", *(f"demotion.{key}" for key in Demotion.model_fields)]),
         ("## Care rules", [*CareRule.model_fields, "trigger"]),
         ("### Birthday", Birthday.model_fields.keys() - CareRule.model_fields.keys() - {"trigger"}),
         ("### Condition", OnCondition.model_fields.keys() - CareRule.model_fields.keys() - {"trigger"}),
@@ -252,15 +287,45 @@ def test_policy_keys_are_documented(heading: str, keys: Any):
     assert sorted(codes(row[0])[0] for row in table_rows(GUIDE, heading)) == sorted(keys)
 
 
-def test_scheme_keys_are_those_of_the_table_above():
-    assert set(Thresholds.model_fields) == {"tiers", "window", "demotion"}
-    assert set(Demotion.model_fields) == {"grace", "step"}
+#: The kinds of schemes, and the parts of each that have keys of their own.
+KINDS: dict[str, tuple[type[Scheme], dict[str, Any]]] = {
+    "thresholds": (scheme_specs.Thresholds, {"tiers": scheme_specs.ThresholdTier}),
+    "score": (scheme_specs.Score, {"metrics": scheme_specs.Graded, "tiers": scheme_specs.ScoreTier}),
+    "percentile": (scheme_specs.Percentile, {"tiers": scheme_specs.PercentileTier}),
+    "matrix": (scheme_specs.Matrix, {"rows": scheme_specs.Axis, "columns": scheme_specs.Axis}),
+    "lifecycle": (scheme_specs.Lifecycle, {}),
+    "segments": (scheme_specs.Segments, {"segments": scheme_specs.Segment}),
+}
 
 
-def test_presets_are_named():
-    sentence = re.search(r"policies come with tidemark,[^:]*:(.*?)\.", prose(GUIDE), re.DOTALL)
-    assert sentence is not None
-    assert sorted(codes(sentence[1])) == presets()
+def test_kinds_are_those_of_the_code():
+    known = {scheme.model_fields["kind"].annotation.__args__[0] for scheme in Scheme.__subclasses__()}
+    assert set(KINDS) == known
+    (row,) = [row for row in table_rows(GUIDE, "## Schemes") if row[0] == "`kind`"]
+    assert set(codes(row[2])) == known
+    assert set(Scheme.model_fields) == {"window", "demotion"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_of_a_kind_are_documented_with_their_defaults(kind: str):
+    scheme, parts = KINDS[kind]
+    fields = {key: value for key, value in scheme.model_fields.items() if key not in {*Scheme.model_fields, "kind"}}
+    nested = {f"{part}.{key}": value for part, spec in parts.items() for key, value in spec.model_fields.items()}
+    rows = {codes(row[0])[0]: row[1] for row in table_rows(GUIDE, f"### {kind.capitalize()}")}
+    assert set(rows) == {*fields, *nested}
+    for key, field in {**fields, **nested}.items():
+        if field.is_required():
+            assert rows[key] == "required", key
+        elif field.default is not None:
+            assert rows[key] == f"`{field.default}`", key
+
+
+def test_presets_are_listed_with_their_kinds():
+    rows = {codes(row[0])[0]: row[1] for row in table_rows(GUIDE, "## Presets")}
+    assert sorted(rows) == presets()
+    for name, kind in rows.items():
+        document = yaml.safe_load((POLICIES / f"{name}.yaml").read_text())
+        assert {scheme.get("kind", "thresholds") for scheme in document["schemes"].values()} == {kind}, name
 
 
 # --- the contract -------------------------------------------------------------------------------
@@ -305,8 +370,9 @@ def decided(tmp_path: Path) -> dict[str, list[Any]]:
     ]
     refund = next(block for block in BLOCKS if block.page == CONTRACT and "order.refunded" in block.text).text
     values = [*(json.dumps(order).encode() for order in orders), refund.encode()]
-    processor = Processor(load_policy(file), Timing(ahead=10**12, wall_decides=False), Encoder("/tidemark"))
-    partition = Partition(0)
+    timeline = load_timeline(file)
+    processor = Processor(timeline, Timing(ahead=10**12, wall_decides=False), Encoder("/tidemark"))
+    partition = Partition(0, timeline.fingerprint)
     now = parse_instant("2026-06-01T00:00:00Z")
     steps = [
         processor.process(partition, Topic.CUSTOMERS, "customers", [FileRecord(0, 0, b"c1", profile.encode())], now)
@@ -361,6 +427,10 @@ def test_bounds_are_those_of_the_code():
     assert bounds["refunds of one order"] == str(MAX_REFUNDS_OF_ORDER)
     assert bounds["interactions kept"] == f"{MAX_CONTACTS:,}"
     assert bounds["events that wait (settled)"] == f"{MAX_PENDING:,}"
+    assert bounds["profiles among them"] == str(MAX_PENDING_PROFILES)
+    assert bounds["attributes of a profile"] == f"{wire._ATTRIBUTES_MAX_BYTES:,} bytes of JSON"
+    channels = msgspec.json.schema(wire._Consent)["$defs"]["_Consent"]["properties"]["channels"]
+    assert f'"maxItems": {bounds["channels of a profile"]}' in json.dumps(channels)
     assert bounds["a duration in a policy or setting"] == f"{MAX_DURATION // DAY_MS:,} days"
     assert MAX_MINOR == 10**14
 
@@ -407,13 +477,13 @@ def test_reasons_are_given_with_the_details_documented(reason: Reason):
     topic, key, value = BAD_RECORDS[reason]
     ahead = reason is Reason.TOO_FAR_AHEAD
     processor = Processor(
-        load_policy(POLICIES / "retail.yaml"),
+        load_timeline(POLICIES / "retail.yaml"),
         Timing(ahead=0 if ahead else DAY_MS),
         Encoder("/tidemark"),
         home_of=(lambda _key: 0) if reason is Reason.WRONG_PARTITION else None,
     )
     now = parse_instant("2026-02-02T00:00:00Z" if ahead else "2026-06-01T00:00:00Z")
-    effects = processor.process(Partition(3), topic, topic.label, [FileRecord(0, 0, key, value)], now)
+    effects = processor.process(Partition(3, 0), topic, topic.label, [FileRecord(0, 0, key, value)], now)
     (letter,) = effects.outputs["dead-letters"]
     headers = {name: text.decode() for name, text in letter.headers}
     assert (headers["reason"], headers["detail"]) == (reason, documented[reason])
@@ -466,6 +536,12 @@ def test_every_topic_is_documented():
     kept = {None: "latest per key", -1: "for ever", 90 * DAY_MS: "90 days", 14 * DAY_MS: "14 days", HOUR_MS: "1 hour"}
     actual = {spec.name: (spec.configs["cleanup.policy"], kept[spec.retention_ms]) for spec in topic_specs(settings)}
     assert documented == actual
+
+
+def test_figures_of_the_code_are_those_of_the_text():
+    text = prose(OPERATIONS)
+    assert text.count(f"{MAX_ROW_BYTES:,}") == 2
+    assert f"at most {DUE_PER_STEP:,}\nof a partition a step" in text
 
 
 # --- names and links ----------------------------------------------------------------------------
