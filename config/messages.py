@@ -141,7 +141,8 @@ class _Teller:
         yield from self._why(scheme, tier)
         for grade in scheme.grades:
             yield self._grade(grade)
-        yield self._next(scheme.next, tier)
+        if scheme.ladder:
+            yield self._next(scheme.next, tier)
         if not scheme.ahead:
             yield words.text("ahead.never")
         for index, move in enumerate(scheme.ahead):
@@ -154,7 +155,7 @@ class _Teller:
             yield words.text("below", tier=tier, since=since, falls_on=falls_on)
         # What a score is made of is told by its grades.
         told = [reason for reason in scheme.why if not scheme.grades or reason.metric == SCORE.name]
-        if told:
+        if told and (scheme.ladder or not scheme.lowest):
             reasons = words.joined([self._reason(reason) for reason in told])
             following = "" if scheme.next is None else words.named("names", scheme.next.tier)
             key = "lowest" if scheme.lowest else "met" if scheme.below is None else "unmet"

@@ -116,13 +116,15 @@ class Passed(msgspec.Struct, frozen=True):
 class SchemeAccount(msgspec.Struct, frozen=True):
     """Everything about one scheme. `why`: what holds of the held tier's rule, or fails where `below` is set.
 
-    At the lowest tier, which has no rule (`lowest`), `why` is what fails of the next one's.
+    At the lowest tier, which has no rule (`lowest`), `why` is what fails of the next one's. Where the tiers are no
+    `ladder` (stages, segments), nobody is told how to climb, and `next` is None.
     """
 
     scheme: str
     tier: str
     since: str
     lowest: bool
+    ladder: bool
     why: list[Reason]
     below: Below | None
     next: NextTier | None
@@ -219,6 +221,7 @@ def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> Schem
         tier=scheme.tiers[position.rank].name,
         since=format_instant(position.since),
         lowest=position.rank == 0,
+        ladder=scheme.ladder,
         why=_reasons(policy, findings),
         below=_below(evaluation, scheme, position),
         next=_next(evaluation, scheme, position.rank),

@@ -67,10 +67,12 @@ class Engine:
     def _wait(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
         order = [(_instant(waiting), rank(waiting)) for waiting in customer.pending]
         customer.pending.insert(bisect_right(order, (_instant(event), rank(event))), event)
-        profiles = sum(type(waiting) is Profile for waiting in customer.pending) if type(event) is Profile else 0
-        if len(customer.pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
+        profiles = sum(type(waiting) is Profile for waiting in customer.pending)
+        while len(customer.pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
+            oldest = customer.pending.pop(0)
+            profiles -= type(oldest) is Profile
             decisions.notes["settled_early"] += 1
-            self._apply(customer, customer.pending.pop(0), decisions, now)
+            self._apply(customer, oldest, decisions, now)
 
     def _reconcile(self, customer: Customer, decisions: Decisions, now: int | None) -> None:
         """Evaluate anew, once, where the policy's versions are not those that the customer was evaluated under."""

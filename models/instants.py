@@ -43,7 +43,7 @@ def parse_instant(text: str) -> int:
     """Return the instant (ms) of an RFC 3339 text with an offset. Raises ValueError without one."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no offset; write for example {text}Z")
+        raise ValueError(f"{text!r} has no offset; write it as in 2026-11-01T00:00:00Z")
     return from_datetime(moment)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from models.instants import parse_duration
+from models.metrics import METRICS
 from models.spec_types import (
     Condition,
     Duration,
@@ -77,7 +78,7 @@ class Graded(Spec):
     """A metric's part in a score: a level for each break it passes. Falling breaks: less is better."""
 
     breaks: Annotated[list[Number], Field(min_length=1, max_length=9)]
-    weight: Positive = "1"
+    weight: Annotated[Positive, Field(pattern=r"^\d{1,6}(\.\d{1,3})?$")] = "1"
 
     @model_validator(mode="after")
     def _breaks_go_one_way(self) -> "Graded":
@@ -96,7 +97,7 @@ class Score(Scheme):
     """Metrics graded by breaks, weighed, and tiers by the weighted mean of the levels."""
 
     kind: Literal["score"]
-    metrics: Annotated[dict[MetricName, Graded], Field(min_length=1, max_length=13)]
+    metrics: Annotated[dict[MetricName, Graded], Field(min_length=1, max_length=len(METRICS))]
     tiers: Annotated[list[ScoreTier], Field(min_length=2, max_length=32)]
 
     @model_validator(mode="after")
@@ -221,6 +222,8 @@ class Segments(Scheme):
             if len(values) > 1 and (values[0] > values[1]) is not falling:
                 raise ValueError(f"{axis}: allowed are {'falling' if falling else 'rising'} breaks, worst first")
         for index, segment in enumerate(self.segments):
+            if (segment.r or segment.f or segment.m) is None and index:
+                raise ValueError(f"segments.{index}: above the lowest, a segment has levels of r, f or m")
             for letter, axis in (("r", "recency"), ("f", "frequency"), ("m", "monetary")):
                 _check_levels(getattr(segment, letter), len(getattr(self, axis)) + 1, f"segments.{index}.{letter}")
         return self

@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.instants import parse_duration, parse_instant, zone
 from models.metrics import METRICS
@@ -74,7 +74,12 @@ LocalTime = Annotated[
     str, BeforeValidator(_local_time), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["09:00"])
 ]
 Zone = Annotated[str, AfterValidator(_zone_name), Field(examples=["Europe/Paris"])]
-Number = Annotated[str, BeforeValidator(text), Field(pattern=r"^[+-]?\d{1,12}(\.\d{1,9})?$", examples=["300"])]
+Number = Annotated[
+    str,
+    BeforeValidator(text),
+    Field(pattern=r"^[+-]?\d{1,12}(\.\d{1,9})?$"),
+    WithJsonSchema({"type": ["number", "string"], "examples": [300, "0.25"]}),
+]
 Positive = Annotated[Number, AfterValidator(_positive)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"])]
 MetricName = Annotated[str, AfterValidator(_metric_name), Field(examples=["monetary"])]

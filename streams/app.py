@@ -22,7 +22,7 @@ from streams.processor import Processor, Timing
 from streams.shell import Shell
 from streams.store import StateTable
 from streams.ticker import Ticker
-from streams.topics import changelog_name, ticks_name
+from streams.topics import MAX_ROW_BYTES, changelog_name, ticks_name
 from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
 from streams.web import add_pages
 from streams.worker import Worker
@@ -102,7 +102,7 @@ def _faust_app(settings: Settings) -> TidemarkApp:
         producer_acks=-1,
         producer_linger=0.0,
         producer_max_batch_size=MAX_PRODUCE_BATCH,
-        producer_max_request_size=2 * MAX_PRODUCE_BATCH,
+        producer_max_request_size=MAX_ROW_BYTES,
         producer_request_timeout=60.0,
         web_host=settings.web_host,
         web_bind=settings.web_host,

