@@ -88,6 +88,8 @@ class Engine:
         customer.counters.events += 1
         if outcome is not Outcome.APPLIED:
             _count(customer, outcome, decisions)
+            if outcome is Outcome.EXPIRED:
+                self._begin_earlier(customer, event, decisions, now)
             return
         at, cause = event.at, _cause(event)
         if at is None:
@@ -107,6 +109,13 @@ class Engine:
         self._record(customer, event, decisions)
         if at is not None:
             evaluate(customer, self.timeline, at, cause, decisions, now)
+
+    def _begin_earlier(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
+        """Let tenure start at an event that happened, though what it says is outdated."""
+        at, first, cursor = event.at, customer.first_at, customer.cursor
+        if at is not None and first is not None and cursor is not None and at < first:
+            customer.first_at = at
+            self._evaluate(customer, cursor, "late", decisions, now)
 
     def _check(self, customer: Customer, event: Pending) -> Outcome:
         if type(event) is Interaction:

@@ -1,13 +1,17 @@
 """The due index of a partition: which customers want attention next, without looking at the others.
 
 A binary heap with lazy rescheduling: each customer has one live entry, at or before the instant that its row
-asks for. What is popped early is scheduled again. Rebuilt on recovery; nothing is stored.
+asks for. What is popped early is scheduled again. Entries that an earlier one has overtaken stay until their instant
+comes, or until they outnumber the live ones. Rebuilt on recovery; nothing is stored.
 """
 
 from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from models.customer import NEVER
+
+#: Overtaken entries that a small index may hold before it is swept.
+_SLACK = 64
 
 
 class DueIndex:
@@ -28,6 +32,10 @@ class DueIndex:
         if known is None or instant < known:
             self._scheduled[key] = instant
             heappush(self._heap, (instant, key))
+            if len(self._heap) > 2 * len(self._scheduled) + _SLACK:
+                # In place: `pop_due` may be under way.
+                self._heap[:] = [(live, each) for each, live in self._scheduled.items()]
+                heapify(self._heap)
 
     def pop_due(self, horizon: int, instant_of: Callable[[bytes], int]) -> Iterator[bytes]:
         """Yield the keys that are due at or before `horizon` (ms).

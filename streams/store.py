@@ -22,6 +22,7 @@ class PartitionStore(memory.Store[bytes, bytes]):
         super().__init__(*args, **kwargs)
         self._rows: dict[int, dict[bytes, bytes]] = {}
         self._offsets: dict[int, int] = {}
+        self._assigned: set[int] = set()
         self._partitions: dict[int, Partition] = {}
 
     def partition(self, number: int) -> Partition | None:
@@ -53,11 +54,12 @@ class PartitionStore(memory.Store[bytes, bytes]):
     ) -> None:
         """Apply recovered chunks: the latest row of a key wins, a tombstone removes it.
 
-        Once a partition is open its rows are ahead of the changelog, and what is read of it is old news.
+        Once a partition is open its rows are ahead of the changelog, and what is read of it is old news. What comes
+        of a partition that was given away must not be kept either: it would pass for the beginning of its rows.
         """
         for event in batch:
             message = event.message
-            if message.partition in self._partitions:
+            if message.partition in self._partitions or message.partition not in self._assigned:
                 continue
             rows = self._rows.setdefault(message.partition, {})
             chunk = cast("Chunk", message.value)
@@ -77,8 +79,8 @@ class PartitionStore(memory.Store[bytes, bytes]):
     ) -> None:
         """Drop the rows of partitions that went to somebody else."""
         topic = cast("StateTable", self.table).changelog_topic_name
-        ours = {tp.partition for tp in assigned if tp.topic == topic}
-        for number in [number for number in self._rows if number not in ours]:
+        self._assigned = {tp.partition for tp in assigned if tp.topic == topic}
+        for number in self._rows.keys() - self._assigned:
             del self._rows[number]
             self._offsets.pop(number, None)
         self._partitions.clear()

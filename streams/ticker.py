@@ -7,6 +7,7 @@ notices a partition that stands still with records unread, and has it fetched ag
 """
 
 import msgspec
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from config.settings import Settings
@@ -26,6 +27,7 @@ class Ticker:
         self._metrics = worker.metrics
         self._inputs = {name: topic.label for name, topic in shell.inputs.items()}
         self._idle: dict[TP, tuple[int, int]] = {}
+        self._asked: dict[TP, tuple[int, int]] = {}
 
     async def tick(self) -> list[TP]:
         """Produce one tick a partition; return the partitions that stand still although records are unread."""
@@ -62,18 +64,26 @@ class Ticker:
                 lagging[tp.partition].append(self._inputs[tp.topic])
                 if self._stands_still(tp, partitions[tp.partition]):
                     stalled.append(tp)
+                    self._asked[tp] = (end - lag, end)
         return lagging, stalled
 
     async def _lag(self, partition: Partition, tp: TP, end: int) -> int:
-        """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag."""
+        """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag.
+
+        Those are told from records that went astray by fetching again from where the state is: if the very same end
+        is then reached with nothing delivered, there is nothing.
+        """
         consumer = self._shell.consumer()
         applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
         if applied >= end:
             return 0
-        in_flight = consumer.delivered.get(tp, applied) > applied
-        position = await consumer.position(tp)
-        passed = position is not None and position >= end and not in_flight
-        return 0 if passed and self._idle.get(tp, (0, 0))[1] >= 3 else end - applied
+        if self._asked.get(tp) != (applied, end) or consumer.delivered.get(tp, applied) > applied:
+            return end - applied
+        try:
+            position = await consumer.position(tp)
+        except IllegalStateError:  # it is being given to somebody else
+            position = None
+        return 0 if position is not None and position >= end else end - applied
 
     def _stands_still(self, tp: TP, partition: Partition) -> bool:
         """Whether nothing was applied for three ticks; after a rewind the count goes on, so it is asked for once."""

@@ -19,6 +19,8 @@ from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHAN
 
 #: How long (seconds) to wait for a broker to answer.
 TIMEOUT_S = 30
+#: Room for a bad record as large as Kafka's default limit (1 MiB), which grows by its headers.
+MAX_DEAD_LETTER_BYTES = 2_097_152
 #: Room for the largest row that the bounds of a customer's state allow, with as much again to spare.
 MAX_ROW_BYTES = 4_194_304
 
@@ -70,7 +72,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(settings.topic(TIER_CHANGES), compacted=False, retention_ms=-1),
         TopicSpec(settings.topic(CARE_ACTIONS), compacted=False, retention_ms=90 * DAY_MS),
         TopicSpec(settings.topic(CUSTOMER_TIERS), compacted=True),
-        TopicSpec(settings.topic(DEAD_LETTERS), compacted=False, retention_ms=14 * DAY_MS),
+        TopicSpec(
+            settings.topic(DEAD_LETTERS),
+            compacted=False,
+            retention_ms=14 * DAY_MS,
+            max_bytes=MAX_DEAD_LETTER_BYTES,
+        ),
         TopicSpec(ticks_name(settings), compacted=False, retention_ms=HOUR_MS),
         TopicSpec(changelog_name(settings), compacted=True, max_bytes=MAX_ROW_BYTES),
     ]

@@ -45,17 +45,29 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
     async def _fetch_records(  # type: ignore[override]  # chunks take the place of lists of records
         self, *args: Any, **kwargs: Any
     ) -> dict[TP, Chunk]:
+        if self.app.in_recovery:
+            # All that was fetched, so that the last produce batch of a changelog is never taken in part.
+            kwargs["max_records"] = None
         fetched: Mapping[Any, list[ConsumerRecord]] = await super()._fetch_records(*args, **kwargs)
         return {
             (tp := TP(partition.topic, partition.partition)): Chunk(records, self._epochs.get(tp, 0))
             for partition, records in fetched.items()
         }
 
+    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
+        """Return the end offsets, or what a fetch has told where that is later (Tansu's list of offsets is behind)."""
+        ends: Mapping[TP, int] = await super()._highwaters(partitions)
+        consumer, assigned = self._ensure_consumer(), self.assignment()
+        told = {tp: consumer.highwater(tp) or 0 if tp in assigned else 0 for tp in ends}
+        return {tp: max(end, told[tp]) for tp, end in ends.items()}
+
     async def rewind(self, tp: TP, offset: int) -> int:
         """Seek in the thread that fetches; return the epoch of what is fetched from now on."""
         return await self.call_thread(self._rewind, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
 
     async def _rewind(self, tp: TP, offset: int) -> int:
+        if tp not in self.assignment():
+            return self._epochs.get(tp, 0)  # given away meanwhile: the next owner fetches it
         self._ensure_consumer().seek(driver.ensure_aiokafka_TP(tp), offset)
         self._epochs[tp] = self._epochs.get(tp, 0) + 1
         return self._epochs[tp]
@@ -91,6 +103,9 @@ class MicroBatchConsumer(driver.Consumer):
             if tp in active or tp in self._buffered_partitions:
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 self.delivered[tp] = chunk.records[-1].offset + 1
+                # Faust would drop what lies before its own reading position, and that may be stale: a chunk that was
+                # on its way while the partition was rewound sets it. The worker knows what is repeated or missing.
+                self._read_offset[tp] = None
                 yield tp, self._message(tp, chunk)
 
     def _message(self, tp: TP, chunk: Chunk) -> ConsumerMessage:
@@ -112,7 +127,6 @@ class MicroBatchConsumer(driver.Consumer):
     async def rewind(self, tp: TP, offset: int) -> int:
         """Have a partition fetched again from `offset` on; return the epoch of the chunks that will come."""
         epoch = await self._thread.rewind(tp, offset)
-        self._read_offset[tp] = offset or None
         self.delivered[tp] = offset
         return epoch
 

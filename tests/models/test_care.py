@@ -7,7 +7,9 @@ import pytest
 
 from models.care import birthday_in
 from models.customer import NEVER
+from models.engine import Engine
 from models.events import Consent, Profile
+from models.identity import event_id
 from models.instants import DAY_MS, parse_instant
 from tests.models.build import Run, contact, day, order, policy
 
@@ -58,9 +60,7 @@ def test_a_birthday_comes_every_year_at_its_instant_and_not_a_millisecond_early(
     assert birthdays(known, until="2028-03-01T09:00:00Z") == [f"{year}-03-01T09:00:00Z" for year in (2026, 2027, 2028)]
 
 
-@pytest.mark.parametrize(
-    ("leap_day", "common"), [("02-28", "2027-02-28T09:00:00Z"), ("03-01", "2027-03-01T09:00:00Z")]
-)
+@pytest.mark.parametrize(("leap_day", "common"), [("02-28", "2027-02-28T09:00:00Z"), ("03-01", "2027-03-01T09:00:00Z")])
 @pytest.mark.parametrize("birthday", ["1992-02-29", "--02-29", "1990-02-29"])
 def test_the_29th_of_february_in_common_and_leap_years(leap_day: str, common: str, birthday: str) -> None:
     known = profile("2027-01-01T00:00:00Z", birthday)
@@ -162,6 +162,24 @@ def test_birthdays_come_to_an_end_with_the_calendar() -> None:
     assert run.customer.due == NEVER
 
 
+def test_a_changed_policy_moves_the_next_birthday() -> None:
+    run = Run(policy(None, BIRTHDAY)).take(profile("2026-01-01T00:00:00Z"))
+    run.engine = Engine(policy(None, {**BIRTHDAY, "days_before": 7}, version="test-2"))
+    run.take(contact(at("2026-02-01T00:00:00Z"), "i")).until(at("2026-12-31T00:00:00Z"))
+    assert [action.due_at for action in run.actions] == ["2026-02-22T09:00:00Z"]
+
+
+def test_ids_of_actions_are_pinned() -> None:
+    # Nobody is to get a second offer because a release names the first one differently: customer, rule, occasion.
+    run = Run(policy(None, BIRTHDAY, CHURN)).take(profile("2026-01-01T00:00:00Z"), order(day(0), "a"))
+    actions = {action.rule: action.action_id for action in run.until(at("2026-03-02T00:00:00Z")).actions}
+    assert actions == {
+        "birthday-offer": "4144b1e63bc7fdba107429da43110a89",
+        "churn-alert": "19a8628761ac5378abf809af62fdfc63",
+    }
+    assert actions["birthday-offer"] == event_id("c1", "birthday-offer", "2026")
+
+
 def test_events_between_birthdays_change_nothing_about_them() -> None:
     run = Run(policy(None, BIRTHDAY)).take(profile("2026-01-01T00:00:00Z"))
     run.take(*(order(day(number), str(number)) for number in range(0, 300, 7))).until(at("2026-12-31T00:00:00Z"))
@@ -174,7 +192,12 @@ def test_an_action_says_everything_that_a_sender_needs() -> None:
     (action,) = run.until(at("2026-03-02T00:00:00Z")).actions
     assert len(action.action_id) == 32
     assert (action.rule, action.kind, action.customer_id) == ("birthday-offer", "birthday_offer", "c1")
-    assert (action.tier, action.channel, action.template, action.locale) == ("t0", "sms", "birthday_offer_2026", "zh-CN")
+    assert (action.tier, action.channel, action.template, action.locale) == (
+        "t0",
+        "sms",
+        "birthday_offer_2026",
+        "zh-CN",
+    )
     assert (action.due_at, action.expires_at) == ("2026-03-01T09:00:00Z", "2026-03-04T09:00:00Z")
     assert (action.priority, action.holdout, action.why, action.policy_version) == (80, False, [], "test-1")
 
@@ -207,7 +230,8 @@ def test_consent_is_not_asked_where_the_rule_needs_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unsubscribed", "sent"), [("2026-01-01T00:00:00Z", 0), ("2026-02-01T00:00:00Z", 0), ("2025-12-31T23:59:59.999Z", 1)]
+    ("unsubscribed", "sent"),
+    [("2026-01-01T00:00:00Z", 0), ("2026-02-01T00:00:00Z", 0), ("2025-12-31T23:59:59.999Z", 1)],
 )
 def test_unsubscribing_withdraws_consent_given_until_then(unsubscribed: str, sent: int) -> None:
     run = Run(policy(None, BIRTHDAY)).take(profile("2026-01-01T00:00:00Z"))

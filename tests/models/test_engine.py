@@ -6,6 +6,7 @@ from models import engine as module
 from models.customer import NEVER, Customer
 from models.engine import Engine
 from models.events import Erasure, Event, Profile
+from models.identity import event_id
 from models.instants import format_instant
 from models.outputs import Decisions
 from tests.models.build import Run, cancel, contact, day, order, policy, refund, tiers
@@ -92,7 +93,9 @@ def test_tenure_counts_from_the_registration_where_it_is_known() -> None:
     assert run.moves[-1] == ("t0", "t1", day(10), "time")
 
 
-@pytest.mark.parametrize("undo", [cancel(day(5), "a"), refund(day(5), "r", "a", 1_000), refund(day(5), "r", "a", 9_999)])
+@pytest.mark.parametrize(
+    "undo", [cancel(day(5), "a"), refund(day(5), "r", "a", 1_000), refund(day(5), "r", "a", 9_999)]
+)
 def test_a_void_order_no_longer_counts_from_the_instant_of_its_undoing(undo: Event) -> None:
     run = Run(policy(tiers({"frequency": ">= 1"}))).take(order(day(0), "a"), undo)
     assert run.moves == [(None, "t1", day(0), "order"), ("t1", "t0", day(5), "refund")]
@@ -317,9 +320,27 @@ def test_nothing_falls_due_beyond_the_calendar() -> None:
 
 def test_interactions_are_forgotten_when_no_window_reaches_them() -> None:
     scheme = tiers({"engagement": ">= 1"}, window="30d")
-    run = Run(policy(scheme, weights={"visit": "1"}, window="50d")).take(contact(day(0), "i"), contact(day(50, -1), "j"))
+    run = Run(policy(scheme, weights={"visit": "1"}, window="50d")).take(
+        contact(day(0), "i"), contact(day(50, -1), "j")
+    )
     assert len(run.customer.contacts.times) == 2
     assert list(run.take(contact(day(50), "k")).customer.contacts.times) == [day(50, -1), day(50)]
+
+
+def test_interactions_are_kept_for_the_longest_window_of_any_scheme() -> None:
+    scheme = tiers({"engagement": ">= 2"}, window="200d")
+    run = Run(policy(scheme, weights={"visit": "1"})).take(contact(day(0), "i"), contact(day(150), "j"))
+    assert run.moves[-1][1:3] == ("t1", day(150))
+
+
+def test_ids_of_changes_are_pinned() -> None:
+    # Consumers recognise duplicates by them, across releases: customer, scheme, sequence, tiers, instant, version.
+    run = Run(policy(ONE)).take(order(day(0), "a")).until(day(200))
+    assert [change.event_id for change in run.changes] == [
+        "5070855143edcae9f2fa26d3159a8832",
+        "34f7e76cba379f4fb13751cfab145f08",
+    ]
+    assert run.changes[1].event_id == event_id("c1", "loyalty", 2, "t1", "t0", day(110), "test-1")
 
 
 def test_tiers_show_what_is_held_and_measured_as_of_the_cursor() -> None:
@@ -341,7 +362,10 @@ def test_there_are_no_tiers_before_any_evaluation() -> None:
 
 def test_a_tier_that_a_new_policy_no_longer_has_is_left_for_the_qualified_one() -> None:
     run = Run(policy(ONE)).take(order(day(0), "a")).until(day(105))  # below since day 100
-    renamed = {"tiers": [{"name": "low"}, {"name": "high", "when": {"frequency": ">= 1"}}], "demotion": {"grace": "10d"}}
+    renamed = {
+        "tiers": [{"name": "low"}, {"name": "high", "when": {"frequency": ">= 1"}}],
+        "demotion": {"grace": "10d"},
+    }
     run.engine = Engine(policy(renamed))
     run.take(order(day(106), "b"))
     assert run.moves[-1][:3] == ("t1", "high", day(106))

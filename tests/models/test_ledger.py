@@ -154,9 +154,7 @@ def test_every_order_of_arrival_comes_to_the_same_ledger() -> None:
         cancel(50, "c"),
         refund(60, "r2", "d", 10),
     ]
-    states = []
-    for shuffled in permutations(events):
-        states.append(state(ledger(*shuffled)))
+    states = [state(ledger(*shuffled)) for shuffled in permutations(events)]
     assert all(one == states[0] for one in states)
     assert states[0]["net"] == ([70, 200] if id64("a") < id64("b") else [200, 70])
 

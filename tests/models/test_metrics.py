@@ -172,7 +172,9 @@ def random_facts(random: Random) -> tuple[Facts, int]:
     """Return facts on a scale of milliseconds, and an instant at or after the last of them."""
     book, kept = Ledger(), Contacts()
     for name in range(random.randrange(7)):
-        placed = order(random.randrange(60), f"o{name}", random.choice([0, 1, 5, 10, 100]), random.choice([None, -5, 3]))
+        placed = order(
+            random.randrange(60), f"o{name}", random.choice([0, 1, 5, 10, 100]), random.choice([None, -5, 3])
+        )
         book.apply(placed)
         touched = random.randrange(6)
         if touched == 0:
@@ -187,9 +189,9 @@ def random_facts(random: Random) -> tuple[Facts, int]:
 
 
 def random_threshold(random: Random, name: str, known: Facts, at: int, window: int) -> Fraction:
-    """Return a threshold at, or just beside, what the metric reads at some later instant."""
+    """Return a threshold at, or just beside, what the metric reads now or at some later instant."""
     scale = native_scale(METRICS[name].unit, 100)
-    reading = read(name, known, at + random.randrange(120), window) or (random.randrange(20), 1)
+    reading = read(name, known, at + random.choice([0, random.randrange(120)]), window) or (random.randrange(20), 1)
     near = Fraction(*reading) + random.choice([0, 0, 0, 1, -1, Fraction(1, 2), Fraction(-1, 3)])
     return near / scale
 

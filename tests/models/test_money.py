@@ -47,8 +47,16 @@ def test_rounds_half_to_even(amount: str | float, minor: int) -> None:
 
 @pytest.mark.parametrize(
     ("money", "amount", "minor"),
-    [(JPY, "1200", 1200), (JPY, "0.5", 0), (JPY, "1.5", 2), (JPY, 980, 980), (KWD, "1.234", 1234), (KWD, "1.2", 1200)]
-    + [(KWD, "1.2345", 1234), (JPY, "12.", 12)],
+    [
+        (JPY, "1200", 1200),
+        (JPY, "0.5", 0),
+        (JPY, "1.5", 2),
+        (JPY, 980, 980),
+        (KWD, "1.234", 1234),
+        (KWD, "1.2", 1200),
+        (KWD, "1.2345", 1234),
+        (JPY, "12.", 12),
+    ],
 )
 def test_minor_units_follow_the_currency(money: Money, amount: str | float, minor: int) -> None:
     assert money.minor(amount) == minor
@@ -61,8 +69,24 @@ def test_decimals_of_iso_4217() -> None:
 
 @pytest.mark.parametrize(
     "amount",
-    ["1_000", "1_0.00", "1,000.00", "12,34", "", ".", "-", "$5", "NaN", "Infinity", "0x10", "٣.٠٠", "1e999", "5 0"]
-    + [float("nan"), float("inf")],
+    [
+        "1_000",
+        "1_0.00",
+        "1,000.00",
+        "12,34",
+        "",
+        ".",
+        "-",
+        "$5",
+        "NaN",
+        "Infinity",
+        "0x10",
+        "٣.٠٠",
+        "1e999",
+        "5 0",
+        float("nan"),
+        float("inf"),
+    ],
 )
 def test_refuses_what_is_not_a_decimal_number(amount: str | float) -> None:
     with pytest.raises(BadRecord) as refused:
@@ -95,8 +119,17 @@ def test_converts_by_the_exact_rate_and_rounds_once() -> None:
 
 @pytest.mark.parametrize(
     ("money", "minor", "text"),
-    [(USD, 81_240, "812.40"), (USD, 5, "0.05"), (USD, -5, "-0.05"), (USD, 0, "0.00"), (USD, -81_240, "-812.40")]
-    + [(JPY, 1200, "1200"), (JPY, -3, "-3"), (KWD, 1234, "1.234"), (KWD, 7, "0.007")],
+    [
+        (USD, 81240, "812.40"),
+        (USD, 5, "0.05"),
+        (USD, -5, "-0.05"),
+        (USD, 0, "0.00"),
+        (USD, -81240, "-812.40"),
+        (JPY, 1200, "1200"),
+        (JPY, -3, "-3"),
+        (KWD, 1234, "1.234"),
+        (KWD, 7, "0.007"),
+    ],
 )
 def test_shows_amounts(money: Money, minor: int, text: str) -> None:
     assert money.text(minor) == text
@@ -105,8 +138,15 @@ def test_shows_amounts(money: Money, minor: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("money", "numerator", "denominator", "text"),
-    [(USD, 1000, 2, "5.00"), (USD, 1000, 3, "3.33333333"), (USD, 2000, 3, "6.66666667"), (USD, 1, 2, "0.00500000")]
-    + [(JPY, 10, 4, "2.500000"), (JPY, 8, 4, "2"), (KWD, 1, 3, "0.000333333")],
+    [
+        (USD, 1000, 2, "5.00"),
+        (USD, 1000, 3, "3.33333333"),
+        (USD, 2000, 3, "6.66666667"),
+        (USD, 1, 2, "0.00500000"),
+        (JPY, 10, 4, "2.500000"),
+        (JPY, 8, 4, "2"),
+        (KWD, 1, 3, "0.000333333"),
+    ],
 )
 def test_shows_averages_exactly_or_with_six_more_decimals(
     money: Money, numerator: int, denominator: int, text: str

@@ -28,9 +28,23 @@ def missing(when: dict[str, Any], at: int = NOW) -> list[tuple[str, Fraction | N
 
 @pytest.mark.parametrize(
     ("text", "holds"),
-    [(">= 2", True), (">= 2.5", False), (">= 1.5", True), ("> 2", False), ("> 1.5", True), ("<= 2", True)]
-    + [("<= 1.5", False), ("<= 2.5", True), ("< 2", False), ("< 2.5", True), ("== 2", True), ("== 2.5", False)]
-    + [(">= -1", True), ("<= -1", False), ("> 0", True)],
+    [
+        (">= 2", True),
+        (">= 2.5", False),
+        (">= 1.5", True),
+        ("> 2", False),
+        ("> 1.5", True),
+        ("<= 2", True),
+        ("<= 1.5", False),
+        ("<= 2.5", True),
+        ("< 2", False),
+        ("< 2.5", True),
+        ("== 2", True),
+        ("== 2.5", False),
+        (">= -1", True),
+        ("<= -1", False),
+        ("> 0", True),
+    ],
 )
 def test_every_operator_at_and_between_whole_numbers(text: str, holds: bool) -> None:
     assert rule({"frequency": text}).holds(TWO_ORDERS, NOW) is holds
@@ -38,8 +52,16 @@ def test_every_operator_at_and_between_whole_numbers(text: str, holds: bool) -> 
 
 @pytest.mark.parametrize(
     ("text", "holds"),
-    [(">= 150", True), ("> 150", False), ("> 149.99", True), ("<= 150", True), ("< 150", False), ("== 150", True)]
-    + [("< 150.000000001", True), (">= 150.000000001", False)],
+    [
+        (">= 150", True),
+        ("> 150", False),
+        ("> 149.99", True),
+        ("<= 150", True),
+        ("< 150", False),
+        ("== 150", True),
+        ("< 150.000000001", True),
+        (">= 150.000000001", False),
+    ],
 )
 def test_ratios_are_compared_exactly(text: str, holds: bool) -> None:
     assert rule({"average_order_value": text}).holds(TWO_ORDERS, NOW) is holds
@@ -58,7 +80,10 @@ def test_money_and_days_are_written_in_their_own_units() -> None:
 
 
 def test_all_and_any_nest() -> None:
-    nested = {"frequency": ">= 1", "any": [{"monetary": ">= 999"}, {"all": [{"monetary": ">= 300"}, {"margin": "> 0"}]}]}
+    nested = {
+        "frequency": ">= 1",
+        "any": [{"monetary": ">= 999"}, {"all": [{"monetary": ">= 300"}, {"margin": "> 0"}]}],
+    }
     assert not rule(nested).holds(TWO_ORDERS, NOW)
     nested["any"][1]["all"][1] = {"margin": ">= 0"}
     assert rule(nested).holds(TWO_ORDERS, NOW)
@@ -76,7 +101,10 @@ def test_where_any_may_hold_what_decides_is_what_holds_or_all_of_it() -> None:
     one_holds = {"any": [{"frequency": ">= 9"}, {"monetary": ">= 300"}]}
     assert told(rule(one_holds).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 300", True)]
     none_holds = {"any": [{"frequency": ">= 9"}, {"monetary": ">= 301"}]}
-    assert told(rule(none_holds).decisive(TWO_ORDERS, NOW)) == [("frequency", ">= 9", False), ("monetary", ">= 301", False)]
+    assert told(rule(none_holds).decisive(TWO_ORDERS, NOW)) == [
+        ("frequency", ">= 9", False),
+        ("monetary", ">= 301", False),
+    ]
 
 
 def test_a_rule_that_holds_lacks_nothing() -> None:

@@ -1,0 +1,145 @@
+"""Reading policy files: presets, and mistakes told in the words of whoever wrote the file."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from config.policy_files import POLICIES, check_file, load_policy, presets, read_spec
+from models.errors import PolicyError
+from models.instants import DAY_MS
+
+GOOD = """\
+version: 2026-11-01
+currency: USD
+window: 90d
+schemes:
+  loyalty:
+    tiers:
+      - {name: low}
+      - {name: high, when: {monetary: ">= 300"}}
+    demotion: {grace: 30d}
+care:
+  - {name: birthday-offer, kind: birthday_offer, trigger: birthday, at: "09:00"}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def told(tmp_path: Path, old: str, new: str) -> list[str]:
+    """Return the mistakes of the good policy after one replacement."""
+    assert GOOD.count(old) == 1
+    return check_file(write(tmp_path, GOOD.replace(old, new)))
+
+
+def test_loads_a_policy_file(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert check_file(path) == []
+    assert read_spec(path).version == "2026-11-01"  # YAML reads a date; its author meant the text
+    policy = load_policy(path)
+    assert (policy.version, policy.window, policy.schemes[0].grace) == ("2026-11-01", 90 * DAY_MS, 30 * DAY_MS)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_loads_by_its_bare_name_and_by_its_path(name: str) -> None:
+    assert check_file(Path(name)) == []
+    assert load_policy(Path(name)).version == load_policy(POLICIES / f"{name}.yaml").version
+
+
+def test_presets_are_listed() -> None:
+    assert {"retail", "demo"} <= set(presets())
+    assert presets() == sorted(presets())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ("currency: USD", "currency: dollars", "currency: found 'dollars': String should match pattern '^[A-Z]{3}$'"),
+        ("window: 90d", "window: soon", "window: found 'soon': 'soon' is not a duration"),
+        ("grace: 30d", "grace: 30", "schemes.loyalty.demotion.grace: found 30: Input should be a valid string"),
+        ("{name: low}", "{name: Low}", "schemes.loyalty.tiers.0.name: found 'Low'"),
+        ("monetary:", "money:", "schemes.loyalty.tiers.1.when.money: unknown metric, allowed are recency_days, "),
+        (">= 300", "300", "schemes.loyalty.tiers.1.when.monetary: found '300', allowed is one of >= > <= < =="),
+        ('when: {monetary: ">= 300"}', "then: 5", "schemes.loyalty.tiers.1.then: found 5: Extra inputs"),
+        ('at: "09:00"', "at: 10:30", "care.0.at: found 630: write the time in quotes"),
+        ('at: "09:00"', "days_before: 99", "care.0.days_before: found 99: Input should be less than or equal to 60"),
+        ("trigger: birthday", "trigger: whim", "care.0: "),
+    ],
+)
+def test_a_mistake_is_told_with_its_path_and_what_was_found(tmp_path: Path, old: str, new: str, mistake: str) -> None:
+    mistakes = told(tmp_path, old, new)
+    assert any(line.startswith(mistake) for line in mistakes), mistakes
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("currency: USD", "currency: 5").replace("grace: 30d", "grace: never").replace("low", "LOW")
+    mistakes = check_file(write(tmp_path, text))
+    assert [line.split(":")[0] for line in mistakes] == [
+        "currency",
+        "schemes.loyalty.tiers.0.name",
+        "schemes.loyalty.demotion.grace",
+    ]
+    with pytest.raises(PolicyError) as refused:
+        load_policy(write(tmp_path, text))
+    assert all(line in str(refused.value) for line in mistakes)
+    assert "policy.yaml" in str(refused.value)
+
+
+def test_mistakes_of_a_whole_part_name_the_key_inside_it(tmp_path: Path) -> None:
+    (mistake,) = told(tmp_path, ', when: {monetary: ">= 300"}', "")
+    assert mistake.startswith("schemes.loyalty.tiers.1.when: ")
+    (mistake,) = told(tmp_path, "kind: birthday_offer", "kind: b, scheme: vip")
+    assert mistake.startswith("care.0.scheme: found 'vip', allowed: loyalty")
+
+
+def test_a_key_that_occurs_twice_is_a_mistake(tmp_path: Path) -> None:
+    (mistake,) = told(tmp_path, "window: 90d", "window: 90d\nwindow: 30d")
+    assert re.fullmatch(r"line [34], column 1: not YAML: key 'window' occurs twice", mistake)
+    (mistake,) = told(tmp_path, 'monetary: ">= 300"', 'monetary: ">= 300", monetary: "< 900"')
+    assert "'monetary' occurs twice" in mistake
+
+
+def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
+    spend = """\
+  spend:
+    tiers: [{name: a}, {name: b, when: {monetary: "> 0"}}]
+    demotion: {<<: *patient, step: one}
+"""
+    text = GOOD.replace("demotion: {", "demotion: &patient {").replace("care:", f"{spend.rstrip()}\ncare:")
+    demotion = read_spec(write(tmp_path, text)).schemes["spend"].demotion
+    assert (demotion.grace, demotion.step) == ("30d", "one")
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("a: [1, 2", "line 1, column 9: not YAML: "),
+        ("a: 1\n  b: 2", "line 2, column 4: not YAML: "),
+        ("\tversion: 1", "line 1, column 1: not YAML: "),
+        ("!!python/object/apply:os.getcwd []", "line 1, column 1: not YAML: could not determine a constructor"),
+        ("", "(the whole file): found None: "),
+        ("- 1", "(the whole file): Input should be a valid dictionary"),
+        ("just text", "(the whole file): found 'just text': "),
+    ],
+)
+def test_what_is_not_a_policy_at_all_is_told_with_its_place(tmp_path: Path, text: str, mistake: str) -> None:
+    (found,) = check_file(write(tmp_path, text))
+    assert found.startswith(mistake)
+
+
+def test_a_file_that_cannot_be_read_is_told_with_the_presets(tmp_path: Path) -> None:
+    (missing,) = check_file(tmp_path / "nowhere.yaml")
+    assert missing.startswith("cannot be read: No such file or directory; presets are ")
+    assert "retail" in missing
+    (unknown,) = check_file(Path("no-such-preset"))
+    assert unknown.startswith("cannot be read")
+    path = tmp_path / "latin1.yaml"
+    path.write_bytes("version: Größe".encode("latin-1"))
+    (encoding,) = check_file(path)
+    assert encoding.startswith("cannot be read: not UTF-8")
+    with pytest.raises(PolicyError, match="cannot be read"):
+        load_policy(tmp_path)

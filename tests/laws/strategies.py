@@ -1,0 +1,207 @@
+"""Whole customer histories, ways in which they may arrive, and policies to judge them by.
+
+Instants are drawn so that they meet: on window boundaries, recency breakpoints and grace ends of earlier events to the
+millisecond, on leap days, in DST nights, at New Year, and together.
+"""
+
+from collections import defaultdict, deque
+from typing import Any
+
+from hypothesis import strategies as st
+
+from models.events import Consent, Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Pending, Profile, rank
+from models.identity import id64
+from models.instants import DAY_MS, parse_instant
+
+START = parse_instant("2023-06-01T00:00:00Z")
+WINDOWS = {"30d": 30, "90d": 90}
+GRACES = {"0d": 0, "1ms": 0, "10d": 10, "30d": 30}
+RECENCIES = ("30", "45.5", "90")
+
+#: What may lie between two events that have to do with each other (days): windows, recencies, and a grace after them.
+SPANS = (0, 10, 15, 30, 40, 45, 45.5, 55.5, 60, 75.5, 90, 100, 120, 365)
+LANDMARKS = [
+    parse_instant(text)
+    for text in (
+        "2023-12-31T23:59:59.999Z",
+        "2024-02-28T23:59:59.999Z",
+        "2024-02-29T00:00:00Z",
+        "2024-02-29T14:00:00Z",
+        "2024-03-10T06:59:59.999Z",  # the clocks of New York go forward
+        "2024-03-10T07:00:00Z",
+        "2024-11-03T05:30:00Z",  # and back: this hour comes twice
+        "2024-11-03T06:30:00Z",
+        "2024-03-31T01:00:00Z",  # those of Nuuk, into the next day
+        "2025-02-28T14:00:00Z",
+        "2025-03-01T00:00:00Z",
+    )
+]
+ZONES = ["America/New_York", "Asia/Shanghai", "Pacific/Kiritimati", "Pacific/Honolulu", "America/Nuuk"]
+BIRTHDAYS = ["1992-02-29", "--02-28", "--03-01", "--12-31", "--01-01", "--03-10", "--11-03", "--03-30", "lunar:08-15"]
+KINDS = ["visit", "survey", "referral", "complaint", "unsubscribe", "care.opened", "sings"]
+
+
+@st.composite
+def instants(draw: st.DrawFn, seen: list[int]) -> int:
+    near = draw(st.sampled_from((0, 0, 0, -1, 1)))
+    how = draw(st.sampled_from(("span", "span", "span", "landmark", "day") if seen else ("landmark", "day")))
+    if how == "span":
+        return draw(st.sampled_from(seen)) + round(draw(st.sampled_from(SPANS)) * DAY_MS) + near
+    if how == "landmark":
+        return draw(st.sampled_from(LANDMARKS)) + near
+    return START + draw(st.integers(0, 600)) * DAY_MS + near
+
+
+@st.composite
+def _placed(draw: st.DrawFn, at: int, number: int) -> OrderPlaced:
+    amount = draw(st.sampled_from((0, 1, 3_333, 5_000, 9_999, 10_000, 30_000)))
+    return OrderPlaced(at, id64(f"o{number}"), amount, draw(st.sampled_from((None, None, 0, -250, 1_000))))
+
+
+@st.composite
+def _profile(draw: st.DrawFn, at: int) -> Profile:
+    consent = draw(st.sampled_from((Consent(True), Consent(True), Consent(True, ("sms",)), Consent(False), None)))
+    registered = draw(st.sampled_from((None, START - 10 * DAY_MS, at)))
+    birthday, zone = draw(st.sampled_from(BIRTHDAYS)), draw(st.sampled_from((None, *ZONES)))
+    return Profile(at, birthday, zone, draw(st.sampled_from((None, "de"))), consent, registered, {}, at)
+
+
+@st.composite
+def _event(draw: st.DrawFn, at: int, number: int) -> Pending:
+    """Draw the event `number` of a history; refunds and cancellations may name orders that come later, or never."""
+    match draw(st.sampled_from("ooooooirrcpip")):
+        case "o":
+            return draw(_placed(at, number))
+        case "r":
+            amount = draw(st.sampled_from((10_000, 99_999, 99_999, 4_999, 1_000, 1, 0)))
+            return OrderRefunded(at, id64(f"r{number}"), draw(_order(number)), amount)
+        case "c":
+            return OrderCancelled(at, draw(_order(number)))
+        case "i":
+            kind = draw(st.sampled_from(KINDS))
+            value = draw(st.integers(0, 20)) * 500 if kind == "survey" else None
+            return Interaction(at, id64(f"i{number}"), kind, value)
+        case _:
+            return draw(_profile(at))
+
+
+def _order(number: int) -> st.SearchStrategy[int]:
+    """Return a strategy for the id of an order, most often of one drawn just before."""
+    return st.integers(max(0, number - 3), number + 1).map(lambda other: id64(f"o{other}"))
+
+
+@st.composite
+def _conflict(draw: st.DrawFn, earlier: Pending, at: int) -> Pending:
+    """Draw an event that claims an id which is taken already, with other content."""
+    if isinstance(earlier, OrderPlaced):
+        return OrderPlaced(at, earlier.order, draw(st.sampled_from((7, 20_000))), earlier.margin)
+    if isinstance(earlier, OrderRefunded):
+        return OrderRefunded(at, earlier.refund, earlier.order, earlier.amount + 1)
+    return earlier
+
+
+def _redelivered(event: Pending, events: list[Pending]) -> Pending:
+    """Return the earlier cancellation of the same order where there is one: having no id, it is that one once more."""
+    if isinstance(event, OrderCancelled):
+        return next((e for e in events if isinstance(e, OrderCancelled) and e.order == event.order), event)
+    return event
+
+
+@st.composite
+def histories(draw: st.DrawFn, *, conflicts: bool = False) -> list[Pending]:
+    """Draw one customer's events in the order of event time (ties: by topic, then as drawn), with redeliveries."""
+    events: list[Pending] = []
+    seen: list[int] = []
+    for number in range(draw(st.sampled_from((8, 5, 12, 3, 2, 1)))):
+        repeats = bool(events) and draw(st.sampled_from((False, False, False, False, True)))
+        at = draw(instants(seen))
+        if repeats:
+            earlier = draw(st.sampled_from(events))
+            events.append(draw(_conflict(earlier, at)) if conflicts and draw(st.booleans()) else earlier)
+        else:
+            event = draw(_event(at, number))
+            events.append(event if conflicts else _redelivered(event, events))
+            seen.append(at)
+    return sorted(events, key=place)
+
+
+def place(event: Pending) -> tuple[int, int]:
+    """Return where an event stands in the order of event time."""
+    assert event.at is not None
+    return event.at, rank(event)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, history: list[Pending]) -> list[Pending]:
+    """Draw an order of arrival: any at all, but that events of one topic and instant keep theirs (one partition)."""
+    waiting: dict[tuple[int, int], deque[Pending]] = defaultdict(deque)
+    for event in history:
+        waiting[place(event)].append(event)
+    return [waiting[where].popleft() for where in draw(st.permutations([place(event) for event in history]))]
+
+
+_THRESHOLDS: dict[str, tuple[str, ...]] = {
+    "frequency": ("0", "1", "2", "2.5", "3"),
+    "monetary": ("0", "50", "100.00", "99.99", "133.33", "300"),
+    "recency_days": RECENCIES,
+    "margin": ("0", "10", "-2.5"),
+    "average_order_value": ("50", "100", "66.665", "33.333"),
+    "tenure_days": ("30", "90", "365"),
+    "engagement": ("0", "1", "-0.5"),
+    "satisfaction": ("5", "7.5"),
+    "referrals": ("0", "1"),
+    "repurchase_rate": ("0", "0.5", "1"),
+    "growth": ("1", "0.5", "3"),
+    "rhythm_days": ("30", "45"),
+    "overdue": ("1", "1.5", "3"),
+}
+_OPS = (">=", ">=", ">=", ">", "<=", "<", "==")
+
+
+@st.composite
+def _leaf(draw: st.DrawFn) -> dict[str, str]:
+    # The first three decide most real schemes.
+    name = draw(st.sampled_from(("frequency", "monetary", "recency_days") * 3 + tuple(_THRESHOLDS)))
+    usual = ("<=", "<") if name == "recency_days" else _OPS
+    return {name: f"{draw(st.sampled_from(usual))} {draw(st.sampled_from(_THRESHOLDS[name]))}"}
+
+
+def _join(parts: tuple[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    return {parts[0]: parts[1]}
+
+
+RULES = st.recursive(
+    st.one_of(_leaf(), st.tuples(_leaf(), _leaf()).map(lambda pair: pair[0] | pair[1])),
+    lambda inner: st.tuples(st.sampled_from(("all", "any")), st.lists(inner, min_size=1, max_size=2)).map(_join),
+    max_leaves=3,
+)
+
+
+@st.composite
+def _scheme(draw: st.DrawFn) -> dict[str, Any]:
+    rules = draw(st.lists(RULES, min_size=1, max_size=3))
+    grace, step = draw(st.sampled_from(sorted(GRACES))), draw(st.sampled_from(("qualified", "one")))
+    tiers = [{"name": "t0"}, *({"name": f"t{number}", "when": rule} for number, rule in enumerate(rules, start=1))]
+    window = draw(st.sampled_from((None, *WINDOWS)))
+    return {"tiers": tiers, "window": window, "demotion": {"grace": grace, "step": step}}
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a policy as its author writes it, with two schemes at most and care rules."""
+    schemes = draw(st.lists(_scheme(), min_size=1, max_size=2))
+    birthday = {"name": "birthday", "kind": "birthday_offer", "trigger": "birthday"}
+    birthday["at"] = draw(st.sampled_from(("00:00", "01:30", "09:00", "23:30")))
+    birthday["leap_day"] = draw(st.sampled_from(("02-28", "03-01")))
+    birthday["days_before"] = draw(st.sampled_from((0, 0, 1, 30)))
+    birthday["consent"] = draw(st.sampled_from(("required", "not_needed")))
+    churn = {"name": "churn", "kind": "churn", "trigger": "condition", "when": draw(RULES), "consent": "not_needed"}
+    return {
+        "version": "law-1",
+        "currency": "USD",
+        "timezone": "America/New_York",
+        "window": "90d",
+        "weights": {"visit": "0.5", "complaint": "-1"},
+        "schemes": {f"s{number}": scheme for number, scheme in enumerate(schemes)},
+        "care": [birthday, churn],
+    }

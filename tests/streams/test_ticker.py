@@ -1,0 +1,273 @@
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka.errors import IllegalStateError
+from faust.types import TP
+
+from config.settings import load_settings
+from models.events import Topic
+from models.instants import DAY_MS, MINUTE_MS
+from streams.metrics import Metrics
+from streams.partition import Partition, Tick, decode_tick
+from streams.shell import Shell
+from streams.ticker import Ticker
+from streams.worker import Worker
+
+NOW = 1_800_000_000_000
+GRACE = 10_000
+
+
+@dataclass
+class Fakes:
+    """Store, consumer and producer in one: what the ticker asks of each. Offsets are by (topic label, partition)."""
+
+    numbers: tuple[int, ...] = (0, 1)
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    positions: dict[tuple[str, int], int | None] = field(default_factory=dict)
+    now: int = NOW
+
+    def __post_init__(self) -> None:
+        self.partitions = {number: Partition(number) for number in self.numbers}
+        self.delivered: dict[TP, int] = {}
+        self.sent: list[tuple[int, Tick | None]] = []
+        self.asked: list[TP] = []
+        self.taken_away: set[TP] = set()
+
+    def assignment(self) -> set[TP]:
+        return {TP(topic.label, number) for topic in Topic for number in self.numbers}
+
+    async def highwaters(self, *tps: TP) -> dict[TP, int]:
+        return {tp: self.ends.get((tp.topic, tp.partition), 0) for tp in tps}
+
+    async def position(self, tp: TP) -> int | None:
+        self.asked.append(tp)
+        if tp in self.taken_away:
+            raise IllegalStateError(f"{tp} is not assigned")
+        return self.positions.get((tp.topic, tp.partition), 0)
+
+    async def send(self, topic: str, value: bytes, partition: int) -> None:
+        assert topic == "ticks"
+        self.sent.append((partition, decode_tick(value)))
+
+    def apply(self, topic: Topic, number: int, next_offset: int, latest: int | None = None) -> None:
+        """Records of a topic have been applied, and nothing more is there."""
+        self.partitions[number].applied(topic, next_offset, latest)
+        self.ends[topic.label, number] = max(next_offset, self.ends.get((topic.label, number), 0))
+        self.delivered[TP(topic.label, number)] = next_offset
+
+
+class Rig:
+    """A ticker with fakes around it."""
+
+    def __init__(self, fakes: Fakes, **settings: Any) -> None:
+        self.fakes = fakes
+        shell = Shell(
+            store=lambda: fakes,
+            consumer=lambda: fakes,
+            producer=lambda: fakes,
+            inputs={topic.label: topic for topic in Topic},
+            name_of=lambda label: label,
+            changelog="changelog",
+            ticks="ticks",
+            clock=lambda: fakes.now,
+        )
+        self.worker = Worker(shell, None, Metrics())
+        self.ticker = Ticker(load_settings(clock_grace=GRACE, **settings), shell, self.worker)
+
+    def tick(self) -> tuple[dict[int, int | None], list[TP]]:
+        """Return the time that each partition is told, and the partitions that stand still."""
+        self.fakes.sent.clear()
+        stalled = asyncio.run(self.ticker.tick())
+        return {number: tick.time for number, tick in self.fakes.sent}, stalled
+
+
+# --- what time may be ---------------------------------------------------------------------------------------
+
+
+def test_caught_up_time_follows_the_wall_clock_less_its_grace() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
+    assert Rig(fakes).tick() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
+
+
+def test_with_a_backlog_time_follows_the_oldest_of_the_topics_that_lag() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - 30 * DAY_MS)
+    fakes.apply(Topic.INTERACTIONS, 0, 5, NOW - 60 * DAY_MS)
+    fakes.apply(Topic.CUSTOMERS, 0, 5, NOW - 900 * DAY_MS)
+    fakes.ends |= {("orders", 0): 9, ("interactions", 0): 6}
+    # The profiles are caught up, however old they are; and the other partition has no backlog.
+    assert Rig(fakes).tick()[0] == {0: NOW - 60 * DAY_MS, 1: NOW - GRACE}
+
+
+def test_an_event_from_the_future_does_not_carry_time_past_the_wall() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW + DAY_MS)
+    fakes.ends["orders", 0] = 6
+    assert Rig(fakes).tick()[0][0] == NOW - GRACE
+
+
+def test_time_is_unknown_while_a_topic_that_lags_has_shown_nothing() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
+    fakes.ends |= {("orders", 0): 9, ("interactions", 0): 1}
+    assert Rig(fakes).tick()[0] == {0: None, 1: NOW - GRACE}
+
+
+def test_the_event_clock_follows_the_latest_event_of_any_partition() -> None:
+    fakes = Fakes()
+    assert Rig(fakes, clock="event").tick()[0] == {0: None, 1: None}
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+    fakes.apply(Topic.INTERACTIONS, 1, 5, 3_000)
+    assert Rig(fakes, clock="event").tick()[0] == {0: 3_000, 1: 3_000}
+
+
+def test_the_event_clock_keeps_to_its_own_partition_while_another_lags() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+    fakes.apply(Topic.ORDERS, 1, 5, 9_000)
+    fakes.ends["orders", 0] = 6
+    assert Rig(fakes, clock="event").tick()[0] == {0: 1_000, 1: 9_000}
+    fakes.apply(Topic.ORDERS, 0, 6, 2_000)
+    fakes.ends["orders", 1] = 6
+    assert Rig(fakes, clock="event").tick()[0] == {0: 2_000, 1: 9_000}
+
+
+def test_an_idle_event_clock_lets_everything_settle() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes, clock="event", lateness=DAY_MS, idle_after=2_000)
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+    fakes.now += 1_999
+    assert rig.tick()[0] == {0: 1_000, 1: 1_000}
+    fakes.now += 1
+    assert rig.tick()[0] == {0: 1_000 + DAY_MS + 1, 1: 1_000 + DAY_MS + 1}
+    fakes.ends["orders", 1] = 1
+    assert rig.tick()[0] == {0: 1_000, 1: None}
+
+
+def test_what_is_applied_while_the_ends_are_read_does_not_carry_time_along() -> None:
+    """The interaction came together with an order that is not read yet: both lie behind the ends that are read."""
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+
+    class Meanwhile(Fakes):
+        async def highwaters(self, *tps: TP) -> dict[TP, int]:
+            ends = await super().highwaters(*tps)
+            fakes.apply(Topic.INTERACTIONS, 0, 1, 50_000)
+            fakes.ends["orders", 0] = 6
+            return ends
+
+    fakes.__class__ = Meanwhile
+    assert Rig(fakes, clock="event").tick()[0] == {0: 1_000, 1: 1_000}
+
+
+def test_a_tick_is_not_made_while_a_batch_is_in_flight() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes)
+
+    async def check() -> None:
+        await rig.worker.busy.acquire()
+        tick = asyncio.ensure_future(rig.ticker.tick())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert fakes.sent == []
+        rig.worker.busy.release()
+        await tick
+        assert len(fakes.sent) == 2
+
+    asyncio.run(check())
+
+
+def test_nothing_is_ticked_without_partitions() -> None:
+    assert Rig(Fakes(numbers=())).tick() == ({}, [])
+
+
+# --- partitions that stand still ----------------------------------------------------------------------------
+
+
+def stalled_rig(applied: int = 5, end: int = 9) -> Rig:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, applied, NOW - DAY_MS)
+    fakes.ends["orders", 0] = end
+    return Rig(fakes)
+
+
+def test_a_partition_that_stands_still_is_told_at_the_third_tick_and_then_now_and_then() -> None:
+    rig = stalled_rig()
+    told = [number for number in range(45) if rig.tick()[1] == [TP("orders", 0)]]
+    assert told == [2, 20, 40]
+
+
+def test_a_partition_that_moves_does_not_stand_still() -> None:
+    rig = stalled_rig(end=100)
+    for offset in range(6, 40):
+        assert rig.tick()[1] == []
+        rig.fakes.apply(Topic.ORDERS, 0, offset, NOW - DAY_MS)
+
+
+def test_an_end_without_records_is_no_lag_once_it_was_fetched_again() -> None:
+    """Transaction markers take offsets up and are never delivered."""
+    rig = stalled_rig(applied=5, end=6)
+    rig.fakes.positions["orders", 0] = 6
+    behind = NOW - DAY_MS
+    assert [rig.tick()[0][0] for _ in range(4)] == [behind, behind, behind, NOW - GRACE]
+    assert rig.tick() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
+
+
+def test_records_that_come_after_such_an_end_are_a_lag_at_once() -> None:
+    rig = stalled_rig(applied=5, end=6)
+    rig.fakes.positions["orders", 0] = 6
+    for _ in range(5):
+        rig.tick()
+    # Fetched (the position says so) but neither delivered nor applied: on their way, or astray.
+    rig.fakes.ends["orders", 0] = rig.fakes.positions["orders", 0] = 12
+    assert rig.tick()[0][0] == NOW - DAY_MS
+
+    rig.fakes.apply(Topic.ORDERS, 0, 12, NOW - MINUTE_MS)
+    assert rig.tick()[0][0] == NOW - GRACE
+    rig.fakes.ends["orders", 0] = rig.fakes.positions["orders", 0] = 20
+    ticks = [rig.tick() for _ in range(3)]
+    assert [times[0] for times, _ in ticks] == [NOW - MINUTE_MS] * 3
+    assert [stalled for _, stalled in ticks] == [[], [], [TP("orders", 0)]]
+
+
+def test_records_that_were_delivered_and_not_applied_stay_a_lag() -> None:
+    rig = stalled_rig()
+    rig.fakes.positions["orders", 0] = 9
+    rig.fakes.delivered[TP("orders", 0)] = 9
+    assert {rig.tick()[0][0] for _ in range(30)} == {NOW - DAY_MS}
+
+
+def test_the_position_is_asked_for_only_where_it_matters() -> None:
+    """Each asking is a trip to the thread that fetches, and batches wait meanwhile."""
+    rig = stalled_rig()
+    for _ in range(3):
+        rig.tick()
+    assert rig.fakes.asked == []
+    rig.tick()
+    assert rig.fakes.asked == [TP("orders", 0)]
+
+
+@pytest.mark.parametrize("position", [None, 8])
+def test_a_partition_that_is_still_being_fetched_is_a_lag(position: int | None) -> None:
+    rig = stalled_rig()
+    rig.fakes.positions["orders", 0] = position
+    assert {rig.tick()[0][0] for _ in range(10)} == {NOW - DAY_MS}
+
+
+def test_a_partition_that_is_taken_away_meanwhile_does_no_harm() -> None:
+    rig = stalled_rig()
+    rig.fakes.taken_away.add(TP("orders", 0))
+    assert {rig.tick()[0][0] for _ in range(10)} == {NOW - DAY_MS}
+
+
+def test_lag_and_customers_are_shown() -> None:
+    rig = stalled_rig(applied=5, end=9)
+    rig.fakes.partitions[0].rows[b"ann"] = b"row"
+    rig.tick()
+    sample = rig.worker.metrics.registry.get_sample_value
+    assert sample("tidemark_lag_records", {"topic": "orders", "partition": "0"}) == 4
+    assert sample("tidemark_lag_records", {"topic": "orders", "partition": "1"}) == 0
+    assert sample("tidemark_customers", {"partition": "0"}) == 1

@@ -1,0 +1,98 @@
+"""Drives a processor without a broker, the way a topology test driver does: records and ticks in, effects out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from config.policy_files import load_policy
+from models.customer import Customer
+from models.events import Topic
+from models.instants import parse_instant
+from models.policy import Policy
+from streams.encode import Encoder
+from streams.partition import PROGRESS_KEY, Partition, Tick
+from streams.processor import Effects, Processor, Timing
+
+NOW = parse_instant("2026-06-01T00:00:00Z")
+
+
+class Record(NamedTuple):
+    """What the processor reads of a consumed record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Driver:
+    """One partition and its processor. Offsets count up by themselves, per topic."""
+
+    def __init__(
+        self,
+        timing: Timing | None = None,
+        *,
+        policy: Policy | None = None,
+        number: int = 0,
+        max_bytes: int = 65_536,
+        home_of: Callable[[bytes], int] | None = None,
+    ) -> None:
+        self.policy = policy or load_policy(Path("demo"))
+        self.partition = Partition(number)
+        self.processor = Processor(
+            self.policy, timing or Timing(), Encoder("/test"), max_bytes=max_bytes, home_of=home_of
+        )
+        self._next = dict.fromkeys(Topic, 0)
+
+    def feed(self, topic: Topic, *records: tuple[bytes | None, bytes | None], now: int = NOW) -> Effects:
+        """Process (key, value) pairs as one batch at the next offsets."""
+        first = self._next[topic]
+        self._next[topic] = first + len(records)
+        return self.feed_at(topic, first, *records, now=now)
+
+    def feed_at(self, topic: Topic, first: int, *records: tuple[bytes | None, bytes | None], now: int = NOW) -> Effects:
+        """Process (key, value) pairs as one batch whose offsets begin at `first`."""
+        batch = [Record(first + place, 1_000 + first + place, key, value) for place, (key, value) in enumerate(records)]
+        return self.processor.process(self.partition, topic, f"prefix-{topic.label}", batch, now)
+
+    def tick(self, at: str | int, now: int = NOW) -> Effects:
+        """Move stream time, one step."""
+        return self.processor.tick(self.partition, Tick(instant(at)), now)
+
+    def customer(self, name: str) -> Customer:
+        return Customer.from_row(name, self.partition.rows[name.encode()])
+
+    @property
+    def customers(self) -> set[str]:
+        return {key.decode() for key in self.partition.rows if not key.startswith(PROGRESS_KEY)}
+
+
+def instant(at: str | int) -> int:
+    return at if isinstance(at, int) else parse_instant(at)
+
+
+def order(name: str, number: int | str, at: str, amount: str = "10.00", **fields: Any) -> tuple[bytes, bytes]:
+    event = {"type": "order.placed", "order_id": f"o{number}", "customer_id": name, "occurred_at": at, "amount": amount}
+    return name.encode(), json.dumps(event | fields).encode()
+
+
+def touch(name: str, number: int | str, at: str, kind: str = "visit", **fields: Any) -> tuple[bytes, bytes]:
+    event = {
+        "type": "interaction",
+        "interaction_id": f"i{number}",
+        "customer_id": name,
+        "occurred_at": at,
+        "kind": kind,
+    }
+    return name.encode(), json.dumps(event | fields).encode()
+
+
+def profile(name: str, **fields: Any) -> tuple[bytes, bytes]:
+    return name.encode(), json.dumps({"customer_id": name} | fields).encode()
+
+
+def values(effects: Effects, topic: str) -> list[Any]:
+    """Return the JSON values that are to be produced to an output topic; None for a tombstone."""
+    outs = effects.outputs.get(topic, [])
+    return [None if out.value is None else json.loads(out.value) for out in outs]
