@@ -115,7 +115,7 @@ class Engine:
         at, first, cursor = event.at, customer.first_at, customer.cursor
         if at is not None and first is not None and cursor is not None and at < first:
             customer.first_at = at
-            self._evaluate(customer, cursor, "late", decisions, now)
+            evaluate(customer, self.timeline, cursor, "late", decisions, now)
 
     def _check(self, customer: Customer, event: Pending) -> Outcome:
         if type(event) is Interaction:
