@@ -51,7 +51,7 @@ def decode_tick(value: bytes | None) -> Tick | None:
 class Partition:
     """The state of one partition. `rows` maps customer keys to rows, and holds the progress row too."""
 
-    def __init__(self, number: int, timeline: int, rows: MutableMapping[bytes, bytes] | None = None) -> None:
+    def __init__(self, number: int, rows: MutableMapping[bytes, bytes] | None = None, *, timeline: int = 0) -> None:
         """`timeline` is the fingerprint of the policy versions in force: rows evaluated under others are due."""
         self.number = number
         self.rows: MutableMapping[bytes, bytes] = {} if rows is None else rows

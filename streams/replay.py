@@ -77,7 +77,7 @@ def replay(
     result = Result(until=until)
     lines, last = _read(timeline, inputs, result, only)
     processor = Processor(timeline, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
-    partition = Partition(0, timeline.fingerprint)
+    partition = Partition(0, timeline=timeline.fingerprint)
     done = 0
     for batch in _slices(lines):
         latest = batch[-1][0]

@@ -93,7 +93,9 @@ class PartitionStore(memory.Store[bytes, bytes]):
         """Open the active partitions: progress and due index are built from their rows."""
         self._partitions = {
             tp.partition: Partition(
-                tp.partition, cast("StateTable", self.table).timeline, self._rows.setdefault(tp.partition, {})
+                tp.partition,
+                self._rows.setdefault(tp.partition, {}),
+                timeline=cast("StateTable", self.table).timeline,
             )
             for tp in active_tps
         }

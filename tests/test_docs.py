@@ -378,7 +378,7 @@ def decided(tmp_path: Path) -> dict[str, list[Any]]:
     values = [*(json.dumps(order).encode() for order in orders), refund.encode()]
     timeline = load_timeline(file)
     processor = Processor(timeline, Timing(ahead=10**12, wall_decides=False), Encoder("/tidemark"))
-    partition = Partition(0, timeline.fingerprint)
+    partition = Partition(0, timeline=timeline.fingerprint)
     now = parse_instant("2026-06-01T00:00:00Z")
     steps = [
         processor.process(partition, Topic.CUSTOMERS, "customers", [FileRecord(0, 0, b"c1", profile.encode())], now)
@@ -489,7 +489,7 @@ def test_reasons_are_given_with_the_details_documented(reason: Reason):
         home_of=(lambda _key: 0) if reason is Reason.WRONG_PARTITION else None,
     )
     now = parse_instant("2026-02-02T00:00:00Z" if ahead else "2026-06-01T00:00:00Z")
-    effects = processor.process(Partition(3, 0), topic, topic.label, [FileRecord(0, 0, key, value)], now)
+    effects = processor.process(Partition(3), topic, topic.label, [FileRecord(0, 0, key, value)], now)
     (letter,) = effects.outputs["dead-letters"]
     headers = {name: text.decode() for name, text in letter.headers}
     assert (headers["reason"], headers["detail"]) == (reason, documented[reason])

@@ -57,7 +57,7 @@ def processor_rate(work: Workload) -> float:
     """Return events/s of decode, validation, ledger, tiers, care and encoding in one partition, nothing sent."""
     timeline = load_timeline(Path("retail"))
     processor = Processor(timeline, Timing(), Encoder("/bench"))
-    partition, records = Partition(0, timeline.fingerprint), work.records()
+    partition, records = Partition(0, timeline=timeline.fingerprint), work.records()
     started = time.perf_counter()
     for first in range(0, len(records), BATCH):
         processor.process(partition, Topic.ORDERS, "orders", records[first : first + BATCH], now=2**42)
