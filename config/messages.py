@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from models.account import Account, Grade, Move, NextTier, Reason, SchemeAccount, Shortfall
-from models.errors import TidemarkError
+from models.errors import UnusableInput
 from models.explain import Shown
 from models.instants import parse_instant, to_datetime, zone
 from models.metrics import METRICS, Unit
@@ -27,7 +27,7 @@ _PLACES = {Unit.DAYS: 1, Unit.NUMBER: 2, Unit.COUNT: 0}
 _MOST_PLACES = 9
 
 
-class MessagesError(TidemarkError):
+class MessagesError(UnusableInput):
     """There is no catalogue for the language. The message names those that there are."""
 
 

@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.errors import TidemarkError
+from models.errors import UnusableInput
 from models.instants import DAY_MS, format_duration, parse_duration
 
 PREFIX = "TIDEMARK_"
 
 
-class SettingsError(TidemarkError):
+class SettingsError(UnusableInput):
     """Some settings cannot be used. The message names each variable, what was found and what is allowed."""
 
 

@@ -12,7 +12,7 @@ import msgspec
 from models import explain
 from models.customer import Customer
 from models.engine import Engine
-from models.errors import TidemarkError
+from models.errors import UnusableInput
 from models.evaluate import Evaluation
 from models.explain import Shown
 from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant
@@ -33,7 +33,7 @@ UNWINDOWED = frozenset({"recency_days", "tenure_days", "first_order_days", "rhyt
 ONLY_GROWING = frozenset({"tenure_days", "first_order_days"})
 
 
-class AccountError(TidemarkError):
+class AccountError(UnusableInput):
     """There is no account as of that instant. Ask for a later one: what was decided is not undone."""
 
 

@@ -11,7 +11,11 @@ class TidemarkError(Exception):
     """Base of all errors raised on purpose. The message is one sentence for a person."""
 
 
-class PolicyError(TidemarkError):
+class UnusableInput(TidemarkError):
+    """What a person gave (an argument, a setting, a file) cannot be used; the command ends with exit code 2."""
+
+
+class PolicyError(UnusableInput):
     """A policy cannot be used. Correct the keys it names; `tidemark policy check` lists them all."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import orjson
 
-from models.errors import TidemarkError
+from models.errors import TidemarkError, UnusableInput
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
@@ -238,20 +238,19 @@ def settings() -> None:
 
 
 def main() -> None:
-    """Run the command; a mistake of the user is one line on stderr and exit code 2, never a traceback."""
-    from config.messages import MessagesError
-    from config.settings import SettingsError
-    from models.account import AccountError
-    from models.errors import PolicyError
-    from streams.explain import ExplainError
-    from streams.load import LoadError
-    from streams.replay import ReplayError
-
+    """Run the command. What goes wrong is one line on stderr, never a traceback; exit codes as told above."""
     try:
-        cli(prog_name="tidemark")
-    except (AccountError, ExplainError, LoadError, MessagesError, PolicyError, ReplayError, SettingsError) as error:
-        click.echo(f"tidemark: {error}", err=True)
+        status = cli.main(prog_name="tidemark", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(EXIT_UNUSABLE)
+    except (click.UsageError, UnusableInput) as error:
+        told = error.format_message() if isinstance(error, click.UsageError) else error
+        click.echo(f"tidemark: {told}", err=True)
         sys.exit(EXIT_UNUSABLE)
     except TidemarkError as error:
         click.echo(f"tidemark: {error}", err=True)
         sys.exit(EXIT_FAILED)
+    except click.Abort:
+        sys.exit(EXIT_FAILED)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -17,7 +17,7 @@ from aiokafka.partitioner import murmur2  # Java's default partitioner
 from config.settings import Settings
 from models.account import Account, account
 from models.customer import Customer
-from models.errors import TidemarkError
+from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
 from streams.replay import replay
@@ -26,7 +26,7 @@ from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, c
 _FETCH_MS = 500
 
 
-class ExplainError(TidemarkError):
+class ExplainError(UnusableInput):
     """There is nothing to explain: nobody knows such a customer. Check the id, and where it is looked for."""
 
 

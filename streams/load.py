@@ -8,13 +8,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
-from models.errors import TidemarkError
+from models.errors import UnusableInput
 from models.events import Topic
 from streams.console import progress_bar
 from streams.topics import BrokerError
 
 
-class LoadError(TidemarkError):
+class LoadError(UnusableInput):
     """A file cannot be loaded. The message says where; nothing of that line was sent."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.customer import Customer
-from models.errors import BadRecord, TidemarkError
+from models.errors import BadRecord, UnusableInput
 from models.events import Topic
 from models.instants import MAX_INSTANT, MIN_INSTANT
 from models.outputs import CareAction, TierChange
@@ -26,7 +26,7 @@ from streams.processor import Effects, Processor, Timing
 SLICE_PER_CUSTOMER = 1_000
 
 
-class ReplayError(TidemarkError):
+class ReplayError(UnusableInput):
     """The replay cannot begin. The message names the file or the argument."""
 
 

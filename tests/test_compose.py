@@ -120,9 +120,7 @@ def test_the_policy_is_one_that_is_shipped() -> None:
 def test_listeners_are_advertised_where_clients_look() -> None:
     environment = SERVICES["kafka"]["environment"]
     listeners = dict(part.split("://") for part in environment["KAFKA_LISTENERS"].split(","))
-    advertised = dict(
-        part.split("://") for part in interpolate(environment["KAFKA_ADVERTISED_LISTENERS"]).split(",")
-    )
+    advertised = dict(part.split("://") for part in interpolate(environment["KAFKA_ADVERTISED_LISTENERS"]).split(","))
     protocol_map = environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"]
     protocols = dict(part.split(":") for part in protocol_map.split(","))
     assert set(protocols) == set(listeners)

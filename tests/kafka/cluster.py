@@ -85,10 +85,8 @@ def kafka_version() -> str:
 def artefact_directory() -> Path:
     """Where the jars are, or will be, cached: one directory for each content of `pom.xml`."""
     override = os.environ.get("TIDEMARK_KAFKA_CACHE")
-    if override:
-        root = Path(override)
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark"
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark"
+    root = Path(override) if override else shared
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
     return root.absolute() / f"kafka-{kafka_version()}-{digest}"
 

@@ -1,5 +1,8 @@
 """Builders for the tests of the core: facts with short names, policies, and a customer driven by an engine."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from models.contacts import Contacts
@@ -9,10 +12,12 @@ from models.events import Event, Interaction, OrderCancelled, OrderPlaced, Order
 from models.identity import id64
 from models.instants import DAY_MS, parse_instant
 from models.ledger import Ledger
-from models.metrics import Facts
+from models.metrics import Facts, Gauge, Reading
 from models.outputs import CareAction, Decisions, TierChange
-from models.policy import Policy, compile_policy
+from models.policy import Policy, Timeline, compile_policy
 from models.policy_spec import PolicySpec
+from models.rules import OPS, Comparison, Finding, Lack, Op, Readings, Rule
+from models.schemes import GaugeBook
 
 #: Where the tests' time begins, and the same as text.
 T0_TEXT = "2026-01-01T00:00:00Z"
@@ -74,11 +79,68 @@ def policy(scheme: dict[str, Any] | None = None, *care: dict[str, Any], **more: 
     return compile_policy(PolicySpec.model_validate({**spec, **more}))
 
 
-class Run:
-    """One customer and an engine, and everything that was decided."""
+def engine(*versions: Policy, settled: bool = False) -> Engine:
+    """Return an engine that decides by the versions of a policy."""
+    return Engine(Timeline(versions), settled=settled)
 
-    def __init__(self, policy: Policy, *, settled: bool = False) -> None:
-        self.engine = Engine(policy, settled=settled)
+
+def read(gauges: Sequence[Gauge], known: Facts, at: int) -> list[Reading]:
+    """Return every gauge's reading."""
+    return [gauge.read(known, at) for gauge in gauges]
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """A rule with the gauges that it looks at, so that it can be asked about facts and an instant."""
+
+    rule: Rule
+    gauges: tuple[Gauge, ...]
+
+    def readings(self, known: Facts, at: int) -> Readings:
+        return read(self.gauges, known, at)
+
+    def holds(self, known: Facts, at: int) -> bool:
+        return self.rule.holds(self.readings(known, at))
+
+    def decisive(self, known: Facts, at: int) -> list[Finding]:
+        return self.rule.decisive(self.readings(known, at))
+
+    def lacks(self, known: Facts, at: int) -> list[Lack]:
+        return self.rule.lacks(self.readings(known, at))
+
+    def next_change(self, known: Facts, at: int) -> int | None:
+        """Return the earliest change of any gauge: what the engine goes by."""
+        changes = [gauge.next_change(known, at) for gauge in self.gauges]
+        return min((change for change in changes if change is not None), default=None)
+
+
+def ruled(when: dict[str, Any]) -> Ruled:
+    """Return the rule of a threshold tier over a window of 100 days, in a currency with cents."""
+    compiled = policy(tiers(when))
+    rule = compiled.schemes[0].tiers[1].rule
+    assert rule is not None
+    return Ruled(rule, compiled.gauges)
+
+
+def compared(name: str, op: Op, threshold: Fraction, window: int) -> Ruled:
+    """Return a rule of one comparison, its threshold in displayed units (money with cents)."""
+    book = GaugeBook(100)
+    return Ruled(book.compare(name, op, threshold, window), book.gauges())
+
+
+def compared_all(name: str, thresholds: Sequence[Fraction], window: int) -> tuple[list[Comparison], Gauge]:
+    """Return a comparison for each threshold and operator, and the one gauge that they share."""
+    book = GaugeBook(100)
+    comparisons = [book.compare(name, op, threshold, window) for threshold in thresholds for op in OPS]
+    (gauge,) = book.gauges()
+    return comparisons, gauge
+
+
+class Run:
+    """One customer and an engine by the versions of a policy, and everything that was decided."""
+
+    def __init__(self, *versions: Policy, settled: bool = False) -> None:
+        self.engine = engine(*versions, settled=settled)
         self.customer = Customer("c1")
         self.decisions = Decisions()
 

@@ -7,11 +7,10 @@ import pytest
 
 from models.care import birthday_in
 from models.customer import NEVER
-from models.engine import Engine
 from models.events import Consent, Profile
 from models.identity import event_id
 from models.instants import DAY_MS, parse_instant
-from tests.models.build import Run, contact, day, order, policy
+from tests.models.build import Run, contact, day, engine, order, policy
 
 BIRTHDAY = {"name": "birthday-offer", "kind": "birthday_offer", "trigger": "birthday", "at": "09:00"}
 CHURN = {
@@ -164,7 +163,7 @@ def test_birthdays_come_to_an_end_with_the_calendar() -> None:
 
 def test_a_changed_policy_moves_the_next_birthday() -> None:
     run = Run(policy(None, BIRTHDAY)).take(profile("2026-01-01T00:00:00Z"))
-    run.engine = Engine(policy(None, {**BIRTHDAY, "days_before": 7}, version="test-2"))
+    run.engine = engine(policy(None, {**BIRTHDAY, "days_before": 7}, version="test-2"))
     run.take(contact(at("2026-02-01T00:00:00Z"), "i")).until(at("2026-12-31T00:00:00Z"))
     assert [action.due_at for action in run.actions] == ["2026-02-22T09:00:00Z"]
 

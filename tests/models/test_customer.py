@@ -7,7 +7,7 @@ from models.events import Consent, Profile
 from models.instants import MIN_INSTANT
 from tests.models.build import Run, cancel, contact, day, order, policy, refund, tiers
 
-HEADER = 9
+HEADER = 13
 
 
 def full() -> Customer:
@@ -59,13 +59,28 @@ def test_a_restored_customer_can_be_worked_on() -> None:
 
 def test_the_instant_of_a_row_is_read_without_decoding_it() -> None:
     customer = Customer("c1")
-    assert row_instant(customer.to_row()) == NEVER
+    customer.timeline = 7
+    assert row_instant(customer.to_row(), 7) == NEVER
     customer.due = day(5)
-    assert row_instant(customer.to_row()) == day(5)
+    assert row_instant(customer.to_row(), 7) == day(5)
     customer.pending.append(order(day(3), "a"))
-    assert row_instant(customer.to_row()) == customer.next_instant == day(3)
+    assert row_instant(customer.to_row(), 7) == customer.next_instant == day(3)
     customer.due = MIN_INSTANT
-    assert row_instant(customer.to_row()[:HEADER]) == MIN_INSTANT
+    assert row_instant(customer.to_row()[:HEADER], 7) == MIN_INSTANT
+
+
+@pytest.mark.parametrize("other", [0, 6, 8, 2**32 - 1])
+def test_a_row_that_was_evaluated_under_other_versions_wants_attention_at_once(other: int) -> None:
+    customer = Customer("c1")
+    customer.timeline, customer.due = 7, day(5)
+    assert row_instant(customer.to_row(), other) == MIN_INSTANT
+
+
+def test_a_changed_policy_has_every_care_rule_compute_anew_when_it_is_due() -> None:
+    customer = Customer("c1")
+    customer.marks = {"b": Mark(2026, False, day(300)), "c": Mark(day(1), True, None)}
+    customer.forget_due()
+    assert customer.marks == {"b": Mark(2026, False, None), "c": Mark(day(1), True, None)}
 
 
 @pytest.mark.parametrize("version", [0, ROW_VERSION + 1, 255])

@@ -4,7 +4,6 @@ import pytest
 
 from models import engine as module
 from models.customer import NEVER, Customer
-from models.engine import Engine
 from models.events import Erasure, Event, Profile
 from models.identity import event_id
 from models.instants import format_instant
@@ -252,8 +251,8 @@ def test_a_profile_that_registers_later_lets_everything_due_happen_first() -> No
 
 
 def test_an_erasure_is_not_for_the_engine() -> None:
-    with pytest.raises(TypeError, match="erasure"):
-        Engine(policy(ONE)).ingest(Customer("c1"), Erasure(), Decisions())
+    with pytest.raises(TidemarkError, match="erasure"):
+        engine(policy(ONE)).ingest(Customer("c1"), Erasure(), Decisions())
 
 
 # --- settled and eager ------------------------------------------------------------------------------
@@ -357,7 +356,7 @@ def test_tiers_show_what_is_held_and_measured_as_of_the_cursor() -> None:
 
 
 def test_there_are_no_tiers_before_any_evaluation() -> None:
-    assert Engine(policy(ONE)).tiers(Customer("c1")) is None
+    assert engine(policy(ONE)).tiers(Customer("c1")) is None
 
 
 def test_a_tier_that_a_new_policy_no_longer_has_is_left_for_the_qualified_one() -> None:

@@ -1,18 +1,17 @@
-"""Each metric by examples computed by hand, and `next_flip` against looking at every single millisecond."""
+"""Each metric by examples computed by hand, and `next_change` against looking at every single millisecond."""
 
 from fractions import Fraction
 from random import Random
-from typing import Any
 
 import pytest
 
 from models.contacts import Contacts
 from models.instants import DAY_MS
 from models.ledger import Ledger
-from models.metrics import METRICS, Edge, Facts, Reading
-from models.policy import native_scale
-from models.rules import OPS, Comparison
-from tests.models.build import cancel, contact, day, facts, order, refund
+from models.metrics import METRICS, Facts, Reading, Unit
+from models.rules import Op
+from models.schemes import GaugeBook
+from tests.models.build import cancel, compared, compared_all, contact, day, facts, order, refund
 
 WINDOW = 100 * DAY_MS
 
@@ -147,25 +146,46 @@ def test_overdue_counts_in_days_at_least() -> None:
 # --- when a comparison next changes ---------------------------------------------------------------
 
 
-def compare(name: str, op: Any, threshold: Fraction, window: int = WINDOW) -> Comparison:
-    metric = METRICS[name]
-    return Comparison(metric, op, threshold, Edge.of(threshold, native_scale(metric.unit, 100)), window)
-
-
-def test_recency_flips_one_millisecond_after_a_closed_bound_and_at_an_open_one() -> None:
-    closed, open_ = compare("recency_days", "<=", Fraction(90)), compare("recency_days", "<", Fraction(90))
+def test_recency_changes_one_millisecond_after_a_closed_bound_and_at_an_open_one() -> None:
+    closed = compared("recency_days", "<=", Fraction(90), WINDOW)
+    open_ = compared("recency_days", "<", Fraction(90), WINDOW)
     assert [closed.holds(THREE, at) for at in (day(180), day(180, 1))] == [True, False]
     assert [open_.holds(THREE, at) for at in (day(180, -1), day(180))] == [True, False]
-    assert closed.next_flip(THREE, day(180)) == day(180, 1)
-    assert closed.next_flip(THREE, day(180, 1)) is None
-    assert open_.next_flip(THREE, day(180, -1)) == day(180)
+    assert closed.next_change(THREE, day(180)) == day(180, 1)
+    assert closed.next_change(THREE, day(180, 1)) is None
+    assert open_.next_change(THREE, day(180, -1)) == day(180)
 
 
-def test_frequency_and_monetary_flip_when_the_order_that_matters_leaves() -> None:
-    assert compare("frequency", ">=", Fraction(2)).next_flip(THREE, day(100)) == day(160)
-    assert compare("monetary", ">=", Fraction(250)).next_flip(THREE, day(100)) == day(160)
-    assert compare("monetary", ">", Fraction(250)).next_flip(THREE, day(90)) == day(100)
-    assert compare("frequency", ">=", Fraction(9)).next_flip(THREE, day(90)) is None
+def test_frequency_and_monetary_change_when_the_order_that_matters_leaves() -> None:
+    def change(name: str, op: Op, threshold: int, at: int) -> int | None:
+        return compared(name, op, Fraction(threshold), WINDOW).next_change(THREE, at)
+
+    assert change("frequency", ">=", 2, day(100)) == day(160)
+    assert change("monetary", ">=", 250, day(100)) == day(160)
+    assert change("monetary", ">", 250, day(90)) == day(100)
+    assert change("frequency", ">=", 9, day(90)) is None
+
+
+def test_of_several_edges_the_next_to_be_crossed_counts() -> None:
+    def change(name: str, thresholds: list[int], at: int) -> int | None:
+        return compared_all(name, [Fraction(one) for one in thresholds], WINDOW)[1].next_change(THREE, at)
+
+    assert change("frequency", [1, 3, 9], day(90)) == day(100)
+    assert change("frequency", [1, 3, 9], day(100)) == day(190)  # from two orders to one: no edge between
+    assert change("monetary", [250, 40], day(90)) == day(100)
+    assert change("monetary", [250, 40], day(160)) == day(190)
+    assert [change("recency_days", [5, 90], at) for at in (day(90), day(95), day(95, 1))] == [
+        day(95),
+        day(95, 1),
+        day(180),
+    ]
+
+
+def test_a_gauge_that_nothing_compares_never_changes() -> None:
+    book = GaugeBook(100)
+    book.index("recency_days", WINDOW)
+    (gauge,) = book.gauges()
+    assert gauge.next_change(THREE, day(90)) is None
 
 
 def random_facts(random: Random) -> tuple[Facts, int]:
@@ -190,38 +210,41 @@ def random_facts(random: Random) -> tuple[Facts, int]:
 
 def random_threshold(random: Random, name: str, known: Facts, at: int, window: int) -> Fraction:
     """Return a threshold at, or just beside, what the metric reads now or at some later instant."""
-    scale = native_scale(METRICS[name].unit, 100)
+    scale = {Unit.MONEY: 100, Unit.DAYS: DAY_MS}.get(METRICS[name].unit, 1)
     reading = read(name, known, at + random.choice([0, random.randrange(120)]), window) or (random.randrange(20), 1)
     near = Fraction(*reading) + random.choice([0, 0, 0, 1, -1, Fraction(1, 2), Fraction(-1, 3)])
     return near / scale
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_nothing_changes_before_the_next_flip(name: str) -> None:
-    flips = 0
+def test_nothing_changes_before_the_next_change(name: str) -> None:
+    changes = 0
     for seed in range(200):
         random = Random(f"{name} {seed}")
         known, at = random_facts(random)
         window = random.choice([1, 40, 41, 80, 120])
-        threshold = random_threshold(random, name, known, at, window)
-        for op in OPS:
-            comparison = compare(name, op, threshold, window)
-            flip, end = comparison.next_flip(known, at), at + 250
-            assert flip is None or flip > at
-            held = comparison.holds(known, at)
-            for instant in range(at, end if flip is None else min(flip, end)):
-                assert comparison.holds(known, instant) is held, (seed, op, threshold, at, instant, flip)
-            flips += flip is not None and comparison.holds(known, flip) is not held
-    assert flips > 20 or name == "rhythm_days", "the examples do not reach what is to be shown"
+        thresholds = [random_threshold(random, name, known, at, window) for _ in range(random.choice([1, 1, 2, 3]))]
+        comparisons, gauge = compared_all(name, thresholds, window)
+
+        def truths(instant: int) -> list[bool]:
+            reading = gauge.read(known, instant)  # noqa: B023
+            return [comparison.admits(reading) for comparison in comparisons]  # noqa: B023
+
+        change, end, held = gauge.next_change(known, at), at + 250, truths(at)
+        assert change is None or change > at
+        for instant in range(at, end if change is None else min(change, end)):
+            assert truths(instant) == held, (seed, thresholds, at, instant, change)
+        changes += change is not None and sum(now is not then for now, then in zip(truths(change), held, strict=True))
+    assert changes > 20 or name == "rhythm_days", "the examples do not reach what is to be shown"
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_following_the_flips_comes_to_an_end(name: str) -> None:
+def test_following_the_changes_comes_to_an_end(name: str) -> None:
     for seed in range(50):
         random = Random(f"{name} {seed} end")
         known, at = random_facts(random)
-        comparison = compare(name, ">=", random_threshold(random, name, known, at, 40), 40)
-        steps, instant = 0, comparison.next_flip(known, at)
+        _, gauge = compared_all(name, [random_threshold(random, name, known, at, 40) for _ in range(1 + seed % 3)], 40)
+        steps, instant = 0, gauge.next_change(known, at)
         while instant is not None:
-            steps, instant = steps + 1, comparison.next_flip(known, instant)
+            steps, instant = steps + 1, gauge.next_change(known, instant)
             assert steps < 40

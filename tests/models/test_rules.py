@@ -4,18 +4,11 @@ from typing import Any
 import pytest
 
 from models.instants import DAY_MS
-from models.policy import leaves
-from models.rules import Finding, Rule
-from tests.models.build import day, facts, order, policy, tiers
+from models.rules import Finding
+from tests.models.build import day, facts, order, ruled
 
 TWO_ORDERS = facts(order(day(0), "a", 10_000), order(day(10), "b", 20_000))
 NOW = day(20)
-
-
-def rule(when: dict[str, Any]) -> Rule:
-    compiled = policy(tiers(when)).schemes[0].tiers[1].rule
-    assert compiled is not None
-    return compiled
 
 
 def told(findings: list[Finding]) -> list[tuple[str, str, bool]]:
@@ -23,7 +16,7 @@ def told(findings: list[Finding]) -> list[tuple[str, str, bool]]:
 
 
 def missing(when: dict[str, Any], at: int = NOW) -> list[tuple[str, Fraction | None]]:
-    return [(lack.comparison.metric.name, lack.missing) for lack in rule(when).lacks(TWO_ORDERS, at)]
+    return [(lack.comparison.metric.name, lack.missing) for lack in ruled(when).lacks(TWO_ORDERS, at)]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +40,7 @@ def missing(when: dict[str, Any], at: int = NOW) -> list[tuple[str, Fraction | N
     ],
 )
 def test_every_operator_at_and_between_whole_numbers(text: str, holds: bool) -> None:
-    assert rule({"frequency": text}).holds(TWO_ORDERS, NOW) is holds
+    assert ruled({"frequency": text}).holds(TWO_ORDERS, NOW) is holds
 
 
 @pytest.mark.parametrize(
@@ -64,19 +57,19 @@ def test_every_operator_at_and_between_whole_numbers(text: str, holds: bool) -> 
     ],
 )
 def test_ratios_are_compared_exactly(text: str, holds: bool) -> None:
-    assert rule({"average_order_value": text}).holds(TWO_ORDERS, NOW) is holds
+    assert ruled({"average_order_value": text}).holds(TWO_ORDERS, NOW) is holds
 
 
 @pytest.mark.parametrize("text", [">= 0", "> 0", "<= 9999", "< 9999", "== 0"])
 def test_an_undefined_metric_satisfies_no_comparison(text: str) -> None:
-    assert not rule({"recency_days": text}).holds(facts(), NOW)
+    assert not ruled({"recency_days": text}).holds(facts(), NOW)
 
 
 def test_money_and_days_are_written_in_their_own_units() -> None:
-    assert rule({"monetary": "== 300.00"}).holds(TWO_ORDERS, NOW)
-    assert rule({"recency_days": "== 10"}).holds(TWO_ORDERS, NOW)
-    assert rule({"recency_days": "<= 0.5"}).holds(TWO_ORDERS, day(10.5))
-    assert not rule({"recency_days": "<= 0.5"}).holds(TWO_ORDERS, day(10.5, 1))
+    assert ruled({"monetary": "== 300.00"}).holds(TWO_ORDERS, NOW)
+    assert ruled({"recency_days": "== 10"}).holds(TWO_ORDERS, NOW)
+    assert ruled({"recency_days": "<= 0.5"}).holds(TWO_ORDERS, day(10.5))
+    assert not ruled({"recency_days": "<= 0.5"}).holds(TWO_ORDERS, day(10.5, 1))
 
 
 def test_all_and_any_nest() -> None:
@@ -84,24 +77,24 @@ def test_all_and_any_nest() -> None:
         "frequency": ">= 1",
         "any": [{"monetary": ">= 999"}, {"all": [{"monetary": ">= 300"}, {"margin": "> 0"}]}],
     }
-    assert not rule(nested).holds(TWO_ORDERS, NOW)
+    assert not ruled(nested).holds(TWO_ORDERS, NOW)
     nested["any"][1]["all"][1] = {"margin": ">= 0"}
-    assert rule(nested).holds(TWO_ORDERS, NOW)
-    assert [leaf.metric.name for leaf in leaves(rule(nested))] == ["frequency", "monetary", "monetary", "margin"]
+    assert ruled(nested).holds(TWO_ORDERS, NOW)
+    assert [leaf.metric.name for leaf in ruled(nested).rule.leaves()] == ["frequency", "monetary", "monetary", "margin"]
 
 
 def test_where_all_must_hold_what_decides_is_all_of_it_or_what_fails() -> None:
     both = {"frequency": ">= 2", "monetary": ">= 300"}
-    assert told(rule(both).decisive(TWO_ORDERS, NOW)) == [("frequency", ">= 2", True), ("monetary", ">= 300", True)]
+    assert told(ruled(both).decisive(TWO_ORDERS, NOW)) == [("frequency", ">= 2", True), ("monetary", ">= 300", True)]
     one_fails = {"frequency": ">= 2", "monetary": ">= 301"}
-    assert told(rule(one_fails).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 301", False)]
+    assert told(ruled(one_fails).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 301", False)]
 
 
 def test_where_any_may_hold_what_decides_is_what_holds_or_all_of_it() -> None:
     one_holds = {"any": [{"frequency": ">= 9"}, {"monetary": ">= 300"}]}
-    assert told(rule(one_holds).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 300", True)]
+    assert told(ruled(one_holds).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 300", True)]
     none_holds = {"any": [{"frequency": ">= 9"}, {"monetary": ">= 301"}]}
-    assert told(rule(none_holds).decisive(TWO_ORDERS, NOW)) == [
+    assert told(ruled(none_holds).decisive(TWO_ORDERS, NOW)) == [
         ("frequency", ">= 9", False),
         ("monetary", ">= 301", False),
     ]
@@ -125,15 +118,15 @@ def test_of_several_ways_the_nearest_is_lacking() -> None:
 
 def test_what_an_undefined_metric_lacks() -> None:
     def lack(when: dict[str, Any]) -> list[Fraction | None]:
-        return [one.missing for one in rule(when).lacks(facts(), NOW)]
+        return [one.missing for one in ruled(when).lacks(facts(), NOW)]
 
     assert lack({"average_order_value": ">= 50"}) == [Fraction(5_000)]
     assert lack({"recency_days": "<= 30"}) == [None]
     assert lack({"any": [{"recency_days": "<= 30"}, {"frequency": ">= 1"}]}) == [Fraction(1)]
 
 
-def test_the_next_flip_of_a_rule_is_the_earliest_of_its_parts() -> None:
-    both = rule({"any": [{"recency_days": "<= 30"}, {"frequency": ">= 2"}]})
-    assert both.next_flip(TWO_ORDERS, day(40)) == day(40, 1)  # `<= 30` is last true at day 40 itself
-    assert both.next_flip(TWO_ORDERS, day(40, 1)) == day(100)
-    assert both.next_flip(TWO_ORDERS, day(100)) is None
+def test_the_next_change_of_a_rule_is_the_earliest_of_its_parts() -> None:
+    both = ruled({"any": [{"recency_days": "<= 30"}, {"frequency": ">= 2"}]})
+    assert both.next_change(TWO_ORDERS, day(40)) == day(40, 1)  # `<= 30` is last true at day 40 itself
+    assert both.next_change(TWO_ORDERS, day(40, 1)) == day(100)
+    assert both.next_change(TWO_ORDERS, day(100)) is None

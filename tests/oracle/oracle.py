@@ -42,8 +42,8 @@ Then they get the tier that they qualify for, or with `step: one` the next lower
 too, everything starts anew at that instant.
 
 *Instants looked at:* every event; each event's instant plus the window or half window, a millisecond before and after;
-every order, and the registration, plus each number of days that the scheme names, and a millisecond before and after;
-where `overdue` matters, the instants at which it reaches or passes its thresholds; the ends of grace, minimum stay and
+every order, and the registration, plus each number of days that the scheme names, and a millisecond after; where
+`overdue` matters, the instants at which it reaches or passes its thresholds; the ends of grace, minimum stay and
 kept period; and, so that a kind of instant missing from this list would be found out too, every week.
 """
 
@@ -52,6 +52,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,22 +139,28 @@ class Ladder:
 
     def fall(self, registered: int) -> int:
         """The instant at which they fall if they stay below."""
-        waits = [self.below + self.grace, self.since + self.min_stay]
-        if self.keep == "calendar_year":
-            waits.append(self._midnight(date(self._day(self.below - 1).year + 2, 1, 1)))
-        elif self.keep == "anniversary":
-            # Count whole years from the registration until one begins after the instant; then one more.
-            start, years = self._day(registered), 0
-            while self._midnight(anniversary(start, years)) <= self.below - 1:
-                years += 1
-            waits.append(self._midnight(anniversary(start, years + 1)))
-        return max(waits)
+        kept = kept_until(self.keep, self.below - 1, registered, self.zone) if self.keep else 0
+        return max(self.below + self.grace, self.since + self.min_stay, kept)
 
-    def _day(self, at: int) -> date:
-        return (EPOCH + timedelta(milliseconds=at)).astimezone(self.zone).date()
 
-    def _midnight(self, day: date) -> int:
-        return instant(datetime(day.year, day.month, day.day, tzinfo=self.zone).isoformat())
+@cache
+def kept_until(period: str, qualified: int, registered: int, zone: ZoneInfo) -> int:
+    """The end of the period that follows the one of the instant at which a customer was last qualified."""
+    if period == "calendar_year":
+        return midnight(date(day_of(qualified, zone).year + 2, 1, 1), zone)
+    # Count whole years from the registration until one begins after the instant; then one more.
+    start, years = day_of(registered, zone), 0
+    while midnight(anniversary(start, years), zone) <= qualified:
+        years += 1
+    return midnight(anniversary(start, years + 1), zone)
+
+
+def day_of(at: int, zone: ZoneInfo) -> date:
+    return (EPOCH + timedelta(milliseconds=at)).astimezone(zone).date()
+
+
+def midnight(day: date, zone: ZoneInfo) -> int:
+    return instant(datetime(day.year, day.month, day.day, tzinfo=zone).isoformat())
 
 
 def anniversary(start: date, years: int) -> date:
@@ -166,17 +173,14 @@ def candidates(events: list[tuple[int, Event]], scheme: dict[str, Any], window: 
     """Every instant that is known beforehand to be worth a look."""
     starts = {at for at, _ in events}
     leaves = {window, window // 2, window // 2 * 2} if "growth" in str(scheme) else {window}
-    lengths = named_days(scheme, "recency_days", "first_order_days") | leaves
-    silences = dict.fromkeys(starts, lengths)
-    registered = {instant(event["registered_at"]) for _, event in events if event.get("registered_at")}
-    tenures = {start: named_days(scheme, "tenure_days") for start in registered | {min(starts)}}
-    looks = {
-        start + length + off
-        for after in (silences, tenures)
-        for start, lengths in after.items()
-        for length in lengths
-        for off in (-1, 0, 1)
+    silences = named_days(scheme, "recency_days", "first_order_days")
+    lengths = {leave + off for leave in leaves for off in (-1, 0, 1)} | {
+        days + off for days in silences for off in (0, 1)
     }
+    registered = {instant(event["registered_at"]) for _, event in events if event.get("registered_at")}
+    tenures = {days + off for days in named_days(scheme, "tenure_days") for off in (0, 1)}
+    looks = {start + length for start in starts for length in lengths}
+    looks |= {start + length for start in registered | {min(starts)} for length in tenures}
     return starts | looks | set(range(min(starts), until, MS["w"]))
 
 
@@ -194,7 +198,7 @@ def history(customer: str, name: str, policy: dict[str, Any], events: list[Event
         by_instant[at].append(event)
     known, ladder = Known(policy.get("weights", {})), Ladder(scheme.get("demotion", {}), _zone(policy))
     changes: list[Change] = []
-    last = None
+    last, fall = None, None
     while waiting and waiting[0] <= until:
         now = heapq.heappop(waiting)
         if now == last or (last is None and now not in by_instant):
@@ -209,6 +213,7 @@ def history(customer: str, name: str, policy: dict[str, Any], events: list[Event
                 left = None if before is None else names[before]
                 changes.append(Change(now, customer, name, left, names[after], cause))
         more = [] if ladder.below is None else [ladder.fall(known.since)]
+        more, fall = [later for later in more if later != fall], max(more, default=None)
         if overdue and now in by_instant and (usual := rhythm(known)) is not None:
             more += [known.orders[-1][0] + ceil(ratio * max(usual, DAY)) + off for ratio in overdue for off in (0, 1)]
         for later in more:

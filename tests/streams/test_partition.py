@@ -5,12 +5,13 @@ import pytest
 
 from models.customer import NEVER, Customer
 from models.events import Topic
+from models.instants import MIN_INSTANT
 from streams.partition import PROGRESS_KEY, Partition, Progress, Tick, decode_tick
 
 
-def row(name: str, due: int = NEVER) -> bytes:
+def row(name: str, due: int = NEVER, timeline: int = 0) -> bytes:
     customer = Customer(name)
-    customer.due = due
+    customer.due, customer.timeline = due, timeline
     return customer.to_row()
 
 
@@ -43,6 +44,16 @@ def test_the_due_index_is_built_from_the_rows() -> None:
     assert partition.customers == 3
     assert len(partition.due) == 2
     assert partition.due.next_instant() == 50
+
+
+def test_rows_evaluated_under_another_timeline_are_due_at_once() -> None:
+    rows = {b"ann": row("ann", 70, 5), b"bob": row("bob", 50, 5), b"eve": row("eve", timeline=5)}
+    same = Partition(0, rows, timeline=5)
+    assert (len(same.due), same.due.next_instant()) == (2, 50)
+    same.progress_row()
+    other = Partition(0, rows, timeline=6)
+    assert (len(other.due), other.due.next_instant()) == (3, MIN_INSTANT)
+    assert set(other.due.pop_due(MIN_INSTANT, lambda _: MIN_INSTANT)) == {b"ann", b"bob", b"eve"}
 
 
 def test_rows_are_shared_with_whoever_holds_them() -> None:

@@ -1,15 +1,17 @@
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from models.errors import Reason
 from models.events import Topic
-from models.instants import DAY_MS, parse_instant
+from models.instants import DAY_MS, MIN_INSTANT, parse_instant
+from models.policy import Timeline
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 from streams.partition import Partition
 from streams.processor import DUE_PER_STEP, Timing
-from tests.support.driver import NOW, Driver, order, profile, touch, values
+from tests.support.driver import NOW, Driver, order, profile, touch, values, version
 
 SETTLED = Timing(settled=True, lateness=DAY_MS, wall_decides=False)
 
@@ -337,11 +339,83 @@ def test_a_step_repeated_after_a_crash_gives_the_same_outputs(timing: Timing) ->
     driver.feed(Topic.ORDERS, *[order(f"c{n}", 1, "2026-05-01T10:00:00Z", "700.00") for n in range(50)])
     rows = dict(driver.partition.rows)
     first = driver.tick("2027-01-01T00:00:00Z")
-    driver.partition = Partition(0, rows)
+    driver.recover(rows)
     again = driver.tick("2027-01-01T00:00:00Z")
     assert first.outputs == again.outputs
     assert first.changelog == again.changelog
     assert len(values(first, TIER_CHANGES)) >= 50
+
+
+# --- versions of the policy ---------------------------------------------------------------------------------
+
+
+def restarted(driver: Driver, timeline: Timeline, timing: Timing | None = None) -> Driver:
+    """Return a worker that goes on from the rows of another, under a policy of its own."""
+    other = Driver(timing, timeline=timeline)
+    other.recover(dict(driver.partition.rows))
+    return other
+
+
+def steps_of(driver: Driver, at: str) -> list[list[dict[str, Any]]]:
+    """Return the tier changes of every step that a tick takes; no step touches more customers than it may."""
+    steps = []
+    more = True
+    while more:
+        effects = driver.tick(at)
+        more = effects.more
+        assert len(effects.changelog) <= DUE_PER_STEP + 1
+        steps.append(values(effects, TIER_CHANGES))
+    return steps
+
+
+@pytest.mark.parametrize("timing", [Timing(), SETTLED], ids=["eager", "settled"])
+def test_rows_evaluated_under_another_policy_are_due_at_once_and_come_in_steps(timing: Timing) -> None:
+    at, now = "2026-05-01T10:00:00Z", "2026-05-02T10:00:00.001Z"
+    before = Driver(timing, timeline=Timeline([version("old", 100)]))
+    count = DUE_PER_STEP * 2 + 1
+    before.feed(Topic.ORDERS, *[order(f"c{n}", 1, at, "50.00") for n in range(count)])
+    steps_of(before, now)
+    assert steps_of(before, now) == [[]]
+
+    after = restarted(before, Timeline([version("new", 50)]), timing)
+    assert (len(after.partition.due), after.partition.due.next_instant()) == (count, MIN_INSTANT)
+    steps = steps_of(after, now)
+    assert [len(changes) for changes in steps] == [DUE_PER_STEP, DUE_PER_STEP, 1]
+    told = {(c["to"], c["cause"], c["policy_version"], c["effective_at"]) for step in steps for c in step}
+    assert told == {("silver", "policy", "new", at)}
+    assert {change["sequence"] for step in steps for change in step} == {2}
+    assert {change["customer_id"] for step in steps for change in step} == after.customers
+
+    # Once, and not again: neither now nor after another restart.
+    for driver in (after, restarted(after, after.timeline, timing)):
+        assert driver.tick(now).changelog == []
+        assert {driver.customer(name).timeline for name in driver.customers} == {after.timeline.fingerprint}
+
+
+def test_a_record_that_comes_before_the_tick_is_decided_about_after_the_new_policy() -> None:
+    before = Driver(timeline=Timeline([version("old", 100)]))
+    before.feed(Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z", "70.00"))
+    after = restarted(before, Timeline([version("new", 60)]))
+    changes = values(after.feed_at(Topic.ORDERS, 1, order("ann", 2, "2026-05-02T10:00:00Z")), TIER_CHANGES)
+    assert [(c["to"], c["cause"], c["effective_at"]) for c in changes] == [("silver", "policy", "2026-05-01T10:00:00Z")]
+    # Still in the index as due at once, but not evaluated again.
+    effects = after.tick("2026-05-02T10:00:00Z")
+    assert (effects.outputs, [key for key, _ in effects.changelog]) == ({}, [b"\x00progress/0"])
+
+
+def test_a_version_that_begins_later_is_taken_in_silently_and_begins_in_steps() -> None:
+    at, start = "2026-05-01T10:00:00Z", "2026-06-01T00:00:00Z"
+    before = Driver(timeline=Timeline([version("old", 100)]))
+    count = DUE_PER_STEP + 1
+    before.feed(Topic.ORDERS, *[order(f"c{n}", 1, at, "50.00") for n in range(count)])
+    after = restarted(before, Timeline([version("old", 100), version("new", 50, start)]))
+    assert steps_of(after, at) == [[], []]
+    assert after.partition.due.next_instant() == parse_instant(start)
+    assert after.tick(parse_instant(start) - 1).changelog == []
+    steps = steps_of(after, start)
+    assert [len(changes) for changes in steps] == [DUE_PER_STEP, 1]
+    told = {(c["to"], c["cause"], c["policy_version"], c["effective_at"]) for step in steps for c in step}
+    assert told == {("silver", "policy", "new", start)}
 
 
 def _timeless():

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from config.policy_files import load_policy
+from config.policy_files import load_timeline
 from models.customer import Customer
 from models.engine import Engine
 from models.errors import Reason
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, format_instant, parse_instant
 from models.outputs import Decisions
+from models.policy import Timeline
 from models.wire import Wire
+from streams.processor import Effects, Timing
 from streams.replay import SLICE_PER_CUSTOMER, Result, replay
 from streams.replay_files import write_result
-from tests.support.driver import order, profile, touch
+from tests.support.driver import Driver, order, profile, touch, version
 from tests.support.live import ROOT, lines
 
 FILES = ("tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl", "dead-letters.jsonl", "summary.json")
@@ -29,8 +31,8 @@ Events = dict[Topic, list[Keyed]]
 
 
 @pytest.fixture(scope="module")
-def policy() -> Any:
-    return load_policy(Path("demo"))
+def timeline() -> Any:
+    return load_timeline(Path("demo"))
 
 
 def write(directory: Path, events: Events) -> dict[Topic, Path]:
@@ -44,7 +46,7 @@ def write(directory: Path, events: Events) -> dict[Topic, Path]:
 
 def replayed(directory: Path, events: Events, until: str | None = None) -> Result:
     at = None if until is None else parse_instant(until)
-    return replay(load_policy(Path("demo")), write(directory, events), at)
+    return replay(load_timeline(Path("demo")), write(directory, events), at)
 
 
 def bytes_of(directory: Path) -> dict[str, bytes]:
@@ -74,29 +76,29 @@ def history(seed: int, customers: int = 12, orders: int = 40) -> Events:
 # --- the same result, always --------------------------------------------------------------------------------
 
 
-def test_two_runs_write_the_same_bytes(tmp_path: Path, policy: Any) -> None:
+def test_two_runs_write_the_same_bytes(tmp_path: Path, timeline: Any) -> None:
     paths = write(tmp_path, history(1) | {Topic.INTERACTIONS: [(b"", b"nope"), *history(1)[Topic.INTERACTIONS]]})
     for name in ("one", "two"):
-        write_result(replay(policy, paths), policy, tmp_path / name)
+        write_result(replay(timeline, paths), timeline, tmp_path / name)
     one, two = bytes_of(tmp_path / "one"), bytes_of(tmp_path / "two")
     assert one == two
     assert all(one.values())
     assert {path.name for path in (tmp_path / "one").iterdir()} == set(FILES)
 
 
-def test_the_order_of_the_files_and_of_their_lines_does_not_matter(tmp_path: Path, policy: Any) -> None:
+def test_the_order_of_the_files_and_of_their_lines_does_not_matter(tmp_path: Path, timeline: Any) -> None:
     events = history(2)
-    write_result(replay(policy, write(tmp_path / "a", events)), policy, tmp_path / "one")
+    write_result(replay(timeline, write(tmp_path / "a", events)), timeline, tmp_path / "one")
     shuffled = {}
     for topic in reversed(Topic):
         shuffled[topic] = list(events[topic])
         random.Random(topic).shuffle(shuffled[topic])
-    write_result(replay(policy, write(tmp_path / "b", shuffled)), policy, tmp_path / "two")
+    write_result(replay(timeline, write(tmp_path / "b", shuffled)), timeline, tmp_path / "two")
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
 
 
-def test_files_are_sorted_by_instant_customer_scheme_and_sequence(tmp_path: Path, policy: Any) -> None:
-    write_result(replay(policy, write(tmp_path, history(3))), policy, tmp_path / "out")
+def test_files_are_sorted_by_instant_customer_scheme_and_sequence(tmp_path: Path, timeline: Any) -> None:
+    write_result(replay(timeline, write(tmp_path, history(3))), timeline, tmp_path / "out")
     changes = lines(tmp_path / "out" / "tier-changes.jsonl")
     keys = [(parse_instant(c["effective_at"]), c["customer_id"], c["scheme"], c["sequence"]) for c in changes]
     assert len(keys) > 20
@@ -106,10 +108,10 @@ def test_files_are_sorted_by_instant_customer_scheme_and_sequence(tmp_path: Path
     assert len(customers) == 12
 
 
-def test_a_run_replaces_the_files_of_the_run_before(tmp_path: Path, policy: Any) -> None:
+def test_a_run_replaces_the_files_of_the_run_before(tmp_path: Path, timeline: Any) -> None:
     for seed in (4, 5):
-        write_result(replay(policy, write(tmp_path, history(seed))), policy, tmp_path / "out")
-    write_result(replay(policy, write(tmp_path, history(5))), policy, tmp_path / "fresh")
+        write_result(replay(timeline, write(tmp_path, history(seed))), timeline, tmp_path / "out")
+    write_result(replay(timeline, write(tmp_path, history(5))), timeline, tmp_path / "fresh")
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "fresh")
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(FILES)
 
@@ -117,7 +119,7 @@ def test_a_run_replaces_the_files_of_the_run_before(tmp_path: Path, policy: Any)
 # --- until --------------------------------------------------------------------------------------------------
 
 
-def test_events_after_until_are_counted_and_not_read(tmp_path: Path, policy: Any) -> None:
+def test_events_after_until_are_counted_and_not_read(tmp_path: Path, timeline: Any) -> None:
     until = "2026-06-01T00:00:00Z"
     events = history(6)
     limit = parse_instant(until)
@@ -183,7 +185,7 @@ def test_events_of_one_instant_are_taken_as_profiles_orders_interactions_and_the
     assert last.customers[0].ledger.paid.tolist() == [1_00]
 
 
-def test_a_profile_without_any_time_holds_from_the_beginning(tmp_path: Path, policy: Any) -> None:
+def test_a_profile_without_any_time_holds_from_the_beginning(tmp_path: Path, timeline: Any) -> None:
     ann = profile("ann", birthday="1990-05-05", timezone="UTC", consent={"marketing": True})
     events = {Topic.CUSTOMERS: [ann], Topic.ORDERS: [order("ann", 1, "2026-05-01T00:00:00Z")]}
     result = replayed(tmp_path, events, "2026-05-06T00:00:00Z")
@@ -192,12 +194,12 @@ def test_a_profile_without_any_time_holds_from_the_beginning(tmp_path: Path, pol
 
     alone = replayed(tmp_path / "alone", {Topic.CUSTOMERS: [ann]})
     assert (alone.until, alone.changes, len(alone.customers)) == (None, [], 1)
-    write_result(alone, policy, tmp_path / "out")
+    write_result(alone, timeline, tmp_path / "out")
     (entry,) = lines(tmp_path / "out" / "customers.jsonl")
     assert (entry["customer_id"], entry["tiers"], entry["metrics"]) == ("ann", {}, {})
 
 
-def test_one_huge_customer_is_decided_as_the_eager_engine_decides(tmp_path: Path, policy: Any) -> None:
+def test_one_huge_customer_is_decided_as_the_eager_engine_decides(tmp_path: Path, timeline: Any) -> None:
     choose = random.Random(7)
     count = 5 * SLICE_PER_CUSTOMER
     instants = sorted(choose.sample(range(START, START + 400 * DAY_MS, 1_000), count))
@@ -212,8 +214,8 @@ def test_one_huge_customer_is_decided_as_the_eager_engine_decides(tmp_path: Path
         events[Topic.ORDERS if number % 3 else Topic.INTERACTIONS].append(record)
     result = replayed(tmp_path, events)
 
-    engine, customer, decisions = Engine(policy), Customer("ann"), Decisions()
-    wire = Wire(policy.money)
+    engine, customer, decisions = Engine(timeline), Customer("ann"), Decisions()
+    wire = Wire(timeline.latest.money)
     for number, (key, value) in enumerate(records):
         _, event = wire.decode(Topic.ORDERS if number % 3 else Topic.INTERACTIONS, key, value)
         engine.ingest(customer, event, decisions)
@@ -234,14 +236,81 @@ def test_many_events_of_one_instant_are_not_torn_apart(tmp_path: Path) -> None:
     assert result.changes[0].cause == "profile"
 
 
+# --- versions of the policy ---------------------------------------------------------------------------------
+
+BOUNDARIES = ("2026-04-01T00:00:00Z", "2026-08-15T12:30:00Z")
+VERSIONS = (version("v1", 600), version("v2", 480, BOUNDARIES[0]), version("v3", 350, BOUNDARIES[1]))
+LATENESS = DAY_MS
+
+
+def live(directory: Path, events: Events, *, announced: int, settled: bool) -> tuple[list[Effects], Driver]:
+    """Take the events as a worker does, with ticks between; stopped now and then, and started from the rows.
+
+    The worker begins with the first version alone; all are in its file from `announced` (ms) on.
+    """
+    choose = random.Random(11)
+    records = []
+    for topic, path in write(directory, events).items():
+        for line in path.read_bytes().splitlines():
+            entry = json.loads(line)
+            at = parse_instant(entry.get("occurred_at") or entry["updated_at"])
+            records.append((at, topic, (entry["customer_id"].encode(), line)))
+    records.sort(key=lambda record: record[:2])
+    timing = Timing(settled=settled, lateness=LATENESS if settled else 0, wall_decides=False)
+    now = records[-1][0]
+    driver = Driver(timing, timeline=Timeline(VERSIONS[:1]))
+    steps = []
+    while records:
+        count = choose.randrange(1, 40) if settled else 1
+        batch, records = records[:count], records[count:]
+        reached = batch[-1][0]
+        if reached >= announced or choose.random() < 0.1:
+            versions = VERSIONS if reached >= announced else VERSIONS[:1]
+            rows, fresh = dict(driver.partition.rows), Driver(timing, timeline=Timeline(versions))
+            fresh.recover(rows)
+            driver, fresh._next = fresh, driver._next
+        choose.shuffle(batch)
+        fed = {topic: [record for _, rank, record in batch if rank is topic] for topic in Topic}
+        steps += [driver.feed(topic, *pairs, now=now) for topic, pairs in fed.items()]
+        if choose.random() < 0.5:
+            steps.append(driver.tick(reached))
+    steps.append(driver.tick(now + (LATENESS + 1 if settled else 0)))
+    return steps, driver
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["eager", "settled"])
+@pytest.mark.parametrize("announced", ["2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"])
+def test_a_boundary_between_versions_comes_to_the_same_in_files_and_live(
+    tmp_path: Path, announced: str, settled: bool
+) -> None:
+    events = history(10, customers=30)
+    timeline = Timeline(VERSIONS)
+    result = replay(timeline, write(tmp_path / "files", events))
+    at_start = [change for change in result.changes if change.cause == "policy"]
+    assert {change.effective_at for change in at_start} == set(BOUNDARIES)
+    assert {change.direction for change in at_start} >= {"up"}
+    assert {change.policy_version for change in result.changes} == {"v1", "v2", "v3"}
+    for change in result.changes:
+        assert change.policy_version == timeline.at(parse_instant(change.effective_at)).version
+
+    steps, driver = live(tmp_path / "live", events, announced=parse_instant(announced), settled=settled)
+    changes = {change.event_id: change for step in steps for change in step.decisions.changes}
+    actions = {action.action_id: action for step in steps for action in step.decisions.actions}
+    assert changes == {change.event_id: change for change in result.changes}
+    assert actions == {action.action_id: action for action in result.actions}
+    assert {action.policy_version for action in result.actions} == {"v1", "v2", "v3"}
+    rows = {customer.customer_id: customer.to_row() for customer in result.customers}
+    assert {name: driver.customer(name).to_row() for name in driver.customers} == rows
+
+
 # --- bad lines ----------------------------------------------------------------------------------------------
 
 
-def test_bad_lines_are_told_with_file_line_reason_and_content(tmp_path: Path, policy: Any) -> None:
+def test_bad_lines_are_told_with_file_line_reason_and_content(tmp_path: Path, timeline: Any) -> None:
     good = order("ann", 1, "2026-03-01T00:00:00Z")[1]
     path = tmp_path / "orders.jsonl"
     path.write_bytes(b"\n".join([good, b"", b"nope", good.replace(b'"10.00"', b'"-1"'), b'\xff{"x', b"  "]) + b"\r\n")
-    write_result(replay(policy, {Topic.ORDERS: path}), policy, tmp_path / "out")
+    write_result(replay(timeline, {Topic.ORDERS: path}), timeline, tmp_path / "out")
     letters = lines(tmp_path / "out" / "dead-letters.jsonl")
     assert [(letter["file"], letter["line"], letter["reason"]) for letter in letters] == [
         ("orders.jsonl", 3, Reason.NOT_JSON),
@@ -257,15 +326,15 @@ def test_bad_lines_are_told_with_file_line_reason_and_content(tmp_path: Path, po
     assert summary["events"] == {"orders": 1}
 
 
-def test_an_empty_history_is_no_mistake(tmp_path: Path, policy: Any) -> None:
-    result = replay(policy, write(tmp_path, {Topic.ORDERS: []}))
-    summary = write_result(result, policy, tmp_path / "out")
+def test_an_empty_history_is_no_mistake(tmp_path: Path, timeline: Any) -> None:
+    result = replay(timeline, write(tmp_path, {Topic.ORDERS: []}))
+    summary = write_result(result, timeline, tmp_path / "out")
     assert (summary["customers"], summary["until"]) == (0, None)
     assert bytes_of(tmp_path / "out")["tier-changes.jsonl"] == b""
 
 
-def test_the_summary_counts_what_the_files_hold(tmp_path: Path, policy: Any) -> None:
-    summary = write_result(replay(policy, write(tmp_path, history(8))), policy, tmp_path / "out")
+def test_the_summary_counts_what_the_files_hold(tmp_path: Path, timeline: Any) -> None:
+    summary = write_result(replay(timeline, write(tmp_path, history(8))), timeline, tmp_path / "out")
     out = tmp_path / "out"
     assert summary["tier_changes"]["total"] == len(lines(out / "tier-changes.jsonl"))
     assert summary["care_actions"]["total"] == len(lines(out / "care-actions.jsonl"))
@@ -273,7 +342,7 @@ def test_the_summary_counts_what_the_files_hold(tmp_path: Path, policy: Any) -> 
     assert {tier: count for tier, count in summary["tiers"]["loyalty"].items() if count} == {
         tier: held.count(tier) for tier in set(held)
     }
-    assert summary["policy_version"] == policy.version
+    assert summary["policy_version"] == timeline.latest.version
 
 
 # --- the command --------------------------------------------------------------------------------------------
@@ -291,14 +360,14 @@ def command(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_command_writes_what_the_function_writes(tmp_path: Path, policy: Any) -> None:
+def test_the_command_writes_what_the_function_writes(tmp_path: Path, timeline: Any) -> None:
     paths = write(tmp_path, history(9))
     inputs = [part for topic, path in reversed(paths.items()) for part in (f"--{topic.label}", str(path))]
     until = "2026-11-30T00:00:00+02:00"
     done = command(tmp_path, *inputs, "--policy", "demo", "--until", until, "--out", "deep/result")
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
-    expected = replay(policy, paths, parse_instant("2026-11-29T22:00:00Z"))
-    write_result(expected, policy, tmp_path / "expected")
+    expected = replay(timeline, paths, parse_instant("2026-11-29T22:00:00Z"))
+    write_result(expected, timeline, tmp_path / "expected")
     assert bytes_of(tmp_path / "deep" / "result") == bytes_of(tmp_path / "expected")
 
 

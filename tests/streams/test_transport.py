@@ -20,9 +20,11 @@ from faust.transport import consumer as upstream
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from config.policy_files import load_timeline
 from config.settings import load_settings
-from models.customer import Customer
+from models.customer import NEVER, Customer
 from models.events import Topic
+from models.instants import MIN_INSTANT
 from streams.app import TidemarkApp, build
 from streams.metrics import Metrics
 from streams.partition import Partition
@@ -440,6 +442,24 @@ def test_recovery_brings_the_latest_rows_and_opens_the_partitions(tmp_path: Path
             assert table.data.partition(0).customers == 0
             assert table.data.partition(2) is None
             assert table.persisted_offset(TP(table.changelog_topic_name, 1)) == 5
+
+    asyncio.run(check())
+
+
+def test_the_fingerprint_of_the_policy_reaches_the_partitions(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with state_table(tmp_path) as (app, table, rebalance):
+            fingerprint = load_timeline(Path("demo")).fingerprint
+            assert table.timeline == fingerprint
+            known, outdated = Customer("known"), Customer("outdated")
+            known.timeline, known.due, outdated.timeline = fingerprint, 70, fingerprint ^ 1
+            assigned = await rebalance(0, 1, 2)
+            for number, customers in ((0, [known]), (1, [known, outdated])):
+                rows = [(customer.customer_id.encode(), customer.to_row()) for customer in customers]
+                table.apply_changelog_batch([changelog_event(number, 0, rows, app)])
+            await table.on_recovery_completed(assigned, set())
+            due = [table.data.partition(number).due for number in (0, 1, 2)]
+            assert [(len(index), index.next_instant()) for index in due] == [(1, 70), (2, MIN_INSTANT), (0, NEVER)]
 
     asyncio.run(check())
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from config.policy_files import load_policy
+from config.policy_files import load_timeline
 from models.customer import Customer
 from models.events import Topic
 from models.instants import parse_instant
-from models.policy import Policy
+from models.policy import Policy, Timeline, compile_policy
+from models.policy_spec import PolicySpec
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
@@ -33,17 +34,21 @@ class Driver:
         self,
         timing: Timing | None = None,
         *,
-        policy: Policy | None = None,
+        timeline: Timeline | None = None,
         number: int = 0,
         max_bytes: int = 65_536,
         home_of: Callable[[bytes], int] | None = None,
     ) -> None:
-        self.policy = policy or load_policy(Path("demo"))
-        self.partition = Partition(number)
+        self.timeline = timeline or load_timeline(Path("demo"))
+        self.partition = Partition(number, timeline=self.timeline.fingerprint)
         self.processor = Processor(
-            self.policy, timing or Timing(), Encoder("/test"), max_bytes=max_bytes, home_of=home_of
+            self.timeline, timing or Timing(), Encoder("/test"), max_bytes=max_bytes, home_of=home_of
         )
         self._next = dict.fromkeys(Topic, 0)
+
+    def recover(self, rows: dict[bytes, bytes]) -> None:
+        """Go on with a partition that is built from rows, as after a restart."""
+        self.partition = Partition(self.partition.number, rows, timeline=self.timeline.fingerprint)
 
     def feed(self, topic: Topic, *records: tuple[bytes | None, bytes | None], now: int = NOW) -> Effects:
         """Process (key, value) pairs as one batch at the next offsets."""
@@ -66,6 +71,17 @@ class Driver:
     @property
     def customers(self) -> set[str]:
         return {key.decode() for key in self.partition.rows if not key.startswith(PROGRESS_KEY)}
+
+
+def version(name: str, silver: int, start: str | None = None) -> Policy:
+    """Return a version of a policy: silver from so much money in a quarter on, and a birthday offer."""
+    loyalty = {
+        "tiers": [{"name": "regular"}, {"name": "silver", "when": {"monetary": f">= {silver}"}}],
+        "demotion": {"grace": "14d", "step": "qualified"},
+    }
+    offer = {"name": "offer", "kind": "birthday_offer", "trigger": "birthday", "consent": "not_needed"}
+    spec = {"version": name, "currency": "USD", "window": "91d", "schemes": {"loyalty": loyalty}, "care": [offer]}
+    return compile_policy(PolicySpec.model_validate({**spec, "effective_from": start}))
 
 
 def instant(at: str | int) -> int:

@@ -8,16 +8,18 @@ from typing import Any
 import msgspec
 from aiokafka import ConsumerRecord
 
-from config.policy_files import load_policy
+from config.policy_files import load_timeline
 from models.engine import Engine
 from models.events import Topic
 from models.instants import parse_instant
-from models.policy import Policy
+from models.policy import Timeline
 from streams.demo_data import merged, write_events
 from streams.replay import Result, replay
 from tests.support.live import Rig, ToSend, by_id
 
 Timed = tuple[int, ToSend]
+#: A row begins with its version, its next due instant and the fingerprint of its timeline: so many bytes.
+HEADER = 13
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ def written_history(directory: Path, events: dict[Topic, list[dict[str, Any]]]) 
     return History(files, sorted(records, key=lambda record: record[0]))
 
 
-def replayed(history: History, policy: str = "demo") -> tuple[Result, Policy]:
-    compiled = load_policy(Path(policy))
-    return replay(compiled, history.files), compiled
+def replayed(history: History, policy: str = "demo") -> tuple[Result, Timeline]:
+    timeline = load_timeline(Path(policy))
+    return replay(timeline, history.files), timeline
 
 
 def assert_same_as_replay(rig: Rig, history: History, policy: str = "demo") -> None:
     """The live run's outputs, state and counters are those of the replay; repeated outputs are exact repetitions."""
-    result, compiled = replayed(history, policy)
+    result, timeline = replayed(history, policy)
     outputs = rig.read("tier-changes", "care-actions", "customer-tiers")
 
     assert by_id(outputs["tier-changes"], "event_id") == _by_id(result.changes, "event_id")
@@ -74,7 +76,7 @@ def assert_same_as_replay(rig: Rig, history: History, policy: str = "demo") -> N
     assert {name: _shown(row) for name, row in state.rows.items()} == {
         customer.customer_id: _shown(customer.to_row()) for customer in result.customers
     }
-    engine = Engine(compiled)
+    engine = Engine(timeline)
     latest = {record.key.decode(): record.value for record in outputs["customer-tiers"]}
     assert {name: msgspec.json.decode(value) for name, value in latest.items()} == {
         customer.customer_id: msgspec.to_builtins(engine.tiers(customer))
@@ -103,4 +105,4 @@ def _by_id(decisions: Iterable[Any], name: str) -> dict[str, Any]:
 
 def _shown(row: bytes) -> list[Any]:
     """Return a row taken apart, so that a difference says where it is."""
-    return [row[:9].hex(), *msgspec.msgpack.decode(row[9:], strict=False)]
+    return [row[:HEADER].hex(), *msgspec.msgpack.decode(row[HEADER:], strict=False)]
