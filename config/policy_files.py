@@ -11,8 +11,6 @@ from models.errors import PolicyError
 from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 
-#: What pydantic puts into a path for the kind it chose; the author of the file did not write that.
-_KINDS = ("birthday", "condition", "[key]", "thresholds", "score", "percentile", "matrix", "lifecycle", "segments")
 _SCALARS = str | int | float | bool | None
 POLICIES = Path(__file__).parent / "policies"
 
@@ -68,6 +66,8 @@ def _read(path: Path) -> list[Any]:
         raise PolicyError(f"cannot be read: {reason}; presets are {', '.join(presets())}") from None
     try:
         return list(yaml.load_all(text, Loader=_UniqueKeys)) or [None]  # a safe loader, see its base
+    except (ValueError, RecursionError) as error:  # a date that is none, a file that contains itself
+        raise PolicyError(f"not a policy: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -91,7 +91,9 @@ def _join(path: str, told: str) -> str:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc if part not in _KINDS) or "(the whole file)"
+    # After the name of a scheme or the number of a care rule, pydantic names the kind it chose: nobody wrote that.
+    written = (*loc[:2], *loc[3:]) if loc[:1] in (("schemes",), ("care",)) else loc
+    return ".".join(str(part) for part in written if part != "[key]") or "(the whole file)"
 
 
 def _told(details: Any) -> str:

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     def _broker_has_ports(cls, value: str) -> str:
         for address in value.split(","):
             host, _, port = address.strip().rpartition(":")
-            if not host or not port.isdecimal():
+            if not host or not port.isdecimal() or not 0 < int(port) <= 65_535:
                 raise ValueError("allowed is host:port, several separated by commas")
         return value
 

@@ -95,6 +95,7 @@ class Engine:
         if at is None:
             at = customer.cursor  # a profile without any time holds as of now
         elif type(event) is Profile and event.updated_at is None and customer.cursor is not None:
+            customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
             at = max(at, customer.cursor)  # only its registration has a time: what it says holds from now on
             self._evaluate_due(customer, at - 1, decisions, now)
         elif customer.cursor is not None and at < customer.cursor:

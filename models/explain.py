@@ -79,15 +79,14 @@ def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Nex
 def at_risk(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> AtRisk | None:
     """Return when and whereto the customer falls if nothing more happens; None if never."""
     zone = policy.zone
-    while (instant := next_instant(scheme, position, policy.gauges, facts, at, zone)) is not None:
-        at = instant
-        if at > LAST_INSTANT:
-            break
-        qualified = qualified_rank(scheme, read(scheme, policy.gauges, facts, at))
-        moved = settle(scheme.demotion, position, qualified, at, facts.since, zone)
+    instant: int | None = at  # from this very instant on: without grace, `step: one` goes on falling at it
+    while instant is not None and instant <= LAST_INSTANT:
+        qualified = qualified_rank(scheme, read(scheme, policy.gauges, facts, instant))
+        moved = settle(scheme.demotion, position, qualified, instant, facts.since, zone)
         if moved.rank < position.rank:
-            return AtRisk(scheme.tiers[moved.rank].name, format_instant(at))
+            return AtRisk(scheme.tiers[moved.rank].name, format_instant(instant))
         position = moved
+        instant = next_instant(scheme, position, policy.gauges, facts, instant, zone)
     return None
 
 

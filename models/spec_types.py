@@ -13,6 +13,7 @@ from models.instants import parse_duration, parse_instant, zone
 from models.metrics import METRICS
 from models.rules import OPS
 
+_MAX_DEPTH = 8
 _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([+-]?\d{1,18}(?:\.\d{1,9})?)\s*", re.ASCII)
 
 
@@ -93,8 +94,10 @@ def parse_comparison(written: str) -> tuple[str, Fraction]:
     return match[1], Fraction(match[2])
 
 
-def condition_mistakes(value: Any, path: str = "") -> list[str]:
+def condition_mistakes(value: Any, path: str = "", depth: int = 0) -> list[str]:
     """Return what is wrong with a rule: a mapping of metric to comparison, with nested lists under `all` and `any`."""
+    if depth > _MAX_DEPTH:
+        return [f"{path.rstrip('.')}: allowed are {_MAX_DEPTH} levels of all and any"]
     if not isinstance(value, dict) or not value:
         allowed = "allowed is a mapping such as {monetary: '>= 300'}, and lists of them under all and any"
         return [f"{path.rstrip('.') or 'rule'}: {allowed}"]
@@ -105,7 +108,7 @@ def condition_mistakes(value: Any, path: str = "") -> list[str]:
                 mistakes.append(f"{path}{key}: allowed is a list of at least one rule")
             else:
                 for index, nested in enumerate(part):
-                    mistakes += condition_mistakes(nested, f"{path}{key}.{index}.")
+                    mistakes += condition_mistakes(nested, f"{path}{key}.{index}.", depth + 1)
         elif key not in METRICS:
             mistakes.append(f"{path}{key}: unknown metric, allowed are {', '.join(METRICS)}, all, any")
         else:

@@ -3,11 +3,11 @@
 Small functions over a `Position`; `models.engine` drives them from instant to instant.
 """
 
-from datetime import date
+from datetime import MAXYEAR, date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from models.instants import local_date, local_midnight
+from models.instants import LAST_INSTANT, local_date, local_midnight
 from models.metrics import Facts, Gauge, Reading
 from models.rules import Readings
 from models.schemes import Demotion, Scheme
@@ -83,7 +83,8 @@ def next_instant(
 
 
 def _end_of_next_year(instant: int, zone: ZoneInfo) -> int:
-    return local_midnight(date(local_date(instant, zone).year + 2, 1, 1), zone)
+    year = local_date(instant, zone).year + 2
+    return local_midnight(date(year, 1, 1), zone) if year <= MAXYEAR else LAST_INSTANT + 1
 
 
 def _anniversary(instant: int, anchor: int, zone: ZoneInfo) -> int:
@@ -94,4 +95,4 @@ def _anniversary(instant: int, anchor: int, zone: ZoneInfo) -> int:
         return start.replace(year=year, day=28) if (start.month, start.day) == (2, 29) else start.replace(year=year)
 
     begun = today.year if today >= anniversary(today.year) else today.year - 1
-    return local_midnight(anniversary(begun + 2), zone)
+    return local_midnight(anniversary(begun + 2), zone) if begun + 2 <= MAXYEAR else LAST_INSTANT + 1

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from config.policy_files import POLICIES, check_file, load_policy, presets, read_spec
+from config.policy_files import POLICIES, check_file, load_timeline, presets
 from models.errors import PolicyError
-from models.instants import DAY_MS
+from models.instants import DAY_MS, MIN_INSTANT, parse_instant
 
 GOOD = """\
 version: 2026-11-01
@@ -39,15 +39,15 @@ def told(tmp_path: Path, old: str, new: str) -> list[str]:
 def test_loads_a_policy_file(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert check_file(path) == []
-    assert read_spec(path).version == "2026-11-01"  # YAML reads a date; its author meant the text
-    policy = load_policy(path)
-    assert (policy.version, policy.window, policy.schemes[0].grace) == ("2026-11-01", 90 * DAY_MS, 30 * DAY_MS)
+    (policy,) = load_timeline(path).versions
+    assert policy.version == "2026-11-01"  # YAML reads a date; its author meant the text
+    assert (policy.horizon, policy.schemes[0].demotion.grace) == (90 * DAY_MS, 30 * DAY_MS)
 
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_loads_by_its_bare_name_and_by_its_path(name: str) -> None:
     assert check_file(Path(name)) == []
-    assert load_policy(Path(name)).version == load_policy(POLICIES / f"{name}.yaml").version
+    assert load_timeline(Path(name)).fingerprint == load_timeline(POLICIES / f"{name}.yaml").fingerprint
 
 
 def test_presets_are_listed() -> None:
@@ -80,11 +80,11 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     mistakes = check_file(write(tmp_path, text))
     assert [line.split(":")[0] for line in mistakes] == [
         "currency",
-        "schemes.loyalty.tiers.0.name",
         "schemes.loyalty.demotion.grace",
+        "schemes.loyalty.tiers.0.name",
     ]
     with pytest.raises(PolicyError) as refused:
-        load_policy(write(tmp_path, text))
+        load_timeline(write(tmp_path, text))
     assert all(line in str(refused.value) for line in mistakes)
     assert "policy.yaml" in str(refused.value)
 
@@ -110,8 +110,8 @@ def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
     demotion: {<<: *patient, step: one}
 """
     text = GOOD.replace("demotion: {", "demotion: &patient {").replace("care:", f"{spend.rstrip()}\ncare:")
-    demotion = read_spec(write(tmp_path, text)).schemes["spend"].demotion
-    assert (demotion.grace, demotion.step) == ("30d", "one")
+    demotions = {scheme.name: scheme.demotion for scheme in load_timeline(write(tmp_path, text)).latest.schemes}
+    assert (demotions["spend"].grace, demotions["spend"].step) == (30 * DAY_MS, "one")
 
 
 @pytest.mark.parametrize(
@@ -142,4 +142,33 @@ def test_a_file_that_cannot_be_read_is_told_with_the_presets(tmp_path: Path) -> 
     (encoding,) = check_file(path)
     assert encoding.startswith("cannot be read: not UTF-8")
     with pytest.raises(PolicyError, match="cannot be read"):
-        load_policy(tmp_path)
+        load_timeline(tmp_path)
+
+
+# --- several versions ---------------------------------------------------------------------------------
+
+SECOND = GOOD.replace("version: 2026-11-01", "version: second\neffective_from: 2027-01-01T00:00:00-05:00")
+
+
+def test_versions_are_documents_of_one_file(tmp_path: Path) -> None:
+    timeline = load_timeline(write(tmp_path, f"{SECOND}---\n{GOOD}"))
+    assert [policy.version for policy in timeline.versions] == ["2026-11-01", "second"]
+    # YAML reads the start as a time of its own; it is the same instant.
+    assert timeline.next_start(MIN_INSTANT) == parse_instant("2027-01-01T05:00:00Z")
+
+
+def test_mistakes_name_the_version_that_they_are_in(tmp_path: Path) -> None:
+    text = f"{GOOD}---\n{SECOND}".replace("window: 90d", "window: 0d").replace("currency: USD", "currency: usd", 1)
+    mistakes = check_file(write(tmp_path, text))
+    assert [line.split(": found")[0] for line in mistakes] == [
+        "version 1 of 2: currency",
+        "version 1 of 2: window",
+        "version 2 of 2: window",
+    ]
+
+
+def test_versions_that_cannot_follow_one_another_are_mistakes(tmp_path: Path) -> None:
+    (twice,) = check_file(write(tmp_path, f"{GOOD}---\n{GOOD}"))
+    assert twice.startswith("version: found the same twice")
+    (money,) = check_file(write(tmp_path, GOOD + "---\n" + SECOND.replace("USD", "EUR")))
+    assert money.startswith("currency: found several")

@@ -120,6 +120,10 @@ class Past:
     def tenure_days(self, at: int, _window: int) -> Fraction:
         return Fraction(max(0, at - self.since()), DAY)
 
+    def first_order_days(self, at: int, _window: int) -> Fraction | None:
+        orders = self.orders()
+        return Fraction(at - orders[0][0], DAY) if orders else None
+
     def engagement(self, at: int, window: int) -> Fraction:
         return Fraction(sum(self.weights.get(contact.kind, 0) for contact in self.contacts(at, window)))
 
@@ -206,7 +210,7 @@ class Ladder:
         spans = {self.window, half, 2 * half}
         for rule in self.rules:
             for name, _, threshold in comparisons(rule or {}):
-                if name in ("recency_days", "tenure_days"):
+                if name in ("recency_days", "tenure_days", "first_order_days"):
                     spans.add(int(threshold * DAY))
                 if name == "overdue" and (rhythm := past.rhythm_days(0, 0)) is not None:
                     spans.add(int(threshold * max(rhythm, Fraction(1)) * DAY))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.events import Consent, Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Pending, Profile, rank
 from models.identity import id64
-from models.instants import DAY_MS, parse_instant
+from models.instants import DAY_MS, format_instant, parse_instant
 
 START = parse_instant("2023-06-01T00:00:00Z")
 WINDOWS = {"30d": 30, "90d": 90}
@@ -147,6 +147,7 @@ _THRESHOLDS: dict[str, tuple[str, ...]] = {
     "margin": ("0", "10", "-2.5"),
     "average_order_value": ("50", "100", "66.665", "33.333"),
     "tenure_days": ("30", "90", "365"),
+    "first_order_days": ("30", "90"),
     "engagement": ("0", "1", "-0.5"),
     "satisfaction": ("5", "7.5"),
     "referrals": ("0", "1"),
@@ -180,16 +181,105 @@ RULES = st.recursive(
 @st.composite
 def _scheme(draw: st.DrawFn) -> dict[str, Any]:
     rules = draw(st.lists(RULES, min_size=1, max_size=3))
+    # Lone comparisons that another tier outdoes are refused; within `all` they are not looked for, and decide alike.
+    rules = [{"all": [rule]} if len(rule) == 1 and not rule.keys() & {"all", "any"} else rule for rule in rules]
     grace, step = draw(st.sampled_from(sorted(GRACES))), draw(st.sampled_from(("qualified", "one")))
     tiers = [{"name": "t0"}, *({"name": f"t{number}", "when": rule} for number, rule in enumerate(rules, start=1))]
     window = draw(st.sampled_from((None, *WINDOWS)))
     return {"tiers": tiers, "window": window, "demotion": {"grace": grace, "step": step}}
 
 
+def _level(highest: int) -> st.SearchStrategy[str]:
+    return st.sampled_from([f"{low}-{high}" for low in range(1, highest + 1) for high in range(low, highest + 1)])
+
+
 @st.composite
-def specs(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a policy as its author writes it, with two schemes at most and care rules."""
-    schemes = draw(st.lists(_scheme(), min_size=1, max_size=2))
+def _breaks(draw: st.DrawFn, metric: str) -> list[str]:
+    numbers = draw(st.lists(st.sampled_from(_THRESHOLDS[metric]), min_size=1, max_size=3, unique_by=float))
+    return sorted(numbers, key=float, reverse=metric == "recency_days" or draw(st.booleans()))
+
+
+@st.composite
+def _score(draw: st.DrawFn) -> dict[str, Any]:
+    names = draw(st.lists(st.sampled_from(tuple(_THRESHOLDS)), min_size=1, max_size=3, unique=True))
+    metrics = {
+        name: {"breaks": draw(_breaks(name)), "weight": draw(st.sampled_from(("1", "0.5", "3")))} for name in names
+    }
+    tiers = [{"name": "t0"}, {"name": "t1", "at_least": "1.5"}, {"name": "t2", "at_least": "2"}]
+    return {"kind": "score", "metrics": metrics, "tiers": tiers}
+
+
+@st.composite
+def _percentile(draw: st.DrawFn) -> dict[str, Any]:
+    cuts = draw(st.sampled_from(((None, None), ("1", "2"), ("50", "133.33"))))
+    tiers = [{"name": "t0"}, {"name": "t1", "top": "20%", "cut": cuts[0]}, {"name": "t2", "top": "5%", "cut": cuts[1]}]
+    return {"kind": "percentile", "metric": draw(st.sampled_from(("monetary", "frequency"))), "tiers": tiers}
+
+
+@st.composite
+def _matrix(draw: st.DrawFn) -> dict[str, Any]:
+    rows, columns = (draw(st.sampled_from(tuple(_THRESHOLDS))) for _ in range(2))
+    axes = {
+        "rows": {"metric": rows, "cuts": draw(_breaks(rows))},
+        "columns": {"metric": columns, "cuts": draw(_breaks(columns))},
+    }
+    width = len(axes["columns"]["cuts"]) + 1
+    names = st.sampled_from(("t0", "t1", "t2"))
+    cells = [[draw(names) for _ in range(width)] for _ in range(len(axes["rows"]["cuts"]) + 1)]
+    cells[0][0], cells[-1][-1] = "t0", "t1"
+    tiers = sorted({name for row in cells for name in row})
+    return {"kind": "matrix", **axes, "cells": cells, "tiers": tiers}
+
+
+@st.composite
+def _lifecycle(draw: st.DrawFn) -> dict[str, Any]:
+    days = st.sampled_from(("0d", "10d", "30d", "45d"))
+    return {"kind": "lifecycle", "new_for": draw(days), "active_for": draw(days), "dormant_for": "90d"}
+
+
+@st.composite
+def _segments(draw: st.DrawFn) -> dict[str, Any]:
+    axes = {
+        "recency": sorted(draw(_breaks("recency_days")), key=float, reverse=True),
+        "frequency": sorted(draw(_breaks("frequency")), key=float),
+        "monetary": sorted(draw(_breaks("monetary")), key=float),
+    }
+    recent, often, much = (_level(len(axis) + 1) for axis in axes.values())
+    segments: list[dict[str, Any]] = [
+        {"name": "t1", "r": draw(recent)},
+        {"name": "t2", "f": draw(often), "m": draw(st.none() | much)},
+    ]
+    return {"kind": "segments", **axes, "segments": [{"name": "t0"}, *segments]}
+
+
+@st.composite
+def _kept_scheme(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a scheme of any kind, whose falls may be held back."""
+    scheme = draw(st.one_of(_scheme(), _score(), _percentile(), _matrix(), _lifecycle(), _segments()))
+    demotion = {
+        "grace": draw(st.sampled_from(sorted(GRACES))),
+        "step": draw(st.sampled_from(("qualified", "one"))),
+        "min_stay": draw(st.sampled_from(("0d", "0d", "1ms", "45d"))),
+        "keep": draw(st.sampled_from((None, None, "calendar_year", "anniversary"))),
+    }
+    return {**scheme, "window": draw(st.sampled_from((None, *WINDOWS))), "demotion": demotion}
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw one or two versions of a policy of any kinds; the second may begin in the midst of the history."""
+    first = draw(specs(any_kind=True))
+    if not draw(st.booleans()):
+        return [first]
+    start = draw(st.sampled_from(LANDMARKS)) + draw(st.sampled_from((0, 0, 1)))
+    second = draw(specs(any_kind=True)) | {"version": "law-2", "effective_from": format_instant(start)}
+    return [first, second]
+
+
+@st.composite
+def specs(draw: st.DrawFn, *, any_kind: bool = False) -> dict[str, Any]:
+    """Draw a policy as its author writes it, with two schemes at most (of thresholds, or any kind) and care rules."""
+    schemes = draw(st.lists(_kept_scheme() if any_kind else _scheme(), min_size=1, max_size=2))
     birthday = {"name": "birthday", "kind": "birthday_offer", "trigger": "birthday"}
     birthday["at"] = draw(st.sampled_from(("00:00", "01:30", "09:00", "23:30")))
     birthday["leap_day"] = draw(st.sampled_from(("02-28", "03-01")))

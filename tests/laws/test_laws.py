@@ -13,21 +13,24 @@ from hypothesis import strategies as st
 from models.customer import Counters, Customer
 from models.engine import Engine
 from models.events import Pending
-from models.instants import DAY_MS, parse_duration, parse_instant
+from models.instants import DAY_MS, local_date, parse_instant
 from models.outputs import Decisions, TierChange
-from models.policy import Policy, compile_policy
+from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 from tests.laws.oracle import Change, comparisons, judge
-from tests.laws.strategies import arrivals, histories, place, specs
+from tests.laws.strategies import arrivals, histories, place, specs, timelines
 
 #: How long is waited after the last event: longer than any window, breakpoint and grace together.
 AFTER = 500 * DAY_MS
+#: Likewise where tiers are kept for years, step by step.
+KEPT = 12 * AFTER
 
 OPS = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq}
 
 
-def compiled(spec: dict[str, Any]) -> Policy:
-    return compile_policy(PolicySpec.model_validate(spec))
+def compiled(*versions: dict[str, Any]) -> Timeline:
+    """Return the versions of a policy; the histories here may meet all of them."""
+    return Timeline([compile_policy(PolicySpec.model_validate(spec)) for spec in versions])
 
 
 def end_of(history: list[Pending]) -> int:
@@ -46,7 +49,7 @@ def state_of(customer: Customer) -> bytes:
     return copy.to_row()
 
 
-def eager(policy: Policy, events: list[Pending], until: int) -> tuple[Customer, Decisions]:
+def eager(policy: Timeline, events: list[Pending], until: int) -> tuple[Customer, Decisions]:
     """Evaluate events as they come, then time up to `until` (ms)."""
     engine, customer, decisions = Engine(policy), Customer("c1"), Decisions()
     for event in events:
@@ -72,11 +75,11 @@ def deciding(tiers: list[dict[str, Any]], change: TierChange) -> Iterator[tuple[
             yield name, op, Decimal(threshold.numerator) / threshold.denominator
 
 
-@given(specs(), histories(conflicts=True), st.data())
+@given(timelines(), histories(conflicts=True), st.data())
 def test_settled_decides_the_same_for_every_order_of_arrival_within_the_lateness(
-    spec: dict[str, Any], history: list[Pending], data: st.DataObject
+    specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
 ) -> None:
-    policy, until = compiled(spec), end_of(history)
+    policy, until = compiled(*specs), end_of(history)
     engine, customer, decisions = Engine(policy, settled=True), Customer("c1"), Decisions()
     arrived = data.draw(arrivals(history))
     for number, event in enumerate(arrived):
@@ -109,11 +112,11 @@ def test_the_engine_agrees_with_looking_at_every_instant(spec: dict[str, Any], h
     assert found == judge(spec, history, until)
 
 
-@given(specs(), histories(), st.data())
+@given(timelines(), histories(), st.data())
 def test_every_order_of_arrival_comes_to_the_same_ledger(
-    spec: dict[str, Any], history: list[Pending], data: st.DataObject
+    specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
 ) -> None:
-    policy, until = compiled(spec), end_of(history)
+    policy, until = compiled(*specs), end_of(history)
     shuffled, _ = eager(policy, data.draw(arrivals(history)), until)
     in_order, _ = eager(policy, history, until)
     one, other = shuffled.ledger, in_order.ledger
@@ -126,13 +129,14 @@ def test_every_order_of_arrival_comes_to_the_same_ledger(
     assert shuffled.unsubscribed_at == in_order.unsubscribed_at
     # Which interactions are still kept depends on how far time was evaluated; those that a window reaches are.
     since = until - policy.horizon
-    assert shuffled.contacts.weight(since, policy.weights) == in_order.contacts.weight(since, policy.weights)
+    weights = policy.latest.weights
+    assert shuffled.contacts.weight(since, weights) == in_order.contacts.weight(since, weights)
     assert shuffled.contacts.scores(since) == in_order.contacts.scores(since)
 
 
-@given(specs(), histories(), st.data())
-def test_duplicates_are_no_ops(spec: dict[str, Any], history: list[Pending], data: st.DataObject) -> None:
-    engine, customer, decisions = Engine(compiled(spec)), Customer("c1"), Decisions()
+@given(timelines(), histories(), st.data())
+def test_duplicates_are_no_ops(specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject) -> None:
+    engine, customer, decisions = Engine(compiled(*specs)), Customer("c1"), Decisions()
     length = data.draw(st.integers(1, len(history)))
     for event in history[:length]:
         engine.ingest(customer, event, decisions)
@@ -145,11 +149,11 @@ def test_duplicates_are_no_ops(spec: dict[str, Any], history: list[Pending], dat
     assert state_of(customer) == before
 
 
-@given(specs(), histories(conflicts=True), st.data())
+@given(timelines(), histories(conflicts=True), st.data())
 def test_many_small_steps_of_time_equal_one_big_step(
-    spec: dict[str, Any], history: list[Pending], data: st.DataObject
+    specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
 ) -> None:
-    policy, until = compiled(spec), end_of(history)
+    policy, until = compiled(*specs), end_of(history)
     engine, customer, decisions = Engine(policy), Customer("c1"), Decisions()
     now = place(history[0])[0] - DAY_MS
     for event in [*history, None]:
@@ -172,7 +176,7 @@ def test_many_small_steps_of_time_equal_one_big_step(
     assert customer.to_row() == stepped.to_row()
 
 
-@given(specs(), histories(conflicts=True), st.data())
+@given(specs(any_kind=True), histories(conflicts=True), st.data())
 def test_changes_follow_one_another_without_gap_or_flap(
     spec: dict[str, Any], history: list[Pending], data: st.DataObject
 ) -> None:
@@ -184,15 +188,16 @@ def test_changes_follow_one_another_without_gap_or_flap(
         assert [change.sequence for change in chain] == list(range(1, len(chain) + 1))
         assert (chain[0].from_tier, chain[0].direction) == (None, "enter")
         assert customer.standings[name].tier == chain[-1].to_tier
-        tiers = [tier["name"] for tier in spec["schemes"][name]["tiers"]]
-        grace = parse_duration(spec["schemes"][name]["demotion"]["grace"])
+        (scheme,) = (scheme for scheme in policy.latest.schemes if scheme.name == name)
+        tiers = [tier.name for tier in scheme.tiers]
+        grace, stay = scheme.demotion.grace, scheme.demotion.min_stay
         for earlier, later in pairwise(chain):
             assert later.from_tier == earlier.to_tier
             rises = tiers.index(later.to_tier) > tiers.index(earlier.to_tier)
             assert later.direction == ("up" if rises else "down")
             assert later.to_tier != earlier.to_tier
             waited = parse_instant(later.effective_at) - parse_instant(earlier.effective_at)
-            assert waited >= (0 if rises else grace)
+            assert waited >= (0 if rises else max(grace, stay))
     assert len({change.event_id for change in decisions.changes}) == len(decisions.changes)
 
 
@@ -212,7 +217,7 @@ def test_why_evaluates_to_the_decision(spec: dict[str, Any], history: list[Pendi
         assert all(why.met for why in action.why)
 
 
-@given(specs(), histories())
+@given(specs(any_kind=True), histories())
 def test_at_risk_tells_the_truth(spec: dict[str, Any], history: list[Pending]) -> None:
     engine, customer = Engine(compiled(spec)), Customer("c1")
     for event in history:
@@ -220,7 +225,7 @@ def test_at_risk_tells_the_truth(spec: dict[str, Any], history: list[Pending]) -
         engine.advance(customer, place(event)[0] - 1, before)
         engine.ingest(customer, event, after)
         future = Decisions()
-        engine.advance(reopened(customer), place(event)[0] + 2 * AFTER, future)
+        engine.advance(reopened(customer), place(event)[0] + KEPT, future)
         told = after.changes + future.changes
         for number, change in enumerate(told):
             later = [c for c in told[number + 1 :] if c.scheme == change.scheme]
@@ -229,21 +234,22 @@ def test_at_risk_tells_the_truth(spec: dict[str, Any], history: list[Pending]) -
             assert risk == fall, change
 
 
-@given(specs(), histories(), st.data())
+@given(timelines(), histories(), st.data())
 def test_nobody_gets_two_offers_for_one_birthday(
-    spec: dict[str, Any], history: list[Pending], data: st.DataObject
+    specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
 ) -> None:
-    spec["care"][0]["consent"] = "not_needed"
-    _, decisions = eager(compiled(spec), data.draw(arrivals(history)), end_of(history))
+    for spec in specs:
+        spec["care"][0]["consent"] = "not_needed"
+    _, decisions = eager(compiled(*specs), data.draw(arrivals(history)), end_of(history))
     offers = Counter(action.action_id for action in decisions.actions if action.rule == "birthday")
     assert all(count == 1 for count in offers.values())
 
 
-@given(specs(), histories(conflicts=True), st.data())
+@given(timelines(), histories(conflicts=True), st.data())
 def test_a_row_brings_back_everything_at_any_time(
-    spec: dict[str, Any], history: list[Pending], data: st.DataObject
+    specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
 ) -> None:
-    policy, arrived = compiled(spec), data.draw(arrivals(history))
+    policy, arrived = compiled(*specs), data.draw(arrivals(history))
     engine, kept, decisions = Engine(policy, settled=data.draw(st.booleans())), Customer("c1"), Decisions()
     restored, again = Customer("c1"), Decisions()
     for event in arrived:
@@ -254,3 +260,35 @@ def test_a_row_brings_back_everything_at_any_time(
     engine.advance(kept, end_of(history), decisions)
     engine.advance(reopened(restored), end_of(history), again)
     assert (again.changes, again.actions, again.notes) == (decisions.changes, decisions.actions, decisions.notes)
+
+
+@given(timelines(), histories(), st.data())
+def test_every_version_decides_from_its_start_and_a_boundary_is_told_at_it(
+    specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
+) -> None:
+    timeline = compiled(*specs)
+    customer, decisions = eager(timeline, history, end_of(history))
+    starts = [version.effective_from for version in timeline.versions[1:]]
+    for change in decisions.changes:
+        at = parse_instant(change.effective_at)
+        assert change.policy_version == timeline.at(at).version
+        assert (at in starts) or change.cause != "policy"
+    for action in decisions.actions:
+        assert action.policy_version == timeline.at(parse_instant(action.due_at)).version
+    assert customer.timeline == timeline.fingerprint
+    assert customer.policy_version == timeline.at(customer.cursor or 0).version
+
+
+@given(timelines(), histories())
+def test_a_kept_tier_is_not_lost_before_its_period_is_over(specs: list[dict[str, Any]], history: list[Pending]) -> None:
+    policy = compiled(specs[0])
+    _, decisions = eager(policy, history, end_of(history))
+    zone = policy.latest.zone
+    for scheme in policy.latest.schemes:
+        chain = by_scheme(decisions).get(scheme.name, [])
+        for earlier, later in pairwise(chain):
+            if later.direction != "down" or scheme.demotion.keep != "calendar_year" or earlier.direction == "down":
+                continue
+            # At the earliest qualified for when it was reached; kept to the end of the year after.
+            reached, lost = (local_date(parse_instant(one.effective_at), zone) for one in (earlier, later))
+            assert lost.year >= reached.year + 2

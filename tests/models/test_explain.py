@@ -189,3 +189,10 @@ def test_shows_counts_as_integers_and_numbers_as_floats() -> None:
     assert show((129_600_000, 1), Unit.DAYS, money) == 1.5
     assert show((7, 2), Unit.MONEY, money) == "3.500000"
     assert show(None, Unit.MONEY, money) is None
+
+
+def test_at_risk_sees_the_next_step_of_a_fall_at_the_same_instant() -> None:
+    scheme = tiers({"average_order_value": ">= 1"}, {"average_order_value": ">= 2"}, step="one")
+    *_, first, second = Run(policy(scheme)).take(order(day(0), "a")).until(day(200)).changes
+    assert (first.to_tier, second.to_tier, first.effective_at) == ("t1", "t0", second.effective_at)
+    assert (first.at_risk, second.at_risk) == (AtRisk("t0", second.effective_at), None)

@@ -171,7 +171,8 @@ def test_of_several_edges_the_next_to_be_crossed_counts() -> None:
         return compared_all(name, [Fraction(one) for one in thresholds], WINDOW)[1].next_change(THREE, at)
 
     assert change("frequency", [1, 3, 9], day(90)) == day(100)
-    assert change("frequency", [1, 3, 9], day(100)) == day(190)  # from two orders to one: no edge between
+    assert change("frequency", [1, 3, 9], day(100)) == day(160)  # `> 1` changes as one order is left
+    assert change("frequency", [3, 9], day(100)) is None
     assert change("monetary", [250, 40], day(90)) == day(100)
     assert change("monetary", [250, 40], day(160)) == day(190)
     assert [change("recency_days", [5, 90], at) for at in (day(90), day(95), day(95, 1))] == [

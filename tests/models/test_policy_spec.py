@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.policy_spec import PolicySpec, parse_comparison
+from models.policy_spec import PolicySpec
+from models.spec_types import parse_comparison
 
 GOOD: dict[str, Any] = {
     "version": "2026-11-01",
@@ -64,10 +65,10 @@ def test_several_mistakes_are_told_at_once_each_with_its_path() -> None:
         "timezone",
         "window",
         "weights.visit",
-        "schemes.loyalty.tiers.0.name",
-        "schemes.loyalty.tiers.1.when",
-        "schemes.loyalty.demotion.grace",
-        "schemes.loyalty.demotion.step",
+        "schemes.loyalty.thresholds.tiers.0.name",
+        "schemes.loyalty.thresholds.tiers.1.when",
+        "schemes.loyalty.thresholds.demotion.grace",
+        "schemes.loyalty.thresholds.demotion.step",
         "care.0.birthday.days_before",
         "care.0.birthday.surprise",
     }
@@ -79,12 +80,12 @@ def test_several_mistakes_are_told_at_once_each_with_its_path() -> None:
         (("version",), None, "version", "string"),
         (("window",), "0d", "window", "no time at all"),
         (("window",), 365, "window", "string"),
-        (("schemes", "loyalty", "window"), "0ms", "schemes.loyalty.window", "no time at all"),
+        (("schemes", "loyalty", "window"), "0ms", "schemes.loyalty.thresholds.window", "no time at all"),
         (("schemes",), {}, "schemes", "at least 1"),
-        (("schemes", "loyalty", "kind"), "percentile", "schemes.loyalty.kind", "not permitted"),
-        (("schemes", "loyalty", "tiers"), [{"name": "low"}], "schemes.loyalty.tiers", "at least 2"),
-        (("schemes", "loyalty", "tiers", 1, "when"), {}, "schemes.loyalty.tiers.1.when", "mapping"),
-        (("schemes", "loyalty", "tiers", 1, "when"), ">= 3", "schemes.loyalty.tiers.1.when", "mapping"),
+        (("schemes", "loyalty", "kind"), "quantile", "schemes.loyalty", "'thresholds', 'score', 'percentile'"),
+        (("schemes", "loyalty", "tiers"), [{"name": "low"}], "schemes.loyalty.thresholds.tiers", "at least 2"),
+        (("schemes", "loyalty", "tiers", 1, "when"), {}, "schemes.loyalty.thresholds.tiers.1.when", "mapping"),
+        (("schemes", "loyalty", "tiers", 1, "when"), ">= 3", "schemes.loyalty.thresholds.tiers.1.when", "mapping"),
         (("rates",), {"EUR": "0"}, "rates.EUR", "more than nothing"),
         (("rates",), {"EUR": "-1"}, "rates.EUR", "more than nothing"),
         (("rates",), {"eur": "1"}, "rates.eur.[key]", "pattern"),
@@ -112,7 +113,7 @@ def test_a_mistake_is_told_at_its_key(path: tuple[str | int, ...], value: Any, k
         ({"monetary": "=> 3"}, "monetary: found '=> 3'"),
         ({"any": []}, "any: allowed is a list"),
         ({"any": {"monetary": ">= 3"}}, "any: allowed is a list"),
-        ({"any": [{"monetary": ">= 3"}, {"all": [{"frequency": "3"}]}]}, "any.1: all.0: frequency: found '3'"),
+        ({"any": [{"monetary": ">= 3"}, {"all": [{"frequency": "3"}]}]}, "any.1.all.0.frequency: found '3'"),
     ],
 )
 def test_a_mistake_in_a_rule_is_told_with_its_place_in_the_rule(rule: dict[str, Any], told: str) -> None:
@@ -128,7 +129,7 @@ def test_tiers_must_make_sense_as_a_whole() -> None:
         ([{"name": "low"}, {"name": "mid"}, {"name": "high", "when": rule}], "tiers.1.when"),
         ([{"name": "low"}, {"name": "low", "when": rule}], "'low' occurs twice"),
     ):
-        assert told in mistakes(changed(*path, to=tiers))["schemes.loyalty"]
+        assert told in mistakes(changed(*path, to=tiers))["schemes.loyalty.thresholds"]
 
 
 def test_care_must_make_sense_as_a_whole() -> None:
@@ -161,3 +162,131 @@ def test_a_version_that_yaml_reads_as_a_date_or_number_is_meant_as_written() -> 
 
     assert PolicySpec.model_validate({**GOOD, "version": date(2026, 11, 1)}).version == "2026-11-01"
     assert PolicySpec.model_validate({**GOOD, "version": 7}).version == "7"
+
+
+# --- each kind of scheme ------------------------------------------------------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    "score": {
+        "metrics": {"monetary": {"breaks": ["1", "2"]}},
+        "tiers": [{"name": "a"}, {"name": "b", "at_least": "2"}, {"name": "c", "at_least": "3"}],
+    },
+    "percentile": {"tiers": [{"name": "a"}, {"name": "b", "top": "20%"}, {"name": "c", "top": "5%"}]},
+    "matrix": {
+        "rows": {"metric": "monetary", "cuts": ["1"]},
+        "columns": {"metric": "recency_days", "cuts": ["60"]},
+        "cells": [["a", "b"], ["b", "c"]],
+        "tiers": ["a", "b", "c"],
+    },
+    "lifecycle": {},
+    "segments": {
+        "recency": ["60", "30"],
+        "frequency": ["2"],
+        "monetary": ["1"],
+        "segments": [{"name": "a"}, {"name": "b", "r": "2-3"}],
+    },
+}
+
+
+def of_kind(kind: str, **more: Any) -> dict[str, Any]:
+    return {**GOOD, "schemes": {"s": {"kind": kind, **KINDS[kind], **more}}, "care": []}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_valid_example(kind: str) -> None:
+    assert PolicySpec.model_validate(of_kind(kind)).schemes["s"].kind == kind  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "key", "told"),
+    [
+        ("score", {"metrics": {}}, "metrics", "at least 1"),
+        ("score", {"metrics": {"money": {"breaks": ["1"]}}}, "metrics.money.[key]", "unknown metric"),
+        ("score", {"metrics": {"margin": {"breaks": ["1", "2"], "weight": 0}}}, "metrics.margin.weight", "nothing"),
+        ("score", {"metrics": {"margin": {"breaks": ["1", "3", "2"]}}}, "metrics.margin", "only rises or only falls"),
+        ("score", {"metrics": {"margin": {"breaks": ["1", "1"]}}}, "metrics.margin", "only rises or only falls"),
+        ("score", {"tiers": [{"name": "a"}, {"name": "b", "at_least": "3.1"}]}, "", "tiers.1.at_least: unreachable"),
+        ("score", {"tiers": [{"name": "a", "at_least": 1}, {"name": "b", "at_least": 2}]}, "", "tiers.0.at_least"),
+        ("score", {"tiers": [{"name": "a"}, {"name": "b"}]}, "", "tiers.1.at_least: every tier"),
+        (
+            "score",
+            {"tiers": [{"name": "a"}, {"name": "b", "at_least": 2}, {"name": "c", "at_least": 2}]},
+            "",
+            "tiers.2.at_least: found 2, allowed is more than the 2",
+        ),
+        ("percentile", {"tiers": [{"name": "a", "top": "9%"}, {"name": "b", "top": "5%"}]}, "", "tiers.0.top"),
+        ("percentile", {"tiers": [{"name": "a"}, {"name": "b"}]}, "", "tiers.1.top: every tier"),
+        ("percentile", {"tiers": [{"name": "a"}, {"name": "b", "top": "20"}]}, "tiers.1.top", "pattern"),
+        (
+            "percentile",
+            {"tiers": [{"name": "a"}, {"name": "b", "top": "5%"}, {"name": "c", "top": "5%"}]},
+            "",
+            "tiers.2.top: found 5%, allowed is less than 5%",
+        ),
+        (
+            "percentile",
+            {"tiers": [{"name": "a"}, {"name": "b", "top": "9%", "cut": 3}, {"name": "c", "top": "5%"}]},
+            "",
+            "tiers.2.cut: every tier",
+        ),
+        ("matrix", {"cells": [["a", "b"]]}, "", "cells: found 1 lists of [2], allowed are 2 lists of 2"),
+        ("matrix", {"cells": [["a", "b"], ["b"]]}, "", "cells: found 2 lists of [1, 2]"),
+        ("matrix", {"tiers": ["a", "b"]}, "", "tiers: c stands in only one of tiers and cells"),
+        ("matrix", {"tiers": ["b", "a", "c"]}, "", "cells.0.0: found 'a', allowed is the lowest tier, 'b'"),
+        ("matrix", {"tiers": ["a", "b", "c", "c"]}, "", "'c' occurs twice"),
+        ("lifecycle", {"dormant_for": "90d"}, "", "dormant_for: found 90d, allowed is more than active_for"),
+        ("lifecycle", {"new_for": "soon"}, "new_for", "not a duration"),
+        ("lifecycle", {"tiers": []}, "tiers", "not permitted"),
+        ("segments", {"recency": ["30", "60"]}, "", "recency: allowed are falling breaks"),
+        ("segments", {"monetary": ["3", "1"]}, "", "monetary: allowed are rising breaks"),
+        ("segments", {"segments": [{"name": "a"}, {"name": "b", "f": "3"}]}, "", "segments.1.f: found 3"),
+        ("segments", {"segments": [{"name": "a"}, {"name": "b", "r": "3-2"}]}, "", "segments.1.r: found 3-2"),
+        ("segments", {"segments": [{"name": "a"}, {"name": "b", "r": "0"}]}, "segments.1.r", "pattern"),
+        ("segments", {"segments": [{"name": "a"}, {"name": "b"}]}, "", "segments.1: above the lowest"),
+        ("segments", {"segments": [{"name": "a"}, {"name": "a", "r": "1"}]}, "", "'a' occurs twice"),
+        ("lifecycle", {"demotion": {"keep": "month"}}, "demotion.keep", "'calendar_year' or 'anniversary'"),
+        ("lifecycle", {"demotion": {"min_stay": "1y"}}, "demotion.min_stay", "not a duration"),
+    ],
+)
+def test_a_mistake_in_a_kind_is_told_at_its_key(kind: str, more: dict[str, Any], key: str, told: str) -> None:
+    found = mistakes(of_kind(kind, **more))
+    assert list(found) == [f"schemes.s.{kind}.{key}".rstrip(".")]
+    assert told in next(iter(found.values()))
+
+
+def test_mistakes_of_several_kinds_are_told_at_once() -> None:
+    schemes = {
+        "one": {"kind": "score", "metrics": {"monetary": {"breaks": []}}, "tiers": [{"name": "a"}]},
+        "two": {"kind": "matrix", **KINDS["matrix"], "rows": {"metric": "money", "cuts": ["x"]}},
+        "three": {"kind": "lifecycle", "active_for": "soon", "window": "0d"},
+    }
+    assert set(mistakes({**GOOD, "schemes": schemes, "care": []})) == {
+        "schemes.one.score.metrics.monetary.breaks",
+        "schemes.one.score.tiers",
+        "schemes.two.matrix.rows.metric",
+        "schemes.two.matrix.rows.cuts.0",
+        "schemes.three.lifecycle.active_for",
+        "schemes.three.lifecycle.window",
+    }
+
+
+def test_several_mistakes_of_one_rule_are_told_together() -> None:
+    rule = {"money": ">= 3", "all": [], "any": [{"margin": "3"}]}
+    (message,) = mistakes(changed("schemes", "loyalty", "tiers", 1, "when", to=rule)).values()
+    assert [line.split(": ")[0] for line in message.removeprefix("Value error, ").split("\n")] == [
+        "money",
+        "all",
+        "any.0.margin",
+    ]
+
+
+@pytest.mark.parametrize(("below", "above"), [(">= 5", ">= 5"), (">= 5", ">= 4"), ("> 5", "> 4"), ("<= 5", "<= 6")])
+def test_a_tier_that_another_always_outdoes_is_refused(below: str, above: str) -> None:
+    tiers = [{"name": "a"}, {"name": "b", "when": {"margin": below}}, {"name": "c", "when": {"margin": above}}]
+    (message,) = mistakes(changed("schemes", "loyalty", "tiers", to=tiers)).values()
+    assert f"tiers.2.when.margin: found {above}" in message
+
+
+@pytest.mark.parametrize("start", ["2027-01-01T00:00:00", "tomorrow", "2027-13-01T00:00:00Z"])
+def test_the_start_of_a_version_has_an_offset(start: str) -> None:
+    assert list(mistakes({**GOOD, "effective_from": start})) == ["effective_from"]

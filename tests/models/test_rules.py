@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 
 from models.instants import DAY_MS
-from models.rules import Finding
-from tests.models.build import day, facts, order, ruled
+from models.metrics import Gauge
+from models.rules import Finding, Graded, Score
+from models.schemes import GaugeBook
+from tests.models.build import day, facts, order, read, ruled
 
 TWO_ORDERS = facts(order(day(0), "a", 10_000), order(day(10), "b", 20_000))
 NOW = day(20)
@@ -130,3 +132,54 @@ def test_the_next_change_of_a_rule_is_the_earliest_of_its_parts() -> None:
     assert both.next_change(TWO_ORDERS, day(40)) == day(40, 1)  # `<= 30` is last true at day 40 itself
     assert both.next_change(TWO_ORDERS, day(40, 1)) == day(100)
     assert both.next_change(TWO_ORDERS, day(100)) is None
+
+
+# --- scores -----------------------------------------------------------------------------------------
+
+
+def score(threshold: str) -> tuple[Score, tuple[Gauge, ...]]:
+    """Return a score of spending (weight 3; 100, 300) and recency (weight 1; 60 and 30 days)."""
+    book = GaugeBook(100)
+    money = tuple(book.compare("monetary", ">=", Fraction(value), 100 * DAY_MS) for value in (100, 400))
+    recent = tuple(book.compare("recency_days", "<=", Fraction(value), 100 * DAY_MS) for value in (60, 30))
+    rule = Score((Graded(3_000, money), Graded(1_000, recent)), Fraction(threshold))
+    return rule, book.gauges()
+
+
+def test_levels_count_the_breaks_that_hold() -> None:
+    rule, gauges = score("2")
+    readings = read(gauges, TWO_ORDERS, NOW)  # 300.00, 10 days
+    assert [part.level(readings) for part in rule.parts] == [2, 3]
+    assert rule.score(readings) == Fraction(3 * 2 + 1 * 3, 4)
+    assert [part.level(read(gauges, facts(), NOW)) for part in rule.parts] == [1, 1]  # recency is undefined
+
+
+@pytest.mark.parametrize(("threshold", "holds"), [("2.25", True), ("2.250000001", False), ("1", True)])
+def test_a_score_holds_from_its_threshold_on(threshold: str, holds: bool) -> None:
+    rule, gauges = score(threshold)
+    assert rule.holds(read(gauges, TWO_ORDERS, NOW)) is holds
+
+
+def test_what_decides_a_score_is_itself_and_the_break_that_each_level_rests_on() -> None:
+    rule, gauges = score("2.5")
+    findings = rule.decisive(read(gauges, TWO_ORDERS, NOW))
+    assert told(findings) == [("score", ">= 5/2", False), ("monetary", ">= 100", True), ("recency_days", "<= 30", True)]
+    assert findings[0].reading == (9, 4)
+    nobody = rule.decisive(read(gauges, facts(), NOW))
+    assert told(nobody) == [("score", ">= 5/2", False), ("monetary", ">= 100", False), ("recency_days", "<= 60", False)]
+
+
+def test_a_score_lacks_points() -> None:
+    rule, gauges = score("2.5")
+    (lack,) = rule.lacks(read(gauges, TWO_ORDERS, NOW))
+    assert (lack.comparison.metric.name, lack.missing) == ("score", Fraction(1, 4))
+    assert score("2.25")[0].lacks(read(gauges, TWO_ORDERS, NOW)) == []
+    assert [leaf.metric.name for leaf in rule.leaves()] == ["monetary"] * 2 + ["recency_days"] * 2
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+def test_a_comparison_says_what_an_undefined_reading_means_to_it(undefined: bool) -> None:
+    comparison = GaugeBook(100).compare("recency_days", ">", Fraction(3), 100 * DAY_MS, undefined=undefined)
+    assert comparison.holds([None]) is comparison.admits(None) is undefined
+    assert [finding.met for finding in comparison.decisive([None])] == [undefined]
+    assert (comparison.lacks([None]) == []) is undefined
