@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.events import Consent, Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Pending, Profile, rank
 from models.identity import id64
-from models.instants import DAY_MS, format_instant, parse_instant
+from models.instants import DAY_MS, HOUR_MS, format_instant, parse_instant
 
 START = parse_instant("2023-06-01T00:00:00Z")
 WINDOWS = {"30d": 30, "90d": 90}
@@ -123,6 +123,14 @@ def histories(draw: st.DrawFn, *, conflicts: bool = False) -> list[Pending]:
             events.append(event if conflicts else _redelivered(event, events))
             seen.append(at)
     return sorted(events, key=place)
+
+
+@st.composite
+def moves(draw: st.DrawFn) -> list[Pending]:
+    """Draw profiles of somebody who moves, or corrects their birthday, in the hours around it."""
+    around = draw(st.sampled_from(LANDMARKS))
+    hours = draw(st.lists(st.integers(-40, 40), min_size=2, max_size=5, unique=True))
+    return [draw(_profile(around + hour * HOUR_MS)) for hour in sorted(hours)]
 
 
 def place(event: Pending) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from models.outputs import Decisions, TierChange
 from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 from tests.laws.oracle import Change, comparisons, judge
-from tests.laws.strategies import arrivals, histories, place, specs, timelines
+from tests.laws.strategies import arrivals, histories, moves, place, specs, timelines
 
 #: How long is waited after the last event: longer than any window, breakpoint and grace together.
 AFTER = 500 * DAY_MS
@@ -234,13 +234,14 @@ def test_at_risk_tells_the_truth(spec: dict[str, Any], history: list[Pending]) -
             assert risk == fall, change
 
 
-@given(timelines(), histories(), st.data())
+@given(timelines(), moves(), histories(), st.data())
 def test_nobody_gets_two_offers_for_one_birthday(
-    specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
+    specs: list[dict[str, Any]], profiles: list[Pending], history: list[Pending], data: st.DataObject
 ) -> None:
     for spec in specs:
         spec["care"][0]["consent"] = "not_needed"
-    _, decisions = eager(compiled(*specs), data.draw(arrivals(history)), end_of(history))
+    events = sorted([*profiles, *history], key=place)
+    _, decisions = eager(compiled(*specs), data.draw(arrivals(events)), end_of(events))
     offers = Counter(action.action_id for action in decisions.actions if action.rule == "birthday")
     assert all(count == 1 for count in offers.values())
 
