@@ -21,14 +21,16 @@ from config.policy_files import POLICIES, check_file, load_timeline, presets
 from config.settings import PREFIX, Settings, show_settings
 from models import scheme_specs, wire
 from models.contacts import MAX_CONTACTS
-from models.engine import MAX_PENDING, MAX_PENDING_PROFILES
+from models.customer import Customer
+from models.engine import MAX_PENDING, MAX_PENDING_PROFILES, Engine
 from models.errors import Reason
-from models.events import KNOWN_KINDS, Topic
+from models.events import KNOWN_KINDS, OrderPlaced, Topic
+from models.identity import id64
 from models.instants import DAY_MS, HOUR_MS, MAX_DURATION, parse_instant
 from models.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
 from models.metrics import METRICS
 from models.money import MAX_MINOR, Money
-from models.outputs import CareAction, CustomerTiers, TierChange
+from models.outputs import CareAction, CustomerTiers, Decisions, TierChange
 from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
 from models.scheme_specs import Demotion, Scheme
 from streams.cli import cli
@@ -593,3 +595,20 @@ def test_variables_exist(page: Path):
 def test_metric_names_exist(page: Path):
     named = set(re.findall(r"\btidemark_[a-z_]+", page.read_text()))
     assert named <= {codes(row[0])[0] for row in table_rows(OPERATIONS, "## Metrics")}
+
+
+def test_rows_are_as_large_as_said():
+    # The table is part of a list, hence indented.
+    rows = re.findall(r"^  \| ([\d,]+) \| ([\d,]+) \|$", OPERATIONS.read_text(), flags=re.MULTILINE)
+    said = {int(orders.replace(",", "")): int(size.replace(",", "")) for orders, size in rows}
+    assert said == {orders: len(row_of(orders)) for orders in (1, 5, 10, 100, 10_000)}
+
+
+def row_of(orders: int) -> bytes:
+    """Return the row of a customer with so many orders, an hour apart, by the preset `retail`."""
+    customer = Customer("c1")
+    placed = [OrderPlaced(1_700_000_000_000 + hour * HOUR_MS, id64(f"o{hour}"), 1999) for hour in range(orders)]
+    for order in placed[:-1]:
+        customer.ledger.apply(order)
+    Engine(load_timeline(POLICIES / "retail.yaml")).ingest(customer, placed[-1], Decisions())
+    return customer.to_row()

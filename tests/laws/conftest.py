@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "laws",
     max_examples=int(os.environ.get("TIDEMARK_LAW_EXAMPLES", "100")),
+    derandomize="CI" in os.environ,  # what fails there fails for whoever repeats it
     deadline=None,  # a slow machine breaks no law
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     print_blob=True,
