@@ -43,7 +43,8 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: Console = OUT) -> None:
     """Print a table of two columns."""
-    drawn = Table(title=title, title_justify="left", title_style="bold")
+    console.print(f"[bold]{title}[/]")  # as a title of the table it would be folded to the table's width
+    drawn = Table()
     drawn.add_column(heads[0])
     drawn.add_column(heads[1], justify="right")
     for name, value in rows.items():

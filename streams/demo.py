@@ -83,9 +83,15 @@ async def _demo(settings: Settings, policy: Policy, directory: Path, worker: Chi
     elapsed = time.monotonic() - started
     summary = watch.summary(policy)
     summary_tables(summary)
-    OUT.print(f"{total:,} events in {elapsed:,.1f} s, worker start included; {watch.rate:,.0f} events/s once it ran")
-    OUT.print(f"from an order produced to its tier change consumed: {watch.latency_text()}")
-    OUT.print("(at full speed, and decisions settled: each waits until a whole day of event time has passed it)")
+    OUT.print(
+        f"{total:,} events in {elapsed:,.1f} s, worker start included; {watch.rate:,.0f} events/s once it ran",
+        soft_wrap=True,
+    )
+    OUT.print(f"from an order produced to its tier change consumed: {watch.latency_text()}", soft_wrap=True)
+    OUT.print(
+        "(at full speed, and decisions settled: each waits until a whole day of event time has passed it)",
+        soft_wrap=True,
+    )
 
 
 async def _until_ready(watch: Watch, worker: Child, directory: Path) -> None:
@@ -141,8 +147,14 @@ def _days(events: Iterator[tuple[str, int, bytes, bytes]]) -> Iterator[list[tupl
 
 
 def _serve(settings: Settings) -> None:
-    OUT.print(f"still serving: metrics on http://127.0.0.1:{settings.web_port}/metrics, broker on {settings.broker};")
-    OUT.print("topics orders, interactions, customers -> tier-changes, care-actions, customer-tiers. Ctrl-C ends it.")
+    OUT.print(
+        f"still serving: metrics on http://127.0.0.1:{settings.web_port}/metrics, broker on {settings.broker};",
+        soft_wrap=True,
+    )
+    OUT.print(
+        "topics orders, interactions, customers -> tier-changes, care-actions, customer-tiers. Ctrl-C ends it.",
+        soft_wrap=True,
+    )
     while True:
         time.sleep(3_600)
 
