@@ -16,7 +16,7 @@ import click
 from aiokafka import AIOKafkaProducer
 
 from config.policy_files import load_timeline
-from config.settings import PREFIX, Settings, load_settings
+from config.settings import PREFIX, Settings, load_settings, show_settings
 from models.errors import TidemarkError
 from models.instants import DAY_MS
 from models.policy import Policy
@@ -181,12 +181,7 @@ def _settings(broker: str, directory: Path) -> Settings:
 def _environment(settings: Settings) -> dict[str, str]:
     """The worker's environment: ours without anybody's TIDEMARK_…, and the demo's settings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    fields = {name: getattr(settings, name) for name in type(settings).model_fields}
-    own = {f"{PREFIX}{name.upper()}": str(value) for name, value in fields.items() if value is not None}
-    milliseconds = {"lateness", "clock_grace", "idle_after", "tick_interval", "max_ahead"}
-    for name in milliseconds & {name for name, value in fields.items() if value is not None}:
-        own[f"{PREFIX}{name.upper()}"] += "ms"
-    return {**env, **own}
+    return {**env, **{name: value for name, value in show_settings(settings).items() if value}}
 
 
 def _root() -> Path:
