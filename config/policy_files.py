@@ -6,12 +6,15 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from models.errors import PolicyError
 from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 
 _SCALARS = str | int | float | bool | None
+#: A mistake is told in so many characters at most.
+_LINE = 500
 POLICIES = Path(__file__).parent / "policies"
 
 
@@ -51,9 +54,11 @@ def check_file(path: Path) -> list[str]:
                 mistakes += [f"{prefix}{line}" for details in error.errors() for line in _mistakes(details)]
         if not mistakes:
             Timeline([compile_policy(spec) for spec in specs])
+    except PydanticSerializationError:
+        return ["not a policy: it holds text that is no Unicode (half of a surrogate pair)"]
     except PolicyError as error:
         return [str(error)]
-    return mistakes
+    return [line if len(line) <= _LINE else f"{line[:_LINE]} …" for line in mistakes]
 
 
 def _read(path: Path) -> list[Any]:

@@ -13,7 +13,7 @@ from models import explain
 from models.customer import Customer
 from models.engine import Engine
 from models.errors import UnusableInput
-from models.evaluate import Evaluation
+from models.evaluation import Evaluation
 from models.explain import Shown
 from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant
 from models.metrics import Edges, Facts, Gauge, Reading
@@ -21,7 +21,7 @@ from models.outputs import AtRisk, Decisions, Direction
 from models.policy import Policy, Timeline
 from models.rules import SCORE, Comparison, Finding, Junction, Lack, Rule, Score, least_missing
 from models.schemes import Scheme
-from models.tiering import Position, fall_instant, next_instant, qualified_rank, read, settle
+from models.tiering import Position, fall_instant, pass_time
 
 #: So many moves by time alone are told of a scheme at the most; further ones are too far off to matter.
 MAX_AHEAD = 6
@@ -185,7 +185,7 @@ def account(customer: Customer, timeline: Timeline, at: int) -> Account:
     customer = _copy(customer)
     Engine(timeline).advance(customer, at, decisions)
     policy, starts = timeline.at(at), timeline.next_start(at)
-    evaluation = Evaluation.of(customer, policy, at)
+    evaluation = Evaluation(customer, policy, at)
     return Account(
         customer_id=customer.customer_id,
         as_of=format_instant(at),
@@ -228,7 +228,7 @@ def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> Schem
         at_risk=explain.at_risk(scheme, policy, position, facts, at),
         ahead=_ahead(scheme, policy, position, facts, at),
         grades=_grades(evaluation, scheme),
-        metrics=explain.metrics(scheme, policy, readings),
+        metrics=policy.shows[scheme.name](facts, at),
     )
 
 
@@ -249,7 +249,7 @@ def _window_days(policy: Policy, comparison: Comparison) -> float | None:
 
 def _reasons(policy: Policy, findings: list[Finding]) -> list[Reason]:
     """Return findings in displayed units, each comparison of a metric over a window once."""
-    unique = {(f.comparison.gauge, f.comparison.op, f.comparison.threshold): f for f in findings}
+    unique = {(f.comparison.gauge, f.comparison.label): f for f in findings}
     return [_reason(policy, finding) for finding in unique.values()]
 
 
@@ -269,7 +269,7 @@ def _next(evaluation: Evaluation, scheme: Scheme, rank: int) -> NextTier | None:
 def _shortfalls(evaluation: Evaluation, rule: Rule | None) -> list[Shortfall]:
     """Return what is missing for a rule to hold, each comparison of a metric over a window once."""
     lacks = [] if rule is None else rule.lacks(evaluation.readings)
-    unique = {(lack.comparison.gauge, lack.comparison.op, lack.comparison.threshold): lack for lack in lacks}
+    unique = {(lack.comparison.gauge, lack.comparison.label): lack for lack in lacks}
     return [_shortfall(evaluation, lack) for lack in unique.values()]
 
 
@@ -314,7 +314,7 @@ def _reading(evaluation: Evaluation, lack: Lack) -> Reading:
 def _holds_on(evaluation: Evaluation, comparison: Comparison) -> int | None:
     """Return when (ms) time alone makes a comparison hold that does not hold now; None if never."""
     gauge = evaluation.policy.gauges[comparison.gauge]
-    alone = Gauge(gauge.metric, gauge.window, Edges.of([comparison.edge]))
+    alone = Gauge(gauge.metric, gauge.window, Edges.of([(comparison.op, comparison.edge)]))
     at = alone.next_change(evaluation.facts, evaluation.at)
     while at is not None and at <= LAST_INSTANT:
         if comparison.admits(alone.read(evaluation.facts, at)):
@@ -326,17 +326,13 @@ def _holds_on(evaluation: Evaluation, comparison: Comparison) -> int | None:
 def _ahead(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> list[Move]:
     """Return the moves that time alone brings, in order."""
     moves: list[Move] = []
-    while len(moves) < MAX_AHEAD:
-        instant = next_instant(scheme, position, policy.gauges, facts, at, policy.zone)
-        if instant is None or instant > LAST_INSTANT:
-            break
-        at = instant
-        qualified = qualified_rank(scheme, read(scheme, policy.gauges, facts, at))
-        while (moved := settle(scheme.demotion, position, qualified, at, facts.since, policy.zone)) != position:
-            if moved.rank != position.rank:
-                direction: Direction = "up" if moved.rank > position.rank else "down"
-                moves.append(Move(scheme.tiers[moved.rank].name, direction, format_instant(at)))
-            position = moved
+    for instant, moved in pass_time(scheme.demotion, policy.looks[scheme.name], position, facts, at, policy.zone):
+        if moved.rank != position.rank:
+            direction: Direction = "up" if moved.rank > position.rank else "down"
+            moves.append(Move(scheme.tiers[moved.rank].name, direction, format_instant(instant)))
+            if len(moves) == MAX_AHEAD:
+                break
+        position = moved
     return moves
 
 

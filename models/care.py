@@ -4,25 +4,28 @@ Pure functions over a customer, the facts and an instant. Who may be addressed i
 is somebody else's trade.
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from models import explain
 from models.customer import Customer, Mark
+from models.evaluation import Evaluation
 from models.identity import event_id
 from models.instants import format_instant, local_date, local_instant, zone
 from models.outputs import CareAction, Decisions, Why
 from models.policy import BirthdayRule, ConditionRule, Policy
 from models.policy import CareAction as CareSpec
-from models.rules import Readings
 
 
-def attend(customer: Customer, policy: Policy, readings: Readings, at: int, decisions: Decisions) -> int | None:
+def attend(evaluation: Evaluation, holding: Sequence[int], decisions: Decisions) -> int | None:
     """Fire what is due at an instant (ms); return the next instant at which a birthday may be due, or None.
 
-    When a condition may next change is what the gauges of its comparisons say.
+    `holding`: 1 for each condition that holds, in the order of the rules, else 0. When a condition may next change is
+    what the gauges of its comparisons say.
     """
-    instants = []
+    customer, policy, at = evaluation.customer, evaluation.policy, evaluation.at
+    instants, conditions = [], iter(holding)
     for rule in policy.care:
         mark = customer.marks.get(rule.action.rule)
         if mark is None:
@@ -32,7 +35,10 @@ def attend(customer: Customer, policy: Policy, readings: Readings, at: int, deci
             if due is not None:
                 instants.append(due)
         else:
-            _condition(customer, policy, rule, mark, readings, at, decisions)
+            holds = bool(next(conditions))
+            if holds and not mark.holding:
+                _begin(evaluation, rule, mark, decisions)
+            mark.holding = holds
     return min(instants) if instants else None
 
 
@@ -82,21 +88,12 @@ def _birthday(
     return mark.due
 
 
-def _condition(
-    customer: Customer,
-    policy: Policy,
-    rule: ConditionRule,
-    mark: Mark,
-    readings: Readings,
-    at: int,
-    decisions: Decisions,
-) -> None:
-    holds = rule.rule.holds(readings)
-    if holds and not mark.holding:
-        mark.occasion = at
-        reasons = explain.whys(rule.rule.decisive(readings), policy.money)
-        _emit(customer, policy, rule.action, str(at), at, reasons, decisions)
-    mark.holding = holds
+def _begin(evaluation: Evaluation, rule: ConditionRule, mark: Mark, decisions: Decisions) -> None:
+    """A condition begins to hold."""
+    at, policy = evaluation.at, evaluation.policy
+    mark.occasion = at
+    reasons = explain.whys(rule.rule.decisive(evaluation.readings), policy.money)
+    _emit(evaluation.customer, policy, rule.action, str(at), at, reasons, decisions)
 
 
 def _emit(

@@ -20,11 +20,18 @@ class Contacts:
 
     __slots__ = ("ids", "kinds", "times", "values")
 
-    def __init__(self) -> None:
-        self.times = array("q")
-        self.ids = array("Q")
-        self.kinds: list[str] = []
-        self.values: list[int | None] = []
+    def __init__(
+        self,
+        times: bytes = b"",
+        ids: bytes = b"",
+        kinds: list[str] | None = None,
+        values: list[int | None] | None = None,
+    ) -> None:
+        """No contacts, or those of the arrays' bytes (64-bit numbers in the machine's order) and the lists."""
+        self.times = array("q", times)
+        self.ids = array("Q", ids)
+        self.kinds: list[str] = [] if kinds is None else kinds
+        self.values: list[int | None] = [] if values is None else values
 
     def check(self, event: Interaction) -> Outcome:
         """Return what `apply` would answer, changing nothing."""

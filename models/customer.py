@@ -8,8 +8,6 @@ stays readable. Deciding anything is `models.engine`'s business.
 
 import struct
 import sys
-from array import array
-from typing import Any
 
 import msgspec
 
@@ -29,7 +27,7 @@ if sys.byteorder != "little":
     raise TidemarkError("tidemark keeps its rows in little-endian order and runs on such machines only")
 
 
-class Standing(msgspec.Struct, array_like=True):
+class Standing(msgspec.Struct, array_like=True, gc=False):
     """Where a customer stands in one scheme. Instants in ms; `sequence` counts the changes emitted so far."""
 
     tier: str
@@ -38,7 +36,7 @@ class Standing(msgspec.Struct, array_like=True):
     sequence: int = 0
 
 
-class Mark(msgspec.Struct, array_like=True):
+class Mark(msgspec.Struct, array_like=True, gc=False):
     """What a care rule remembers of a customer: the last occasion it fired for, whether it holds, when it is due."""
 
     occasion: int | None = None
@@ -46,7 +44,7 @@ class Mark(msgspec.Struct, array_like=True):
     due: int | None = None
 
 
-class Counters(msgspec.Struct, array_like=True):
+class Counters(msgspec.Struct, array_like=True, gc=False):
     """How many events of the customer came to what."""
 
     events: int = 0
@@ -57,7 +55,7 @@ class Counters(msgspec.Struct, array_like=True):
     unknown_kinds: int = 0
 
 
-class _Row(msgspec.Struct, array_like=True):
+class _Row(msgspec.Struct, array_like=True, gc=False):
     cursor: int | None
     due: int
     first_at: int | None
@@ -82,10 +80,12 @@ class Customer:
     """A customer's state, opened for work.
 
     `cursor` (`evaluated_to` in the contract) is the last instant evaluated, `due` the next one at which time
-    alone may change something, `pending` the events that wait for their instant to be settled, in order.
+    alone may change something, `pending` the events that wait for their instant to be settled, in order. `asked` is
+    the instant that the row it was read from asked for, NEVER where there was none.
     """
 
     __slots__ = (
+        "asked",
         "contacts",
         "counters",
         "cursor",
@@ -104,6 +104,7 @@ class Customer:
 
     def __init__(self, customer_id: str) -> None:
         self.customer_id = customer_id
+        self.asked = NEVER
         self.cursor: int | None = None
         self.due = NEVER
         self.first_at: int | None = None
@@ -136,7 +137,7 @@ class Customer:
             self.cursor,
             self.due,
             self.first_at,
-            (ledger.times.tobytes(), ledger.ids.tobytes(), ledger.paid.tobytes(), ledger.margins.tobytes()),
+            ledger.arrays(),
             ledger.adjusted,
             (ledger.folded, ledger.folded_to),
             (contacts.times.tobytes(), contacts.ids.tobytes(), contacts.kinds, contacts.values),
@@ -153,21 +154,18 @@ class Customer:
     @classmethod
     def from_row(cls, customer_id: str, data: bytes) -> "Customer":
         """Return the customer that `to_row` wrote. Raises TidemarkError for a row of an unknown version."""
-        version, _, timeline = _HEADER.unpack_from(data)
+        version, asked, timeline = _HEADER.unpack_from(data)
         if version != ROW_VERSION:
             raise TidemarkError(
                 f"state row of version {version} cannot be read by this release (it reads {ROW_VERSION})"
             )
         row = _DECODER.decode(memoryview(data)[_HEADER.size :])
-        customer = cls(customer_id)
-        customer.timeline = timeline
+        customer = cls.__new__(cls)  # every field follows
+        customer.customer_id = customer_id
+        customer.ledger = Ledger(*row.orders, row.adjusted, *row.folded)
+        customer.contacts = Contacts(*row.contacts)
+        customer.asked, customer.timeline = asked, timeline
         customer.cursor, customer.due, customer.first_at = row.cursor, row.due, row.first_at
-        ledger, contacts = customer.ledger, customer.contacts
-        _fill(row.orders, ledger.times, ledger.ids, ledger.paid, ledger.margins)
-        ledger.adjusted = row.adjusted
-        ledger.folded, ledger.folded_to = row.folded
-        _fill(row.contacts, contacts.times, contacts.ids)
-        contacts.kinds, contacts.values = row.contacts[2], row.contacts[3]
         customer.profile, customer.unsubscribed_at = row.profile, row.unsubscribed_at
         customer.standings, customer.marks = row.standings, row.marks
         customer.pending, customer.counters = row.pending, row.counters
@@ -182,9 +180,3 @@ def row_instant(data: bytes, timeline: int) -> int:
     """
     _, instant, evaluated_under = _HEADER.unpack_from(data)
     return int(instant) if evaluated_under == timeline else MIN_INSTANT
-
-
-def _fill(blobs: tuple[Any, ...], *arrays: "array[int]") -> None:
-    for blob, target in zip(blobs, arrays, strict=False):
-        if blob:
-            target.frombytes(blob)

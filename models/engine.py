@@ -9,7 +9,8 @@ from bisect import bisect_right
 
 from models.customer import Customer
 from models.errors import TidemarkError
-from models.evaluate import Evaluation, evaluate
+from models.evaluate import evaluate
+from models.evaluation import Evaluation
 from models.events import Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
 from models.instants import format_instant
 from models.ledger import Outcome
@@ -27,6 +28,7 @@ class Engine:
 
     def __init__(self, timeline: Timeline, *, settled: bool = False) -> None:
         self.timeline = timeline
+        self._fingerprint = timeline.fingerprint
         self._settled = settled
 
     def ingest(self, customer: Customer, event: Event, decisions: Decisions, now: int | None = None) -> None:
@@ -36,16 +38,17 @@ class Engine:
         """
         if type(event) is Erasure:
             raise TidemarkError("an erasure removes the customer's state; there is nothing to decide")
-        self._reconcile(customer, decisions, now)
-        waits = self._settled and event.at is not None and (customer.cursor is None or event.at >= customer.cursor)
-        if waits:
+        if customer.timeline != self._fingerprint:
+            self._reconcile(customer, decisions, now)
+        if self._settled and event.at is not None and (customer.cursor is None or event.at >= customer.cursor):
             self._wait(customer, event, decisions, now)
         else:
             self._apply(customer, event, decisions, now)
 
     def advance(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None = None) -> None:
         """Settle waiting events and evaluate due instants up to and including `horizon` (ms)."""
-        self._reconcile(customer, decisions, now)
+        if customer.timeline != self._fingerprint:
+            self._reconcile(customer, decisions, now)
         while customer.pending and _instant(customer.pending[0]) <= horizon:
             self._apply(customer, customer.pending.pop(0), decisions, now)
         self._evaluate_due(customer, horizon, decisions, now)
@@ -61,7 +64,7 @@ class Engine:
             for scheme in policy.schemes
             if (standing := customer.standings.get(scheme.name)) is not None
         }
-        shown = Evaluation.of(customer, policy, at).shown()
+        shown = policy.show(Evaluation(customer, policy, at).facts, at)
         return CustomerTiers(customer.customer_id, format_instant(at), held, shown, policy.version)
 
     def _wait(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
@@ -76,15 +79,13 @@ class Engine:
 
     def _reconcile(self, customer: Customer, decisions: Decisions, now: int | None) -> None:
         """Evaluate anew, once, where the policy's versions are not those that the customer was evaluated under."""
-        if customer.timeline == self.timeline.fingerprint:
-            return
-        customer.timeline = self.timeline.fingerprint
+        customer.timeline = self._fingerprint
         if customer.cursor is not None:
             customer.forget_due()
             evaluate(customer, self.timeline, customer.cursor, "policy", decisions, now)
 
     def _apply(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
-        outcome = self._check(customer, event)
+        outcome = _check(customer, event)
         customer.counters.events += 1
         if outcome is not Outcome.APPLIED:
             _count(customer, outcome, decisions)
@@ -105,8 +106,10 @@ class Engine:
             customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
             at, cause = customer.cursor, "late"
         else:
-            self._evaluate_due(customer, at - 1, decisions, now)
-            customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
+            if customer.due < at:
+                self._evaluate_due(customer, at - 1, decisions, now)
+            if customer.first_at is None or at < customer.first_at:
+                customer.first_at = at
         self._record(customer, event, decisions)
         if at is not None:
             evaluate(customer, self.timeline, at, cause, decisions, now)
@@ -117,16 +120,6 @@ class Engine:
         if at is not None and first is not None and cursor is not None and at < first:
             customer.first_at = at
             evaluate(customer, self.timeline, cursor, "late", decisions, now)
-
-    def _check(self, customer: Customer, event: Pending) -> Outcome:
-        if type(event) is Interaction:
-            return customer.contacts.check(event)
-        if type(event) is Profile:
-            known = customer.profile
-            if known is None or event.replaces(known):
-                return Outcome.DUPLICATE if event == known else Outcome.APPLIED
-            return Outcome.EXPIRED
-        return customer.ledger.check(event)
 
     def _record(self, customer: Customer, event: Pending, decisions: Decisions) -> None:
         if type(event) is Interaction:
@@ -151,6 +144,17 @@ class Engine:
             at = customer.due
             started = self.timeline.at(at).version != customer.policy_version
             evaluate(customer, self.timeline, at, "policy" if started else "time", decisions, now)
+
+
+def _check(customer: Customer, event: Pending) -> Outcome:
+    if type(event) is Interaction:
+        return customer.contacts.check(event)
+    if type(event) is Profile:
+        known = customer.profile
+        if known is None or event.replaces(known):
+            return Outcome.DUPLICATE if event == known else Outcome.APPLIED
+        return Outcome.EXPIRED
+    return customer.ledger.check(event)
 
 
 def _instant(event: Pending) -> int:

@@ -24,7 +24,7 @@ class Topic(IntEnum):
 
 
 @final
-class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o"):
+class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
     """An order of `amount` minor units, placed at `at` (ms). `margin` in minor units may be negative."""
 
     at: int
@@ -34,7 +34,7 @@ class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o"):
 
 
 @final
-class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r"):
+class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r", gc=False):
     """`amount` minor units given back for `order` at `at` (ms)."""
 
     at: int
@@ -44,7 +44,7 @@ class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r"):
 
 
 @final
-class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c"):
+class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c", gc=False):
     """`order` no longer counts, from `at` (ms) on."""
 
     at: int
@@ -52,7 +52,7 @@ class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c"):
 
 
 @final
-class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i"):
+class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i", gc=False):
     """Something the customer did or said at `at` (ms). `value` is in thousandths (a survey's 8.5 is 8500)."""
 
     at: int
@@ -61,7 +61,7 @@ class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i"):
     value: int | None = None
 
 
-class Consent(msgspec.Struct, array_like=True, frozen=True):
+class Consent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Whether, and through which channels, marketing is allowed. `channels` None: not said, so any."""
 
     marketing: bool = False
@@ -69,7 +69,7 @@ class Consent(msgspec.Struct, array_like=True, frozen=True):
 
 
 @final
-class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p"):
+class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p", gc=False):
     """What the shop knows of a customer. `at` is `updated_at`, else `registered_at`, else None (ms)."""
 
     at: int | None
@@ -89,7 +89,7 @@ class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p"):
 
 
 @final
-class Erasure(msgspec.Struct, array_like=True, frozen=True, tag="e"):
+class Erasure(msgspec.Struct, array_like=True, frozen=True, tag="e", gc=False):
     """The customer is to be forgotten: state, changelog and `customer-tiers` alike."""
 
     at: None = None

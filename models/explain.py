@@ -3,16 +3,16 @@
 Everything here is recomputed from the facts; nothing is guessed and nothing decides.
 """
 
-from typing import Any
+from functools import lru_cache
 
-from models.instants import DAY_MS, LAST_INSTANT, format_instant
+from models.instants import DAY_MS, format_instant
 from models.metrics import Facts, Reading, Unit
 from models.money import Money
 from models.outputs import AtRisk, Need, Next, Why
 from models.policy import Policy
 from models.rules import Comparison, Finding, Lack, Readings, least_missing
 from models.schemes import Scheme
-from models.tiering import Position, next_instant, qualified_rank, read, settle
+from models.tiering import Position, pass_time
 
 Shown = str | float | int | None
 
@@ -22,26 +22,16 @@ def show(reading: Reading, unit: Unit, money: Money) -> Shown:
     if reading is None:
         return None
     numerator, denominator = reading
-    match unit:
-        case Unit.MONEY:
-            return money.text_of_ratio(numerator, denominator)
-        case Unit.COUNT:
-            return numerator // denominator
-        case Unit.DAYS:
-            return numerator / (denominator * DAY_MS)
-        case Unit.NUMBER:
-            return numerator / denominator
-
-
-def metrics(scheme: Scheme, policy: Policy, readings: Readings) -> dict[str, Any]:
-    """Return the metrics that a scheme's events show."""
-    gauges = ((policy.gauges[index].metric, readings[index]) for index in scheme.shown)
-    return {metric.name: show(reading, metric.unit, policy.money) for metric, reading in gauges}
+    if unit is Unit.MONEY:
+        return money.text(numerator) if denominator == 1 else money.text_of_ratio(numerator, denominator)
+    if unit is Unit.COUNT:
+        return numerator // denominator
+    return numerator / (denominator * DAY_MS) if unit is Unit.DAYS else numerator / denominator
 
 
 def whys(findings: list[Finding], money: Money) -> list[Why]:
     """Return findings as events show them, each comparison once."""
-    unique = {(f.comparison.metric.name, f.comparison.op, f.comparison.threshold): f for f in findings}
+    unique = {f.comparison.label: f for f in findings}
     return [
         Why(
             f.comparison.metric.name,
@@ -78,18 +68,17 @@ def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Nex
 
 def at_risk(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> AtRisk | None:
     """Return when and whereto the customer falls if nothing more happens; None if never."""
-    zone = policy.zone
-    instant: int | None = at  # from this very instant on: without grace, `step: one` goes on falling at it
-    while instant is not None and instant <= LAST_INSTANT:
-        qualified = qualified_rank(scheme, read(scheme, policy.gauges, facts, instant))
-        moved = settle(scheme.demotion, position, qualified, instant, facts.since, zone)
+    if position.rank == 0 and scheme.sinking:
+        return None
+    look = policy.looks[scheme.name]
+    for instant, moved in pass_time(scheme.demotion, look, position, facts, at, policy.zone):
         if moved.rank < position.rank:
             return AtRisk(scheme.tiers[moved.rank].name, format_instant(instant))
         position = moved
-        instant = next_instant(scheme, position, policy.gauges, facts, instant, zone)
     return None
 
 
+@lru_cache(maxsize=4_096)
 def _threshold(comparison: Comparison, money: Money) -> str | float | int:
     value = comparison.threshold
     if comparison.metric.unit is Unit.MONEY:

@@ -47,19 +47,19 @@ def parse_instant(text: str) -> int:
     return from_datetime(moment)
 
 
+@lru_cache(maxsize=65_536)
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
-    day, rest = divmod(instant, DAY_MS)
-    seconds, milliseconds = divmod(rest, 1_000)
-    minutes, second = divmod(seconds, 60)
-    hour, minute = divmod(minutes, 60)
-    fraction = f".{milliseconds:03d}" if milliseconds else ""
-    return f"{_day_text(day)}T{hour:02d}:{minute:02d}:{second:02d}{fraction}Z"
+    minute, rest = divmod(instant, MINUTE_MS)
+    second, milliseconds = divmod(rest, SECOND_MS)
+    if milliseconds:
+        return f"{_minute_text(minute)}:{second:02d}.{milliseconds:03d}Z"
+    return f"{_minute_text(minute)}:{second:02d}Z"
 
 
-@lru_cache(maxsize=4096)
-def _day_text(day: int) -> str:
-    return (EPOCH + timedelta(days=day)).date().isoformat()
+@lru_cache(maxsize=65_536)
+def _minute_text(minute: int) -> str:
+    return (EPOCH + timedelta(minutes=minute)).replace(tzinfo=None).isoformat(timespec="minutes")
 
 
 def parse_duration(text: str) -> int:

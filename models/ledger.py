@@ -1,11 +1,13 @@
 """The ledger of one customer's orders: idempotent, and the same whatever order its events arrive in.
 
-Counted orders stand in parallel arrays sorted by (instant, id), with *prefix sums* of what was paid,
-so that the total of any window is two bisections and a subtraction (the classic cumulative-sum trick),
-and an order in time costs an append. Orders touched by refunds or a cancellation have an `Adjustment`
-beside the arrays; a void order lives only there. No tiers, no windows, no time of day here.
+Counted orders stand in parallel arrays sorted by (instant, id), with *prefix sums* of what was paid, so that the total
+of any window is a bisection and a subtraction (the classic cumulative-sum trick), an order in time costs an append,
+and the oldest leaves at no cost: sums count from whatever the first entry says. Orders touched by refunds or a
+cancellation have an `Adjustment` beside the arrays; a void order lives only there. No tiers, no windows, no time of day
+here.
 """
 
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from enum import Enum
@@ -21,6 +23,9 @@ MAX_ADJUSTMENTS = 2_000
 MAX_REFUNDS_OF_ORDER = 100
 
 
+_ZERO = bytes(8)
+
+
 class Outcome(Enum):
     """What became of an event in the ledger."""
 
@@ -30,7 +35,7 @@ class Outcome(Enum):
     EXPIRED = "expired"  # older than what the ledger still remembers one by one
 
 
-class Adjustment(msgspec.Struct, array_like=True):
+class Adjustment(msgspec.Struct, array_like=True, gc=False):
     """What is known of an order beyond the arrays. `at` None: the order itself has not arrived yet."""
 
     at: int | None = None
@@ -53,14 +58,24 @@ class Ledger:
 
     __slots__ = ("adjusted", "folded", "folded_to", "ids", "margins", "paid", "times")
 
-    def __init__(self) -> None:
-        self.times = array("q")
-        self.ids = array("Q")
-        self.paid = array("q")  # paid[i]: net minor units of orders 0..i
-        self.margins = array("q")  # likewise; empty while no order has told a margin
-        self.adjusted: dict[int, Adjustment] = {}
-        self.folded = 0
-        self.folded_to: int | None = None
+    def __init__(
+        self,
+        times: bytes = b"",
+        ids: bytes = b"",
+        paid: bytes = b"",
+        margins: bytes = b"",
+        adjusted: dict[int, Adjustment] | None = None,
+        folded: int = 0,
+        folded_to: int | None = None,
+    ) -> None:
+        """An empty ledger, or one from the arrays' bytes (64-bit numbers in the machine's order)."""
+        self.times = array("q", times)
+        self.ids = array("Q", ids)
+        self.paid = array("q", _ZERO + paid)  # paid[j] - paid[i]: net minor units of orders i..j-1
+        self.margins = array("q", margins and _ZERO + margins)  # likewise; empty while no order has told a margin
+        self.adjusted: dict[int, Adjustment] = {} if adjusted is None else adjusted
+        self.folded = folded
+        self.folded_to = folded_to
 
     def check(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> Outcome:
         """Return what `apply` would answer, changing nothing."""
@@ -84,13 +99,15 @@ class Ledger:
 
     def net(self, index: int) -> int:
         """Return the minor units that the counted order at `index` counts for."""
-        return self.paid[index] - (self.paid[index - 1] if index else 0)
+        return self.paid[index + 1] - self.paid[index]
 
     def margin(self, index: int) -> int:
         """Return the margin (minor units, may be negative) of the counted order at `index`; 0 where untold."""
-        if not self.margins:
-            return 0
-        return self.margins[index] - (self.margins[index - 1] if index else 0)
+        return self.margins[index + 1] - self.margins[index] if self.margins else 0
+
+    def arrays(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """Return the bytes of times, ids, and of the sums of what was paid and of margins, which count from zero."""
+        return self.times.tobytes(), self.ids.tobytes(), _from_zero(self.paid), _from_zero(self.margins)
 
     def _check_order(self, event: OrderPlaced) -> Outcome:
         adjustment = self.adjusted.get(event.order)
@@ -98,8 +115,7 @@ class Ledger:
             if adjustment.at is None:
                 return Outcome.APPLIED
             known = (adjustment.at, adjustment.amount, adjustment.margin)
-        elif event.order in self.ids:
-            index = self.ids.index(event.order)
+        elif (index := self._find(event.order)) >= 0:
             known = (self.times[index], self.net(index), self.margin(index))
         elif self.folded_to is not None and event.at <= self.folded_to:
             return Outcome.EXPIRED
@@ -136,7 +152,7 @@ class Ledger:
         adjustment = self.adjusted.get(event.order) or self._begin_adjustment(event.order)
         at, counted = adjustment.at, adjustment.at is not None and adjustment.net is not None
         if counted:
-            self._remove(self.ids.index(event.order))
+            self._remove(self._find(event.order))
         if type(event) is OrderRefunded:
             adjustment.refunds[event.refund] = event.amount
         else:
@@ -146,24 +162,36 @@ class Ledger:
 
     def _begin_adjustment(self, order: int) -> Adjustment:
         adjustment = Adjustment(refunds={})
-        if order in self.ids:
-            index = self.ids.index(order)
+        if (index := self._find(order)) >= 0:
             adjustment.at, adjustment.amount, adjustment.margin = self.times[index], self.net(index), self.margin(index)
         self.adjusted[order] = adjustment
         return adjustment
 
+    def _find(self, order: int) -> int:
+        """Return the index of a counted order, -1 where there is none."""
+        # As bytes: a search in them is the same at ten orders, and far faster at ten thousand.
+        ids, wanted = self.ids.tobytes(), order.to_bytes(8, sys.byteorder)
+        found = ids.find(wanted)
+        while found >= 0 and found % 8:
+            found = ids.find(wanted, found + 1)
+        return found // 8 if found >= 0 else -1
+
     def _insert(self, at: int, order: int, net: int, margin: int) -> None:
-        times = self.times
+        times, paid = self.times, self.paid
         if margin and not self.margins:
-            self.margins = array("q", bytes(8 * len(times)))
+            self.margins = array("q", bytes(8 * len(paid)))
         if not times or at > times[-1]:
-            index = len(times)
-        else:
-            index = bisect_left(self.ids, order, bisect_left(times, at), bisect_right(times, at))
+            times.append(at)
+            self.ids.append(order)
+            paid.append(paid[-1] + net)
+            if self.margins:
+                self.margins.append(self.margins[-1] + margin)
+            return
+        index = bisect_left(self.ids, order, bisect_left(times, at), bisect_right(times, at))
         times.insert(index, at)
         self.ids.insert(index, order)
-        _insert_sum(self.paid, index, net)
-        if self.margins or margin:
+        _insert_sum(paid, index, net)
+        if self.margins:
             _insert_sum(self.margins, index, margin)
 
     def _remove(self, index: int) -> None:
@@ -176,19 +204,27 @@ class Ledger:
         # The oldest may be older than what is folded: a refund remembered its id, then it came once more.
         self.folded_to = self.times[0] if self.folded_to is None else max(self.folded_to, self.times[0])
         self.adjusted.pop(self.ids[0], None)
-        self._remove(0)
+        del self.times[0], self.ids[0], self.paid[0], self.margins[:1]
         self.folded += 1
 
 
+def _from_zero(sums: "array[int]") -> bytes:
+    if not sums or not sums[0]:
+        return sums.tobytes()[8:]
+    return array("q", [each - sums[0] for each in sums[1:]]).tobytes()
+
+
 def _insert_sum(sums: "array[int]", index: int, value: int) -> None:
-    sums.insert(index, (sums[index - 1] if index else 0) + value)
+    """Count `value` in at a place: everything after it is so much more."""
+    sums.insert(index + 1, sums[index] + value)
     if value:
-        for later in range(index + 1, len(sums)):
+        for later in range(index + 2, len(sums)):
             sums[later] += value
 
 
 def _remove_sum(sums: "array[int]", index: int, value: int) -> None:
-    del sums[index]
+    """Count the value at a place out."""
+    del sums[index + 1]
     if value:
-        for later in range(index, len(sums)):
+        for later in range(index + 1, len(sums)):
             sums[later] -= value

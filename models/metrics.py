@@ -53,21 +53,31 @@ class Facts:
 class Edges:
     """The thresholds that some rules compare a metric with, in its native unit, ready for searching.
 
-    `ratios` are exact; `levels` are the integers to which a falling value falls as a comparison changes its
-    truth; `offsets` the integers to which a rising one rises.
+    `reached` are those of `>=`, `<` and `==`, which change their truth as the metric reaches the threshold; `passed`
+    those of `>`, `<=` and `==`, which do as it passes it. Both are exact. `levels` are the integers to which a falling
+    value falls as a comparison changes its truth; `offsets` those to which a rising one rises.
     """
 
-    ratios: tuple[Fraction, ...]
+    reached: tuple[Fraction, ...]
+    passed: tuple[Fraction, ...]
     levels: tuple[int, ...]
     offsets: tuple[int, ...]
 
     @classmethod
-    def of(cls, ratios: Iterable[Fraction]) -> "Edges":
-        """Return the edges of thresholds in the native unit: each is crossed at it, and just beyond it."""
-        exact = sorted(set(ratios))
-        levels = {level for ratio in exact for level in (floor(ratio), ceil(ratio) - 1) if level >= 0}
-        offsets = {offset for ratio in exact for offset in (ceil(ratio), floor(ratio) + 1)}
-        return cls(tuple(exact), tuple(sorted(levels)), tuple(sorted(offsets)))
+    def of(cls, comparisons: Iterable[tuple[str, Fraction]]) -> "Edges":
+        """Return the edges of comparisons, each an operator and a threshold in the native unit."""
+        pairs = set(comparisons)
+        reached = sorted({ratio for op, ratio in pairs if op in (">=", "<", "==")})
+        passed = sorted({ratio for op, ratio in pairs if op in (">", "<=", "==")})
+        levels = {ceil(ratio) - 1 for ratio in reached} | {floor(ratio) for ratio in passed}
+        offsets = {ceil(ratio) for ratio in reached} | {floor(ratio) + 1 for ratio in passed}
+        falling = tuple(level for level in sorted(levels) if level >= 0)
+        return cls(tuple(reached), tuple(passed), falling, tuple(sorted(offsets)))
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything compares the metric."""
+        return bool(self.offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,7 @@ class Gauge:
 
     def next_change(self, facts: Facts, at: int) -> int | None:
         """Return the next instant (ms) at which time alone may carry the reading over an edge, or None."""
-        return self.metric.next_change(facts, at, self.window, self.edges) if self.edges.ratios else None
+        return self.metric.next_change(facts, at, self.window, self.edges) if self.edges.compared else None
 
 
 def _first(facts: Facts, at: int, window: int) -> int:
@@ -108,9 +118,7 @@ def _first(facts: Facts, at: int, window: int) -> int:
 
 def _total(sums: Sequence[int], first: int) -> int:
     """Sum of what prefix sums hold from index `first` on."""
-    if first >= len(sums):
-        return 0
-    return sums[-1] - (sums[first - 1] if first else 0)
+    return sums[-1] - sums[first] if sums else 0
 
 
 def _rise(anchor: int, at: int, offsets: Sequence[int]) -> int | None:
@@ -184,7 +192,7 @@ def _monetary_change(facts: Facts, at: int, window: int, edges: Edges) -> int | 
     times, paid = facts.ledger.times, facts.ledger.paid
     below = bisect_left(edges.levels, _total(paid, _first(facts, at, window)))
     # What is paid never falls, so the prefix sums tell which order takes the total to the level as it leaves.
-    return times[bisect_left(paid, paid[-1] - edges.levels[below - 1])] + window if below else None
+    return times[bisect_left(paid, paid[-1] - edges.levels[below - 1]) - 1] + window if below else None
 
 
 def _margin(facts: Facts, at: int, window: int) -> Reading:
@@ -263,8 +271,8 @@ def _overdue_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | 
     unit = _overdue_unit(facts)
     if unit is None:
         return None
-    silences = [(ratio.numerator * unit, 2 * ratio.denominator) for ratio in edges.ratios]
-    offsets = [offset for top, bottom in silences for offset in (-(-top // bottom), top // bottom + 1)]
+    offsets = [-(-ratio.numerator * unit // (2 * ratio.denominator)) for ratio in edges.reached]
+    offsets += [ratio.numerator * unit // (2 * ratio.denominator) + 1 for ratio in edges.passed]
     return _rise(facts.ledger.times[-1], at, sorted(offsets))
 
 

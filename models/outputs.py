@@ -9,7 +9,7 @@ Direction = Literal["up", "down", "enter"]
 Cause = Literal["order", "refund", "interaction", "profile", "time", "late", "policy"]
 
 
-class Why(msgspec.Struct, frozen=True):
+class Why(msgspec.Struct, frozen=True, gc=False):
     """One comparison that decided, in displayed units."""
 
     metric: str
@@ -19,28 +19,28 @@ class Why(msgspec.Struct, frozen=True):
     met: bool
 
 
-class Need(msgspec.Struct, frozen=True):
+class Need(msgspec.Struct, frozen=True, gc=False):
     """How much of a metric is missing, in displayed units; None where the metric is undefined."""
 
     metric: str
     missing: str | float | int | None
 
 
-class Next(msgspec.Struct, frozen=True):
+class Next(msgspec.Struct, frozen=True, gc=False):
     """The next tier up, and what is missing for it (all of it is needed)."""
 
     tier: str
     needs: list[Need]
 
 
-class AtRisk(msgspec.Struct, frozen=True):
+class AtRisk(msgspec.Struct, frozen=True, gc=False):
     """The tier that the customer falls to, and the exact instant, if nothing more happens."""
 
     tier: str
     on: str
 
 
-class TierChange(msgspec.Struct, frozen=True):
+class TierChange(msgspec.Struct, frozen=True, gc=False):
     """A `tier-changes` event. Instants are RFC 3339 in UTC."""
 
     event_id: str
@@ -60,7 +60,7 @@ class TierChange(msgspec.Struct, frozen=True):
     at_risk: AtRisk | None
 
 
-class CareAction(msgspec.Struct, frozen=True):
+class CareAction(msgspec.Struct, frozen=True, gc=False):
     """A `care-actions` event. Nothing is to be sent after `expires_at`, nor where `holdout` is true."""
 
     action_id: str
@@ -79,7 +79,7 @@ class CareAction(msgspec.Struct, frozen=True):
     policy_version: str
 
 
-class HeldTier(msgspec.Struct, frozen=True):
+class HeldTier(msgspec.Struct, frozen=True, gc=False):
     """A tier as `customer-tiers` shows it."""
 
     tier: str
@@ -87,7 +87,7 @@ class HeldTier(msgspec.Struct, frozen=True):
     sequence: int
 
 
-class CustomerTiers(msgspec.Struct, frozen=True):
+class CustomerTiers(msgspec.Struct, frozen=True, gc=False):
     """A `customer-tiers` record: the latest tiers and metrics of a customer as of `as_of`."""
 
     customer_id: str

@@ -11,6 +11,7 @@ from fractions import Fraction
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
+from models.compiled import Look, Show, compile_look, compile_show
 from models.errors import PolicyError
 from models.events import KNOWN_KINDS
 from models.identity import id64
@@ -72,9 +73,35 @@ class Policy:
     digest: str
 
     @cached_property
-    def moving(self) -> tuple[Gauge, ...]:
-        """The gauges that some rule compares: those whose next change matters."""
-        return tuple(gauge for gauge in self.gauges if gauge.edges.ratios)
+    def look(self) -> Look:
+        """Ranks of all schemes, then whether each care condition holds (1) or not (0), and when that may change."""
+        ladders = [[tier.rule for tier in scheme.tiers] for scheme in self.schemes]
+        conditions = [[None, rule.rule] for rule in self.care if isinstance(rule, ConditionRule)]
+        return compile_look(self.gauges, [*ladders, *conditions])
+
+    @cached_property
+    def looks(self) -> Mapping[str, Look]:
+        """The same for each scheme alone, by its name."""
+        return {
+            scheme.name: compile_look(self.gauges, [[tier.rule for tier in scheme.tiers]]) for scheme in self.schemes
+        }
+
+    @cached_property
+    def show(self) -> Show:
+        """Metrics as `customer-tiers` shows them; where two schemes show one, the first scheme's window wins."""
+        first: dict[str, Gauge] = {}
+        for scheme in self.schemes:
+            for index in scheme.shown:
+                first.setdefault(self.gauges[index].metric.name, self.gauges[index])
+        return compile_show(tuple(first.values()), self.money)
+
+    @cached_property
+    def shows(self) -> Mapping[str, Show]:
+        """Metrics as the tier changes of each scheme show them, by its name."""
+        return {
+            scheme.name: compile_show([self.gauges[index] for index in scheme.shown], self.money)
+            for scheme in self.schemes
+        }
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:
@@ -99,6 +126,7 @@ class Timeline:
         """Raises PolicyError where two versions have one name or begin at one instant, or count in other money."""
         self.versions = sorted(versions, key=lambda policy: policy.effective_from)
         self._starts = [policy.effective_from for policy in self.versions]
+        self._only = self.versions[0] if len(self.versions) == 1 else None
         for what, values in (("version", [p.version for p in self.versions]), ("effective_from", self._starts)):
             if len(set(values)) < len(values):
                 raise PolicyError(f"{what}: found the same twice, allowed is one for each version of the policy")
@@ -114,10 +142,14 @@ class Timeline:
 
     def at(self, instant: int) -> Policy:
         """Return the version that holds at an instant (ms)."""
+        if self._only is not None:
+            return self._only
         return self.versions[max(0, bisect_right(self._starts, instant) - 1)]
 
     def next_start(self, instant: int) -> int | None:
         """Return the next instant (ms) after one at which another version begins to hold, or None."""
+        if self._only is not None:
+            return None
         index = max(1, bisect_right(self._starts, instant))
         return self._starts[index] if index < len(self._starts) else None
 

@@ -34,14 +34,15 @@ class Lack(NamedTuple):
     """How far a metric is from a threshold, in native units; None where the metric is undefined."""
 
     comparison: "Comparison"
-    missing: Fraction | None
+    missing: Fraction | int | None
 
     @property
     def share(self) -> Fraction:
         """The part of the threshold that is missing, to tell which of several ways is nearest."""
         if self.missing is None:
             return Fraction(10**9)
-        return self.missing / (abs(self.comparison.edge) or 1)
+        edge = self.comparison.edge
+        return Fraction(self.missing.numerator * edge.denominator, self.missing.denominator * abs(edge.numerator or 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,20 @@ class Comparison:
     _test: Callable[[int, int], bool] = field(init=False, repr=False, compare=False)
     _top: int = field(init=False, repr=False, compare=False)
     _bottom: int = field(init=False, repr=False, compare=False)
+    #: The comparison as it was written, to tell it from others.
+    label: str = field(init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Taken apart once: this is compared several times an event.
         object.__setattr__(self, "_test", _TESTS[self.op])
         object.__setattr__(self, "_top", self.edge.numerator)
         object.__setattr__(self, "_bottom", self.edge.denominator)
+        object.__setattr__(self, "label", f"{self.metric.name} {self.op} {self.threshold}")
+        object.__setattr__(self, "_hash", hash((self.gauge, self.label, self.undefined)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def admits(self, reading: Reading) -> bool:
         """Whether a reading satisfies the comparison."""
@@ -85,10 +94,10 @@ class Comparison:
         """Yield the comparison itself."""
         yield self
 
-    def decisive(self, readings: Readings) -> list[Finding]:
-        """Return the comparison as it stands."""
+    def decisive(self, readings: Readings, truth: bool | None = None) -> list[Finding]:
+        """Return the comparison as it stands. `truth`: whether it holds, where that is known already."""
         reading = readings[self.gauge]
-        return [Finding(self, reading, self.admits(reading))]
+        return [Finding(self, reading, self.admits(reading) if truth is None else truth)]
 
     def lacks(self, readings: Readings) -> list[Lack]:
         """Return how far the comparison is from holding; nothing where it holds."""
@@ -97,6 +106,8 @@ class Comparison:
             return []
         if reading is None:
             return [Lack(self, self.edge if self.op in (">=", ">", "==") else None)]
+        if self._bottom == reading[1] == 1:
+            return [Lack(self, abs(self._top - reading[0]))]
         return [Lack(self, abs(self.edge - Fraction(*reading)))]
 
 
@@ -119,20 +130,26 @@ class Junction:
         for part in self.parts:
             yield from part.leaves()
 
-    def decisive(self, readings: Readings) -> list[Finding]:
-        """Return the comparisons that suffice to see why the rule holds, or why it does not."""
-        truth = self.holds(readings)
-        parts = [part for part in self.parts if part.holds(readings) is truth]
-        return [finding for part in parts for finding in part.decisive(readings)]
+    def decisive(self, readings: Readings, truth: bool | None = None) -> list[Finding]:
+        """Return the comparisons that suffice to see why the rule holds, or why it does not (`truth`, where known)."""
+        truths = [part.holds(readings) for part in self.parts]
+        if truth is None:
+            truth = all(truths) if self.every else any(truths)
+        parts = [part for part, holds in zip(self.parts, truths, strict=True) if holds is truth]
+        return [finding for part in parts for finding in part.decisive(readings, truth)]
 
     def lacks(self, readings: Readings) -> list[Lack]:
         """Return what is missing: of all parts, or of the nearest one where any part is enough."""
-        if self.holds(readings):
-            return []
-        ways = [lacks for part in self.parts if (lacks := part.lacks(readings))]
-        if self.every or not ways:
+        ways = [part.lacks(readings) for part in self.parts]
+        if self.every:
             return [lack for way in ways for lack in way]
-        return min(ways, key=lambda way: max(lack.share for lack in way))
+        if not all(ways):
+            return []
+        return min(ways, key=_farthest, default=[])
+
+
+def _farthest(way: list[Lack]) -> Fraction:
+    return max(lack.share for lack in way)
 
 
 def _no_value(*_: object) -> None:
@@ -180,7 +197,7 @@ class Score:
         for part in self.parts:
             yield from part.breaks
 
-    def decisive(self, readings: Readings) -> list[Finding]:
+    def decisive(self, readings: Readings, truth: bool | None = None) -> list[Finding]:  # noqa: ARG002  # as other rules
         """Return the score against its threshold, then what each level rests on."""
         score = self.score(readings)
         own = Finding(self._comparison(), (score.numerator, score.denominator), score >= self.threshold)

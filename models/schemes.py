@@ -18,6 +18,12 @@ from models.spec_types import parse_comparison
 #: Shown in every tier change and in `customer-tiers`, whatever the rules read.
 BASE_METRICS = ("recency_days", "frequency", "monetary")
 
+#: Comparisons that time alone only ever makes fail: what is counted in a window falls, silences and ages grow.
+_SINKING: dict[str, tuple[Op, ...]] = {
+    **dict.fromkeys(("frequency", "monetary", "referrals"), (">=", ">")),
+    **dict.fromkeys(("recency_days", "tenure_days", "first_order_days", "overdue"), ("<=", "<")),
+}
+
 #: A rule that never holds: a percentile tier whose cut is not known yet.
 NEVER_HOLDS = Junction(False, ())
 
@@ -45,7 +51,7 @@ class Scheme:
     """A compiled scheme. `gauges` are the indexes of what its rules read, `shown` of what its events show.
 
     `ladder`: whether a customer climbs from tier to tier. Stages of a life and segments are ordered, so that a move
-    has a direction, but nobody works their way up to "dormant".
+    has a direction, but nobody works their way up to "dormant". `sinking`: time alone lifts nobody.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Scheme:
     shown: tuple[int, ...]
     ranks: Mapping[str, int]
     ladder: bool
+    sinking: bool
 
 
 class GaugeBook:
@@ -66,7 +73,7 @@ class GaugeBook:
     def __init__(self, money_scale: int) -> None:
         self._scale = money_scale
         self._indexes: dict[tuple[str, int], int] = {}
-        self._edges: list[set[Fraction]] = []
+        self._edges: list[set[tuple[str, Fraction]]] = []
 
     def index(self, metric: str, window: int) -> int:
         """Return the index of a gauge, a new one where it is not in the book yet."""
@@ -79,7 +86,7 @@ class GaugeBook:
         """Return a comparison of a metric with a threshold in displayed units, and note its edge."""
         edge = threshold * self._native(METRICS[metric].unit)
         index = self.index(metric, window)
-        self._edges[index].add(edge)
+        self._edges[index].add((op, edge))
         return Comparison(index, METRICS[metric], op, threshold, edge, undefined)
 
     def gauges(self) -> tuple[Gauge, ...]:
@@ -109,7 +116,8 @@ def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: Gaug
             tiers = _segments(spec, window, book)
         case _:
             raise TypeError(f"no compiler for {type(spec).__name__}")
-    read = dict.fromkeys(leaf.gauge for tier in tiers if tier.rule is not None for leaf in tier.rule.leaves())
+    leaves = [leaf for tier in tiers if tier.rule is not None for leaf in tier.rule.leaves()]
+    read = dict.fromkeys(leaf.gauge for leaf in leaves)
     base = [book.index(metric, window) for metric in BASE_METRICS]
     shown = tuple(dict.fromkeys([*base, *read]))
     demotion = Demotion(
@@ -120,7 +128,8 @@ def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: Gaug
     )
     ranks = {tier.name: rank for rank, tier in enumerate(tiers)}
     ladder = not isinstance(spec, specs.Lifecycle | specs.Segments)
-    return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder)
+    sinking = all(leaf.op in _SINKING.get(leaf.metric.name, ()) for leaf in leaves)
+    return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder, sinking)
 
 
 def compile_condition(when: Mapping[str, Any], window: int, book: GaugeBook) -> Rule:

@@ -3,14 +3,15 @@
 Small functions over a `Position`; `models.engine` drives them from instant to instant.
 """
 
+from collections.abc import Iterator
 from datetime import MAXYEAR, date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from models.compiled import Look
 from models.instants import LAST_INSTANT, local_date, local_midnight
-from models.metrics import Facts, Gauge, Reading
-from models.rules import Readings
-from models.schemes import Demotion, Scheme
+from models.metrics import Facts
+from models.schemes import Demotion
 
 
 class Position(NamedTuple):
@@ -19,24 +20,6 @@ class Position(NamedTuple):
     rank: int
     since: int
     below_since: int | None
-
-
-def read(scheme: Scheme, gauges: tuple[Gauge, ...], facts: Facts, at: int) -> Readings:
-    """Return the readings that a scheme's rules and events look at, at their gauges' indexes; others are None."""
-    readings: list[Reading] = [None] * len(gauges)
-    for index in scheme.shown:
-        readings[index] = gauges[index].read(facts, at)
-    return readings
-
-
-def qualified_rank(scheme: Scheme, readings: Readings) -> int:
-    """Return the index of the highest tier whose rule holds."""
-    tiers = scheme.tiers
-    for rank in range(len(tiers) - 1, 0, -1):
-        rule = tiers[rank].rule
-        if rule is not None and rule.holds(readings):
-            return rank
-    return 0
 
 
 def fall_instant(demotion: Demotion, position: Position, anchor: int, zone: ZoneInfo) -> int | None:
@@ -73,13 +56,24 @@ def settle(demotion: Demotion, position: Position, qualified: int, at: int, anch
     return Position(rank - 1, at, at)
 
 
-def next_instant(
-    scheme: Scheme, position: Position, gauges: tuple[Gauge, ...], facts: Facts, at: int, zone: ZoneInfo
-) -> int | None:
-    """Return the next instant (ms) after `at` at which time alone may change the position, or None."""
-    changes = [gauges[index].next_change(facts, at) for index in scheme.gauges]
-    changes.append(fall_instant(scheme.demotion, position, facts.since, zone))
-    return min((instant for instant in changes if instant is not None and instant > at), default=None)
+def pass_time(
+    demotion: Demotion, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo
+) -> Iterator[tuple[int, Position]]:
+    """Yield the instant (ms) and the position of every change that time alone brings, from `at` on, in order.
+
+    `look` answers for the rules of this scheme only.
+    """
+    instant, falls = at, fall_instant(demotion, position, facts.since, zone)
+    while instant <= LAST_INSTANT:
+        (qualified,), due = look(facts, instant)
+        stays = falls is None and qualified == position.rank
+        waits = falls is not None and instant < falls and qualified < position.rank
+        if not (stays or waits):
+            while (moved := settle(demotion, position, qualified, instant, facts.since, zone)) != position:
+                position = moved
+                yield instant, position
+            falls = fall_instant(demotion, position, facts.since, zone)
+        instant = due if falls is None else min(due, falls)
 
 
 def _end_of_next_year(instant: int, zone: ZoneInfo) -> int:

@@ -31,7 +31,7 @@ When = int | Annotated[datetime, msgspec.Meta(tz=True)]
 Amount = str | int | float
 
 
-class _Placed(msgspec.Struct, tag="order.placed", tag_field="type"):
+class _Placed(msgspec.Struct, tag="order.placed", tag_field="type", gc=False):
     order_id: Id
     customer_id: Id
     occurred_at: When
@@ -40,7 +40,7 @@ class _Placed(msgspec.Struct, tag="order.placed", tag_field="type"):
     currency: str | None = None
 
 
-class _Refunded(msgspec.Struct, tag="order.refunded", tag_field="type"):
+class _Refunded(msgspec.Struct, tag="order.refunded", tag_field="type", gc=False):
     refund_id: Id
     order_id: Id
     customer_id: Id
@@ -49,13 +49,13 @@ class _Refunded(msgspec.Struct, tag="order.refunded", tag_field="type"):
     currency: str | None = None
 
 
-class _Cancelled(msgspec.Struct, tag="order.cancelled", tag_field="type"):
+class _Cancelled(msgspec.Struct, tag="order.cancelled", tag_field="type", gc=False):
     order_id: Id
     customer_id: Id
     occurred_at: When
 
 
-class _Interaction(msgspec.Struct, tag="interaction", tag_field="type"):
+class _Interaction(msgspec.Struct, tag="interaction", tag_field="type", gc=False):
     interaction_id: Id
     customer_id: Id
     occurred_at: When
@@ -64,12 +64,12 @@ class _Interaction(msgspec.Struct, tag="interaction", tag_field="type"):
     action_id: Id | None = None
 
 
-class _Consent(msgspec.Struct):
+class _Consent(msgspec.Struct, gc=False):
     marketing: bool = False
     channels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] | None = None
 
 
-class _Profile(msgspec.Struct):
+class _Profile(msgspec.Struct, gc=False):
     customer_id: Id
     birthday: str | None = None
     timezone: str | None = None
@@ -125,7 +125,7 @@ class Wire:
         customer_id: str = raw.customer_id
         if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")
-        event = self._event(raw)
+        event = self._placed(raw) if type(raw) is _Placed else self._event(raw)
         if event.at is not None and event.at > latest:
             found = format_instant(event.at)
             raise BadRecord(Reason.TOO_FAR_AHEAD, f"time: found {found}, allowed is up to {format_instant(latest)}")
@@ -142,11 +142,12 @@ class Wire:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is a customer_id in UTF-8, without NUL")
         return customer_id, Erasure()
 
+    def _placed(self, raw: _Placed) -> OrderPlaced:
+        margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
+        return OrderPlaced(_ms(raw.occurred_at), id64(raw.order_id), self._amount(raw), margin)
+
     def _event(self, raw: Any) -> Event:
         kind = type(raw)
-        if kind is _Placed:
-            margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
-            return OrderPlaced(_ms(raw.occurred_at), id64(raw.order_id), self._amount(raw), margin)
         if kind is _Refunded:
             at = _ms(raw.occurred_at)
             return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), self._amount(raw))

@@ -7,7 +7,7 @@ from models import explain
 from models.account import UNWINDOWED, Account, AccountError, Move, SchemeAccount, account
 from models.customer import Customer
 from models.engine import Engine
-from models.evaluate import Evaluation
+from models.evaluation import Evaluation
 from models.events import Consent, Event, Profile
 from models.instants import format_instant
 from models.metrics import METRICS
@@ -204,7 +204,7 @@ def test_windows_are_those_of_the_scheme() -> None:
 
 
 def test_metrics_without_a_window_are_those_that_ignore_it() -> None:
-    facts = Evaluation.of(known(policy(), *(order(day(n), str(n)) for n in (0, 1, 2, 4)))[0], policy(), day(5)).facts
+    facts = Evaluation(known(policy(), *(order(day(n), str(n)) for n in (0, 1, 2, 4)))[0], policy(), day(5)).facts
     ignoring = {
         metric.name
         for metric in METRICS.values()
@@ -281,7 +281,7 @@ def test_it_agrees_with_what_events_tell(spec: dict[str, Any], at: int) -> None:
     customer, timeline = known(rules, *(order(day(n * 2), str(n), 1_000 + n * 3_333) for n in range(4)))
     (scheme,) = account(customer, timeline, day(at)).schemes
     Engine(timeline).advance(customer, day(at), Decisions())
-    evaluation = Evaluation.of(customer, rules, day(at))
+    evaluation = Evaluation(customer, rules, day(at))
     compiled = rules.schemes[0]
     rank = compiled.ranks[scheme.tier]
     following = explain.upcoming(compiled, rank, evaluation.readings, rules.money)

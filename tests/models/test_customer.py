@@ -28,7 +28,9 @@ def full() -> Customer:
 
 def fields(customer: Customer) -> dict[str, object]:
     ledger, contacts = customer.ledger, customer.contacts
-    shown = {name: getattr(customer, name) for name in Customer.__slots__ if name not in ("ledger", "contacts")}
+    shown = {
+        name: getattr(customer, name) for name in Customer.__slots__ if name not in ("asked", "ledger", "contacts")
+    }
     shown |= {f"ledger.{name}": getattr(ledger, name) for name in type(ledger).__slots__}
     return shown | {f"contacts.{name}": getattr(contacts, name) for name in type(contacts).__slots__}
 
@@ -41,6 +43,14 @@ def test_a_row_holds_everything() -> None:
     restored = Customer.from_row("c1", customer.to_row())
     assert fields(restored) == fields(customer)
     assert restored.to_row() == customer.to_row()
+
+
+def test_a_restored_customer_knows_what_its_row_asked_for() -> None:
+    customer = full()
+    assert (customer.asked, Customer.from_row("c1", customer.to_row()).asked) == (NEVER, customer.next_instant)
+    customer.due = NEVER
+    customer.pending.clear()
+    assert Customer.from_row("c1", customer.to_row()).asked == NEVER
 
 
 def test_a_new_customer_fits_into_a_row_too() -> None:

@@ -34,7 +34,7 @@ def test_compiles_units_to_integers() -> None:
     assert isinstance(rule, Comparison)
     gauge = compiled.gauges[rule.gauge]
     assert (rule.threshold, rule.edge, gauge.window) == (Fraction("12.34"), 12_340, 14 * DAY_MS)
-    assert (gauge.metric, gauge.edges) == (METRICS["monetary"], Edges.of([Fraction(12_340)]))
+    assert (gauge.metric, gauge.edges) == (METRICS["monetary"], Edges.of([(">=", Fraction(12_340))]))
 
 
 def test_without_a_window_of_its_own_a_scheme_has_the_policys() -> None:
@@ -53,9 +53,9 @@ def test_edges_enclose_thresholds_between_native_units() -> None:
         return compiled.gauges[leaf.gauge].edges
 
     # Half a cent: a falling total crosses it at no cent at all, a rising value at one.
-    assert edges({"monetary": "> 0.005"}) == Edges((Fraction(1, 2),), (0,), (1,))
+    assert edges({"monetary": "> 0.005"}) == Edges((), (Fraction(1, 2),), (0,), (1,))
     half = DAY_MS // 2
-    assert edges({"recency_days": "< 0.5"}) == Edges((Fraction(half),), (half - 1, half), (half, half + 1))
+    assert edges({"recency_days": "< 0.5"}) == Edges((Fraction(half),), (), (half - 1,), (half,))
 
 
 def test_compiles_all_and_any() -> None:

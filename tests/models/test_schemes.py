@@ -9,8 +9,7 @@ from models.instants import DAY_MS
 from models.metrics import METRICS, Edges, Facts
 from models.rules import Junction
 from models.schemes import BASE_METRICS, NEVER_HOLDS, GaugeBook
-from models.tiering import qualified_rank, read
-from tests.models.build import contact, day, facts, order, policy, tiers
+from tests.models.build import contact, day, facts, order, policy, read, tiers
 
 WINDOW = 100 * DAY_MS
 
@@ -19,7 +18,8 @@ def tier(scheme: dict[str, Any], known: Facts, at: int) -> str:
     """Return the name of the qualified tier."""
     compiled = policy(schemes={"s": scheme})
     (only,) = compiled.schemes
-    return only.tiers[qualified_rank(only, read(only, compiled.gauges, known, at))].name
+    (rank,), _ = compiled.look(known, at)
+    return only.tiers[rank].name
 
 
 def spent(*amounts: int) -> Facts:
@@ -44,7 +44,7 @@ def test_comparisons_of_one_metric_and_window_share_a_gauge() -> None:
         ("monetary", WINDOW + 1),
         ("margin", WINDOW),
     ]
-    assert gauges[0].edges == Edges.of([Fraction(300), Fraction(50)])
+    assert gauges[0].edges == Edges.of([(">=", Fraction(300)), ("<", Fraction(50))])
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_schemes_and_care_rules_share_gauges() -> None:
     schemes = {"a": tiers({"monetary": ">= 1"}), "b": tiers({"monetary": ">= 2", "margin": "> 0"})}
     compiled = policy(None, care, schemes=schemes)
     assert sorted(gauge.metric.name for gauge in compiled.gauges) == sorted({*BASE_METRICS, "margin"})
-    assert [gauge.metric.name for gauge in compiled.moving] == ["monetary", "margin"]
+    assert [gauge.metric.name for gauge in compiled.gauges if gauge.edges.compared] == ["monetary", "margin"]
     (money,) = (gauge for gauge in compiled.gauges if gauge.metric.name == "monetary")
-    assert money.edges.ratios == (100, 200, 900)
+    assert money.edges.reached == (100, 200, 900)
 
 
 def test_a_scheme_shows_the_base_metrics_and_what_it_compares() -> None:
@@ -160,7 +160,7 @@ def test_everybody_is_in_exactly_one_cell(amount: int, row: int, at: int, column
     assert tier(MATRIX, known, at) == f"r{row}c{column}"
     compiled = policy(schemes={"s": MATRIX})
     (scheme,) = compiled.schemes
-    readings = read(scheme, compiled.gauges, known, at)
+    readings = read(compiled.gauges, known, at)
     held = [one.name for one in scheme.tiers if one.rule is not None and one.rule.holds(readings)]
     assert held == [name for name in [f"r{row}c{column}"] if name != "r1c1"]
 

@@ -9,7 +9,7 @@ from models.instants import DAY_MS, LAST_INSTANT, parse_instant
 from models.metrics import Facts
 from models.policy import Policy
 from models.schemes import Demotion
-from models.tiering import Position, fall_instant, next_instant, qualified_rank, read, settle
+from models.tiering import Position, fall_instant, pass_time, settle
 from tests.models.build import T0, day, facts, order, policy, tiers
 
 GRACE = 10 * DAY_MS
@@ -20,11 +20,6 @@ AGES = day(-5_000)
 
 def rules(grace: str = "10d", **more: Any) -> Policy:
     return policy(tiers(*({"frequency": f">= {count}"} for count in (1, 2, 3)), grace=grace, **more))
-
-
-def qualified(rules: Policy, known: Facts, at: int) -> int:
-    (scheme,) = rules.schemes
-    return qualified_rank(scheme, read(scheme, rules.gauges, known, at))
 
 
 def held(rank: int, below_since: int | None, since: int = AGES) -> Position:
@@ -40,25 +35,6 @@ def step(
     zone: ZoneInfo = UTC,
 ) -> Position:
     return settle(demotion or Demotion(GRACE), position, qualified, at, anchor, zone)
-
-
-@pytest.mark.parametrize(("orders", "rank"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)])
-def test_the_qualified_tier_is_the_highest_whose_rule_holds(orders: int, rank: int) -> None:
-    known = facts(*(order(day(number), str(number)) for number in range(orders)))
-    assert qualified(rules(), known, day(10)) == rank
-
-
-def test_a_higher_tier_does_not_need_the_lower_ones_rule() -> None:
-    odd = policy(tiers({"frequency": ">= 9"}, {"monetary": ">= 1"}))
-    assert qualified(odd, facts(order(day(0), "a")), day(1)) == 2
-
-
-def test_only_the_gauges_of_the_scheme_are_read() -> None:
-    two = policy(schemes={"a": tiers({"margin": ">= 1"}), "b": tiers({"referrals": ">= 1"})})
-    for scheme in two.schemes:
-        readings = read(scheme, two.gauges, facts(order(day(0), "a", 500, 7)), day(1))
-        assert len(readings) == len(two.gauges)
-        assert [index for index, reading in enumerate(readings) if reading is not None] == sorted(scheme.shown)
 
 
 def test_up_is_at_once_and_to_the_qualified_tier() -> None:
@@ -107,20 +83,31 @@ def test_without_grace_step_one_falls_several_times_at_one_instant() -> None:
     assert position.below_since is None
 
 
-def next_of(rules: Policy, position: Position, known: Facts, at: int) -> int | None:
+def passing(rules: Policy, position: Position, known: Facts, at: int) -> list[tuple[int, Position]]:
     (scheme,) = rules.schemes
-    return next_instant(scheme, position, rules.gauges, known, at, rules.zone)
+    return list(pass_time(scheme.demotion, rules.looks[scheme.name], position, known, at, rules.zone))
 
 
-def test_the_next_instant_is_the_end_of_the_grace_or_an_earlier_change() -> None:
+def test_time_alone_brings_every_change_at_its_instant() -> None:
     known = facts(order(day(0), "a"))  # leaves the window of 100 days at day 100
-    assert next_of(rules(), held(1, None), known, day(1)) == day(100)
-    assert next_of(rules(), held(2, day(1)), known, day(1)) == day(11)
-    assert next_of(rules(), held(2, day(95)), known, day(95)) == day(100)
+    fall = [(day(100), held(1, day(100))), (day(110), Position(0, day(110), None))]
+    assert passing(rules(), held(1, None), known, day(1)) == fall
+    assert passing(rules(), held(2, day(1)), known, day(1)) == [
+        (day(11), Position(1, day(11), None)),
+        (day(100), Position(1, day(11), day(100))),
+        (day(110), Position(0, day(110), None)),
+    ]
+    # What qualifies falls while they stand below, which does not start the grace anew.
+    assert passing(rules(), held(2, day(95)), known, day(95)) == [(day(105), Position(0, day(105), None))]
 
 
-def test_where_nothing_can_change_there_is_no_next_instant() -> None:
-    assert next_of(rules(), held(0, None), facts(), day(0)) is None
+def test_where_nothing_can_change_nothing_comes() -> None:
+    assert passing(rules(), held(0, None), facts(), day(0)) == []
+
+
+def test_without_grace_every_step_comes_at_one_instant() -> None:
+    steps = passing(rules(grace="0d", step="one"), held(3, None), facts(), day(0))
+    assert [(instant, position.rank) for instant, position in steps] == [(day(0), 2), (day(0), 1), (day(0), 0)]
 
 
 # --- minimum stay and kept period -------------------------------------------------------------------

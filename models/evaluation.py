@@ -1,0 +1,39 @@
+"""A customer as of an instant, under the version of the policy that holds then: what rules and explanations look at."""
+
+from models.customer import Customer, Standing
+from models.metrics import Facts, Reading
+from models.policy import Policy
+from models.schemes import Scheme
+from models.tiering import Position
+
+
+class Evaluation:
+    """A customer's facts as of an instant (ms), under the version of the policy that holds then.
+
+    Readings are taken once, when something is to be explained; most events change no tier.
+    """
+
+    __slots__ = ("_readings", "at", "customer", "facts", "policy")
+
+    def __init__(self, customer: Customer, policy: Policy, at: int) -> None:
+        profile = customer.profile
+        since = customer.first_at if profile is None or profile.registered_at is None else profile.registered_at
+        self.customer = customer
+        self.policy = policy
+        self.facts = Facts(customer.ledger, customer.contacts, at if since is None else since, policy.weights)
+        self.at = at
+        self._readings: list[Reading] | None = None
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Every reading that the policy's rules and events look at."""
+        if self._readings is None:
+            self._readings = [gauge.read(self.facts, self.at) for gauge in self.policy.gauges]
+        return self._readings
+
+    def standing(self, scheme: Scheme) -> tuple[Standing | None, Position | None]:
+        """Return how the customer stands in a scheme; (None, None) before any evaluation of it."""
+        standing = self.customer.standings.get(scheme.name)
+        if standing is None or standing.tier not in scheme.ranks:
+            return standing, None
+        return standing, Position(scheme.ranks[standing.tier], standing.since, standing.below_since)
