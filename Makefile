@@ -8,11 +8,11 @@ UV   := .venv-lock/bin/uv
 
 # Another interpreter: make install PYTHON=python3.12
 PYTHON ?=
-# Passed on to the command behind demo, test and bench: make test ARGS="-k ledger"
+# Passed on to the command behind demo, test, bench and soak: make test ARGS="-k ledger"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test lint format bench lock clean
+.PHONY: help install dev demo test lint format bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ format: $(VENV)/.dev ## fix what can be fixed, and format
 	@$(PY) -m ruff check --fix-only .
 	@$(PY) -m ruff format .
 
-bench: $(VENV)/.dev ## measure throughput
+bench: $(VENV)/.dev ## measure speed, latency, memory and recovery: ARGS="latency" chooses
 	@$(PY) -m tests.bench $(ARGS)
+
+soak: $(VENV)/.dev ## half an hour of load with faults on Apache Kafka: make soak ARGS="--minutes 5"
+	@$(PY) -m tests.kafka.soak $(ARGS)
 
 lock: $(UV) ## resolve the lock files anew from pyproject.toml
 	@$(call compile,requirements-dev.lock,--upgrade --extra dev)

@@ -4,6 +4,9 @@ Nothing connects at import time. The command line calls `build`; tests do too.
 """
 
 import logging
+import os
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +16,12 @@ from faust.types import TP
 
 from config.policy_files import load_timeline
 from config.settings import Settings
+from models.errors import UnusableInput
 from models.events import Topic
 from models.instants import format_instant
 from models.policy import Timeline
 from streams.encode import Encoder
+from streams.log_reader import read_stretch
 from streams.metrics import Metrics
 from streams.processor import Processor, Timing
 from streams.shell import Shell
@@ -24,29 +29,44 @@ from streams.store import StateTable
 from streams.ticker import Ticker
 from streams.topics import MAX_ROW_BYTES, changelog_name, ticks_name
 from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
-from streams.web import add_pages
+from streams.web import Pages, add_pages, web_options
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
 #: The largest produce batch (bytes): Kafka's default limit of a message set, less some room for its header.
 MAX_PRODUCE_BATCH = 900_000
+#: How long (seconds) a worker that cannot go on may take to shut down before it is ended.
+SHUTDOWN_S = 20.0
 #: Micro-batches that may wait in the stream's queue.
-QUEUED_BATCHES = 16
+QUEUED_BATCHES = 4
 
 
 class TidemarkApp(faust.App):
     """A Faust app with the micro-batched transport."""
 
     metrics: Metrics
+    #: Whether the process is this worker's alone, to be ended where the shutdown after a crash hangs.
+    owns_process = False
 
     @property
     def micro_batches(self) -> MicroBatchConsumer:
         """The consumer, as what our transport makes it."""
         return cast("MicroBatchConsumer", self.consumer)
 
+    def _crash(self, reason: BaseException) -> None:
+        """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
+        if self.owns_process and not self.crashed:
+            watchdog = threading.Timer(SHUTDOWN_S, os._exit, (1,))
+            watchdog.daemon = True
+            watchdog.start()
+        super()._crash(reason)
+
     def _new_transport(self) -> MicroBatchTransport:
         return MicroBatchTransport(self.conf.broker_consumer, self)
+
+    def _new_web(self) -> Pages:
+        return Pages(self)
 
 
 def make_processor(settings: Settings, timeline: Timeline) -> Processor:
@@ -63,7 +83,7 @@ def make_processor(settings: Settings, timeline: Timeline) -> Processor:
 
 
 def build(settings: Settings) -> TidemarkApp:
-    """Return the app of one worker. Raises PolicyError where the policy cannot be used."""
+    """Return the app of one worker. Raises UnusableInput where the policy or the data directory cannot be used."""
     timeline = load_timeline(settings.policy)
     app = _faust_app(settings)
     metrics = app.metrics = Metrics()
@@ -71,6 +91,9 @@ def build(settings: Settings) -> TidemarkApp:
         metrics.policy.labels(policy.version, format_instant(policy.effective_from)).set(1)
     table = _table(app, settings)
     table.timeline = timeline.fingerprint
+    if settings.store == "rocksdb":
+        table.directory = _data_dir(settings)
+        _ = table.data  # what is wrong with the directory is told before anything starts
     shell = _shell(app, settings, table)
     worker = Worker(shell, make_processor(settings, timeline), metrics)
     _agent(app, settings, shell, worker)
@@ -88,7 +111,7 @@ def _faust_app(settings: Settings) -> TidemarkApp:
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,
         topic_disable_leader=True,
-        table_standby_replicas=0,
+        table_standby_replicas=settings.standbys,
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=1.0,
@@ -111,13 +134,17 @@ def _faust_app(settings: Settings) -> TidemarkApp:
         web_bind=settings.web_host,
         web_port=settings.web_port,
         web_cors_options=None,
+        web_application_options=web_options(settings.web_token),
         worker_redirect_stdouts=False,
     )
 
 
 def _data_dir(settings: Settings) -> Path:
     path = Path(settings.data_dir).resolve() / settings.app_id
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableInput(f"TIDEMARK_DATA_DIR: {path} cannot be used: {error.strerror}") from None
     return path
 
 
@@ -155,6 +182,7 @@ def _shell(app: TidemarkApp, settings: Settings, table: StateTable) -> Shell:
         name_of=settings.topic,
         changelog=changelog_name(settings),
         ticks=ticks_name(settings),
+        read_changelog=partial(read_stretch, settings.broker, changelog_name(settings)),
     )
 
 
@@ -180,6 +208,7 @@ def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Tic
     async def tick() -> None:
         async for _ in app.itertimer(settings.tick_interval / 1000, name="tick"):
             if app.tables.actives_ready and not app.rebalancing:
+                worker.check()
                 for tp in await ticker.tick():
                     await worker.resume(tp)
             app.metrics.recovered.set(int(app.tables.actives_ready and not app.rebalancing))

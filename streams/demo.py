@@ -174,6 +174,7 @@ def _settings(broker: str, directory: Path) -> Settings:
         tick_interval="500ms",
         data_dir=directory / "data",
         web_host="127.0.0.1",
+        web_token=None,
         web_port=free_port(),
     )
 

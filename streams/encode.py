@@ -14,7 +14,13 @@ CARE_ACTIONS = "care-actions"
 CUSTOMER_TIERS = "customer-tiers"
 DEAD_LETTERS = "dead-letters"
 
+#: Key and value of a dead letter together (bytes): more than Kafka's default limit of a record, less than the topic's.
+MAX_KEPT_BYTES = 1_572_864
+_MAX_KEPT_KEY = 4_096
+
 _encode = msgspec.json.Encoder().encode
+#: Shared by many records; nobody appends to it.
+_JSON: Headers = [("content-type", b"application/json")]
 
 
 class Out(NamedTuple):
@@ -43,7 +49,7 @@ class Encoder:
 
     def customer_tiers(self, key: bytes, tiers: CustomerTiers) -> Out:
         """Return the compacted `customer-tiers` record of a customer."""
-        return Out(key, _encode(tiers), [("content-type", b"application/json")])
+        return Out(key, _encode(tiers), _JSON)
 
     def dead_letter(
         self,
@@ -55,7 +61,10 @@ class Encoder:
         key: bytes | None,
         value: bytes | None,
     ) -> Out:
-        """Return the `dead-letters` record: the original key and value untouched, the coordinates in the headers."""
+        """Return the `dead-letters` record: the original key and value untouched, the coordinates in the headers.
+
+        What no topic of the usual size can have held is cut, and says so: it must not stop the partition.
+        """
         headers = [
             ("reason", bad.reason.value.encode()),
             ("detail", bad.detail.encode(errors="replace")[:1000]),
@@ -64,6 +73,10 @@ class Encoder:
             ("offset", str(offset).encode()),
             ("timestamp", str(timestamp).encode()),
         ]
+        if len(key or b"") + len(value or b"") > MAX_KEPT_BYTES:
+            headers.append(("truncated", str(len(value or b"")).encode()))
+            key = None if key is None else key[:_MAX_KEPT_KEY]
+            value = None if value is None else value[: MAX_KEPT_BYTES - len(key or b"")]
         return Out(key, value, headers)
 
     def _headers(self, identity: str, kind: str, time: str) -> Headers:

@@ -20,6 +20,7 @@ from models.customer import Customer
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
+from streams.fence import Fence
 from streams.replay import replay
 from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name
 
@@ -131,6 +132,7 @@ async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: by
     ends = await consumer.end_offsets(tps)
     await consumer.seek_to_beginning(*tps)
     found: dict[TopicPartition, ConsumerRecord] = {}
+    fences = {tp: Fence() for tp in tps}
     heard = time.monotonic()
     while any([await consumer.position(tp) < end for tp, end in ends.items()]):
         chunks = await consumer.getmany(timeout_ms=_FETCH_MS)
@@ -139,7 +141,7 @@ async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: by
             raise TimeoutError
         for tp, records in chunks.items():
             for record in records:
-                if record.key == key:
+                if fences[tp].admits(record.key, record.headers) and record.key == key:
                     found[tp] = record
     # In a partition the last one counts; of several partitions, the one that was written last.
     return max(found.values(), key=lambda record: int(record.timestamp), default=None)

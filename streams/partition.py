@@ -15,6 +15,7 @@ import msgspec
 from models.customer import row_instant
 from models.events import Topic
 from streams.due_index import DueIndex
+from streams.fence import CLAIM_KEY
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,13 @@ class Progress(msgspec.Struct):
 
 
 class Tick(msgspec.Struct):
-    """A punctuation: stream time may move to `time` (ms), None where nothing is known yet."""
+    """A punctuation: stream time may move to `time` (ms), None where nothing is known yet.
+
+    `claim` is that of the owner who says so (`streams.fence`): what a replaced owner has read may not be in the state.
+    """
 
     time: int | None
+    claim: bytes | None = None
 
 
 def decode_tick(value: bytes | None) -> Tick | None:
@@ -58,6 +63,7 @@ class Partition:
         self.progress = Progress()
         self.due = DueIndex()
         self.progress_key = PROGRESS_KEY + str(number).encode()
+        self._claim_key = CLAIM_KEY + str(number).encode()
         self._restore(timeline)
 
     def _restore(self, timeline: int) -> None:
@@ -71,7 +77,7 @@ class Partition:
     @property
     def customers(self) -> int:
         """How many customers the partition knows."""
-        return len(self.rows) - (self.progress_key in self.rows)
+        return len(self.rows) - (self.progress_key in self.rows) - (self._claim_key in self.rows)
 
     def next_offset(self, topic: Topic) -> int:
         """Return the next offset of an input topic that has not been applied."""

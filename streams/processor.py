@@ -12,7 +12,7 @@ from typing import Protocol
 from models.customer import NEVER, Customer, row_instant
 from models.engine import Engine
 from models.errors import BadRecord, Reason
-from models.events import Erasure, Event, Profile, Topic
+from models.events import Erasure, Profile, Topic
 from models.outputs import Decisions
 from models.policy import Timeline
 from models.wire import Wire
@@ -94,25 +94,34 @@ class Processor:
 
     def process(self, partition: Partition, topic: Topic, name: str, records: Iterable[Record], now: int) -> Effects:
         """Apply the records of one input topic that have not been applied yet; `now` (ms) is the wall clock."""
-        effects = Effects()
-        touched: dict[bytes, Customer | None] = {}
+        effects, touched = Effects(), dict[bytes, Customer | None]()
         next_offset, watermark = partition.next_offset(topic), None
+        latest, decided_at = now + self._timing.ahead, now if self._timing.wall_decides else None
         for record in records:
             if record.offset < next_offset:
                 effects.skipped += 1
                 continue
             next_offset = record.offset + 1
+            key = record.key or b""
             try:
-                event = self._take(partition, topic, record, touched, effects, now)
+                _, event = self._wire.decode(topic, key, record.value, latest)
+                if key not in touched:
+                    self._check_home(partition, key)
             except BadRecord as bad:
                 effects.reasons[bad.reason] += 1
                 coordinates = (name, partition.number, record.offset, record.timestamp)
                 letter = self._encoder.dead_letter(bad, *coordinates, record.key, record.value)
                 effects.produce(DEAD_LETTERS, letter)
-            else:
-                at = event.updated_at if type(event) is Profile else event.at
-                if at is not None and (watermark is None or at > watermark):
-                    watermark = at
+                continue
+            effects.events += 1
+            if type(event) is Erasure:
+                touched[key] = None
+                continue
+            customer = touched.get(key) or self._open(partition, key, touched)
+            self.engine.ingest(customer, event, effects.decisions, decided_at)
+            at = event.updated_at if type(event) is Profile else event.at
+            if at is not None and (watermark is None or at > watermark):
+                watermark = at
         partition.applied(topic, next_offset, watermark)
         self._close(partition, touched, effects)
         return effects
@@ -134,7 +143,8 @@ class Processor:
             return NEVER if row is None else row_instant(row, self.engine.timeline.fingerprint)
 
         for key in partition.due.pop_due(horizon, instant_of):
-            customer = self._open(partition, key, touched)
+            customer = touched.get(key) or self._open(partition, key, touched)
+            customer.asked = NEVER  # its entry in the index was just taken
             self.engine.advance(customer, horizon, effects.decisions, decided_at)
             if len(touched) >= DUE_PER_STEP:
                 effects.more = True
@@ -142,56 +152,55 @@ class Processor:
         self._close(partition, touched, effects)
         return effects
 
+    def restate(self, partition: Partition, keys: Iterable[bytes]) -> Effects:
+        """Say anew what the rows of some keys are, and what `customer-tiers` shows: somebody wrote over them."""
+        effects = Effects()
+        touched: dict[bytes, Customer | None] = {}
+        for key in keys:
+            if key.startswith(b"\0"):
+                continue  # tidemark's own; the progress row is written with every step
+            if key in partition.rows:
+                self._open(partition, key, touched)
+            else:
+                touched[key] = None
+        self._close(partition, touched, effects)
+        return effects
+
     def horizon(self, stream_time: int) -> int:
         """Return the last instant (ms) that may be evaluated at a stream time: settled waits until it has passed."""
         return stream_time - self._timing.lateness - 1 if self._timing.settled else stream_time
 
-    def _take(
-        self,
-        partition: Partition,
-        topic: Topic,
-        record: Record,
-        touched: dict[bytes, Customer | None],
-        effects: Effects,
-        now: int,
-    ) -> Event:
-        key = record.key or b""
-        _, event = self._wire.decode(topic, key, record.value, now + self._timing.ahead)
+    def _check_home(self, partition: Partition, key: bytes) -> None:
+        """Raise BadRecord where an unknown key hashes to another partition."""
         if self._home_of is not None and key not in partition.rows and self._home_of(key) != partition.number:
             raise BadRecord(Reason.WRONG_PARTITION, f"partition: found {partition.number}, allowed is the key's own")
-        effects.events += 1
-        if type(event) is Erasure:
-            touched[key] = None
-        else:
-            customer = self._open(partition, key, touched)
-            self.engine.ingest(customer, event, effects.decisions, now if self._timing.wall_decides else None)
-        return event
 
     def _open(self, partition: Partition, key: bytes, touched: dict[bytes, Customer | None]) -> Customer:
-        customer = touched.get(key)
-        if customer is None:
-            row = None if key in touched else partition.rows.get(key)
-            name = key.decode()
-            customer = touched[key] = Customer(name) if row is None else Customer.from_row(name, row)
+        row = None if key in touched else partition.rows.get(key)
+        name = key.decode()
+        customer = touched[key] = Customer(name) if row is None else Customer.from_row(name, row)
         return customer
 
     def _close(self, partition: Partition, touched: dict[bytes, Customer | None], effects: Effects) -> None:
-        decisions = effects.decisions
-        for change in decisions.changes:
-            effects.produce(TIER_CHANGES, self._encoder.tier_change(change))
-        for action in decisions.actions:
-            effects.produce(CARE_ACTIONS, self._encoder.care_action(action))
+        decisions, encoder = effects.decisions, self._encoder
+        if decisions.changes:
+            effects.outputs[TIER_CHANGES] = [encoder.tier_change(change) for change in decisions.changes]
+        if decisions.actions:
+            effects.outputs[CARE_ACTIONS] = [encoder.care_action(action) for action in decisions.actions]
+        held: list[Out] = []
+        rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
         for key, customer in touched.items():
             if customer is None:
-                partition.rows.pop(key, None)
-                effects.changelog.append((key, None))
-                effects.produce(CUSTOMER_TIERS, Out(key, None))
+                rows.pop(key, None)
+                changelog.append((key, None))
+                held.append(Out(key, None))
                 continue
-            row = customer.to_row()
-            partition.rows[key] = row
-            partition.due.schedule(key, customer.next_instant)
-            effects.changelog.append((key, row))
+            rows[key] = row = customer.to_row()
+            changelog.append((key, row))
+            schedule(key, customer.next_instant, customer.asked)
             tiers = self.engine.tiers(customer)
             if tiers is not None:
-                effects.produce(CUSTOMER_TIERS, self._encoder.customer_tiers(key, tiers))
-        effects.changelog.append(partition.progress_row())
+                held.append(encoder.customer_tiers(key, tiers))
+        if held:
+            effects.outputs[CUSTOMER_TIERS] = held
+        changelog.append(partition.progress_row())

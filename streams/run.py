@@ -7,6 +7,7 @@ import faust
 
 from config.settings import Settings
 from streams.app import build
+from streams.collector import calm
 
 #: Chatty upstream loggers, and the level below which nobody needs them.
 _QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.WARNING, "asyncio": logging.WARNING}
@@ -31,6 +32,8 @@ def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
 def run_worker(settings: Settings) -> None:
     """Run a worker until it is told to stop; exits the process with Faust's exit code."""
     set_up_logging(settings.log_level)
+    calm()
     app = build(settings)
+    app.owns_process = True
     worker = faust.Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False)
     worker.execute_from_commandline()

@@ -5,13 +5,13 @@ call a record and gives back-pressure for free: nothing more is processed until 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from streams.encode import Headers
-from streams.processor import Effects
+from streams.encode import Headers, Out
+from streams.fence import Claim
 
 
 class Sender:
@@ -22,21 +22,27 @@ class Sender:
         self._name_of = name_of
         self._changelog = changelog
 
-    async def perform(self, partition: int, effects: Effects) -> int | None:
-        """Produce the outputs, then the changelog; return the last changelog offset, None where there is none.
-
-        Raises aiokafka's KafkaError where an acknowledgement does not come: the worker must not go on.
-        """
+    async def produce(self, partition: int, outputs: dict[str, list[Out]]) -> None:
+        """Produce outputs and await their acknowledgement. Raises KafkaError where one does not come."""
         await self._all(
             [
                 send
-                for topic, outs in effects.outputs.items()
+                for topic, outs in outputs.items()
                 for send in await self._send(self._name_of(topic), partition, outs)
             ]
         )
-        rows: Iterator[tuple[bytes, bytes | None, Headers]] = ((key, row, []) for key, row in effects.changelog)
-        written = await self._all(await self._send(self._changelog, partition, rows))
-        return max((last for last in written), default=None)
+
+    async def write(self, partition: int, rows: Iterable[tuple[bytes, bytes | None]], claim: Claim) -> range:
+        """Write rows to the changelog under a claim; return the offsets from the first to the last of them.
+
+        Where somebody else wrote in between, the range is longer than the rows. Raises KafkaError where an
+        acknowledgement does not come: the worker must not go on.
+        """
+        headers = claim.headers
+        written = await self._all(
+            await self._send(self._changelog, partition, ((key, row, headers) for key, row in rows))
+        )
+        return range(min(part.start for part in written), max(part.stop for part in written))
 
     async def _send(
         self, topic: str, partition: int, records: Iterable[tuple[bytes | None, bytes | None, Headers]]
@@ -52,6 +58,6 @@ class Sender:
             sends.append((await self._producer.send_batch(batch, topic, partition=partition), batch.record_count()))
         return sends
 
-    async def _all(self, sends: list[tuple["asyncio.Future[RecordMetadata]", int]]) -> list[int]:
+    async def _all(self, sends: list[tuple["asyncio.Future[RecordMetadata]", int]]) -> list[range]:
         acknowledged = await asyncio.gather(*(future for future, _ in sends))
-        return [meta.offset + count - 1 for meta, (_, count) in zip(acknowledged, sends, strict=True)]
+        return [range(meta.offset, meta.offset + count) for meta, (_, count) in zip(acknowledged, sends, strict=True)]

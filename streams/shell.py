@@ -4,10 +4,10 @@ Store, consumer and producer exist only once the app has started, hence the call
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from models.events import Topic
 from streams.store import PartitionStore
@@ -21,7 +21,10 @@ def wall_clock_ms() -> int:
 
 @dataclass(frozen=True)
 class Shell:
-    """The running parts. `inputs` maps full topic names to input topics, `name_of` labels to full names."""
+    """The running parts. `inputs` maps full topic names to input topics, `name_of` labels to full names.
+
+    `read_changelog(partition, offsets)` returns the records at those offsets that are still there.
+    """
 
     store: Callable[[], PartitionStore]
     consumer: Callable[[], MicroBatchConsumer]
@@ -30,4 +33,5 @@ class Shell:
     name_of: Callable[[str], str]
     changelog: str
     ticks: str
+    read_changelog: Callable[[int, range], Awaitable[list[ConsumerRecord]]]
     clock: Callable[[], int] = wall_clock_ms

@@ -1,18 +1,26 @@
-"""The changelog-backed table: raw rows in one dictionary a partition, recovered by micro-batches.
+"""The changelog-backed table: raw rows in one mapping a partition, recovered by micro-batches.
 
 A Faust table and a Faust store, so that assignment, standby and recovery are Faust's. Rows are written by the
-worker in batches (`streams.sender`), not one by one through the table.
+worker in batches (`streams.sender`), not one by one through the table. They are in memory, or on disk
+(`streams.rocks`); the rest is the same.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from pathlib import Path
 from typing import Any, cast
 
+from aiokafka import ConsumerRecord
 from faust.stores import memory
 from faust.tables.table import Table
 from faust.types import TP, EventT
 
+from streams.fence import CLAIM_KEY, NOBODY, Claim, Fence
 from streams.partition import Partition
 from streams.transport import Chunk
+
+log = logging.getLogger(__name__)
 
 
 class PartitionStore(memory.Store[bytes, bytes]):
@@ -20,10 +28,14 @@ class PartitionStore(memory.Store[bytes, bytes]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._rows: dict[int, dict[bytes, bytes]] = {}
+        self._rows: dict[int, MutableMapping[bytes, bytes]] = {}
+        self._opening = asyncio.Lock()
         self._offsets: dict[int, int] = {}
         self._assigned: set[int] = set()
         self._partitions: dict[int, Partition] = {}
+        self._fences: dict[int, Fence] = {}
+        #: The claims under which we write, by partition; empty again after each rebalance.
+        self.claims: dict[int, Claim] = {}
 
     def partition(self, number: int) -> Partition | None:
         """Return the recovered state of an active partition; None while it is not ours or not recovered."""
@@ -39,8 +51,12 @@ class PartitionStore(memory.Store[bytes, bytes]):
         return self._offsets.get(tp.partition)
 
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
-        """Note the changelog offset that the rows in memory include."""
-        self._offsets[tp.partition] = offset
+        """Note that the changelog has acknowledged all that was written to an open partition, up to `offset`.
+
+        For one that was given away meanwhile it says nothing: its next rows are others.
+        """
+        if tp.partition in self._partitions:
+            self._offsets[tp.partition] = offset
 
     async def need_active_standby_for(self, tp: TP) -> bool:  # noqa: ARG002  # Faust's signature
         """Memory is lost with the process, so a standby is always worth having."""
@@ -61,14 +77,63 @@ class PartitionStore(memory.Store[bytes, bytes]):
             message = event.message
             if message.partition in self._partitions or message.partition not in self._assigned:
                 continue
-            rows = self._rows.setdefault(message.partition, {})
-            chunk = cast("Chunk", message.value)
-            for record in chunk.records:
-                if record.value is None:
-                    rows.pop(record.key, None)
-                else:
-                    rows[record.key] = record.value
+            try:
+                self._recover(message.partition, cast("Chunk", message.value).records)
+            except Exception as error:
+                self._fail(error)
+                raise
             self._offsets[message.partition] = message.offset
+
+    def _recover(self, number: int, records: list[ConsumerRecord]) -> None:
+        rows = self._rows.setdefault(number, {})
+        for record in self._admitted(number, records):
+            if record.value is None:
+                rows.pop(record.key, None)
+            else:
+                rows[record.key] = record.value
+
+    def _admitted(self, number: int, records: Iterable[ConsumerRecord]) -> Iterator[ConsumerRecord]:
+        """Yield the records that count: what a replaced owner wrote late does not."""
+        fence = self.fence(number)
+        return (record for record in records if fence.admits(record.key, record.headers))
+
+    def fence(self, number: int) -> Fence:
+        """Return the verdict on a partition's changelog as far as it has been read; the rows know the last claim."""
+        fence = self._fences.get(number)
+        if fence is None:
+            claim = self._rows.setdefault(number, {}).get(CLAIM_KEY + str(number).encode())
+            fence = self._fences[number] = Fence(NOBODY if claim is None else Claim.decode(claim))
+        return fence
+
+    def drop(self, number: int) -> None:
+        """Forget a partition that is another's by now; if it comes back to us it is recovered from the beginning."""
+        for known in (self._offsets, self._fences, self._partitions, self.claims):
+            cast("dict[int, Any]", known).pop(number, None)
+        self._drop(self._rows.pop(number))
+
+    async def catch_up(self, number: int, records: list[ConsumerRecord]) -> Partition:
+        """Take over what came into the changelog between recovery and our claim, the claim included.
+
+        Returns the partition, opened anew where there was more than the claim.
+        """
+        rows, changed = self._rows[number], False
+        for record in self._admitted(number, records):
+            changed = changed or not record.key.startswith(CLAIM_KEY)
+            if record.value is None:
+                rows.pop(record.key, None)
+            else:
+                rows[record.key] = record.value
+        if changed:
+            self._partitions[number] = await asyncio.to_thread(self._open, number)
+        return self._partitions[number]
+
+    def _fail(self, error: Exception) -> None:
+        """End the worker: Faust logs what goes wrong in recovery, and goes on without it."""
+        log.error("the state cannot be recovered: %s", error)
+        self._failure = asyncio.ensure_future(self.app.crash(error))
+
+    def settle(self, number: int) -> None:
+        """Let what the changelog holds of us, and counts, be kept: in memory there is nothing to do."""
 
     async def on_rebalance(
         self,
@@ -78,27 +143,44 @@ class PartitionStore(memory.Store[bytes, bytes]):
         generation_id: int = 0,  # noqa: ARG002  # Faust's signature
     ) -> None:
         """Drop the rows of partitions that went to somebody else."""
-        topic = cast("StateTable", self.table).changelog_topic_name
-        self._assigned = {tp.partition for tp in assigned if tp.topic == topic}
-        for number in self._rows.keys() - self._assigned:
-            del self._rows[number]
-            self._offsets.pop(number, None)
-        self._partitions.clear()
+        async with self._opening:
+            topic = cast("StateTable", self.table).changelog_topic_name
+            self._assigned = {tp.partition for tp in assigned if tp.topic == topic}
+            self._partitions.clear()
+            self.claims.clear()
+            for number in self._rows.keys() - self._assigned:
+                self._offsets.pop(number, None)
+                self._fences.pop(number, None)
+                self._drop(self._rows.pop(number))
+            await self._take_up()
+
+    def _drop(self, rows: MutableMapping[bytes, bytes]) -> None:
+        """Let go of the rows of a partition: in memory there is nothing to do."""
+
+    async def _take_up(self) -> None:
+        """Find what is left of the rows of partitions that are assigned: in memory there is nothing."""
 
     async def on_recovery_completed(
         self,
         active_tps: set[TP],
         standby_tps: set[TP],  # noqa: ARG002  # Faust's signature
     ) -> None:
-        """Open the active partitions: progress and due index are built from their rows."""
-        self._partitions = {
-            tp.partition: Partition(
-                tp.partition,
-                self._rows.setdefault(tp.partition, {}),
-                timeline=cast("StateTable", self.table).timeline,
-            )
-            for tp in active_tps
-        }
+        """Open the active partitions: progress and due index are built from their rows, beside the event loop."""
+        async with self._opening:
+            self.claims.clear()
+            try:
+                self._partitions = {
+                    tp.partition: await asyncio.to_thread(self._open, tp.partition)
+                    for tp in active_tps
+                    if tp.partition in self._assigned
+                }
+            except Exception as error:
+                self._fail(error)
+                raise
+
+    def _open(self, number: int) -> Partition:
+        timeline = cast("StateTable", self.table).timeline
+        return Partition(number, self._rows.setdefault(number, {}), timeline=timeline)
 
 
 class StateTable(Table[bytes, bytes]):
@@ -108,5 +190,12 @@ class StateTable(Table[bytes, bytes]):
     #: The fingerprint of the policy versions in force.
     timeline: int
 
+    #: Where rows are kept on disk; None: in memory.
+    directory: Path | None = None
+
     def _new_store(self) -> PartitionStore:
+        if self.directory is not None:
+            from streams.rocks_store import RocksStore  # an optional extra
+
+            return RocksStore(self.directory, "memory://", self.app, self, table_name=self.name, loop=self.loop)
         return PartitionStore("memory://", self.app, self, table_name=self.name, loop=self.loop)

@@ -31,21 +31,22 @@ class Ticker:
 
     async def tick(self) -> list[TP]:
         """Produce one tick a partition; return the partitions that stand still although records are unread."""
-        async with self._worker.busy:
+        async with self._worker.quiet():
             # What is known of event time must be older than the end offsets: events that arrive between the two
             # must not carry time past events of another topic that arrived with them.
             partitions = dict(self._shell.store().partitions)
             seen = {number: dict(partition.progress.latest) for number, partition in partitions.items()}
+            claims = {number: claim.encoded for number, claim in self._shell.store().claims.items()}
         now = self._shell.clock()
         assigned = self._shell.consumer().assignment()
         tps = [TP(name, number) for name in self._inputs for number in partitions if TP(name, number) in assigned]
         if not tps:
             return []
         ends = await self._shell.consumer().highwaters(*tps)
-        async with self._worker.busy:
+        async with self._worker.quiet():
             lagging, stalled = await self._lagging(partitions, {tp: ends.get(tp) or 0 for tp in tps})
         for number, partition in partitions.items():
-            tick = Tick(self._time_of(number, seen, lagging, now))
+            tick = Tick(self._time_of(number, seen, lagging, now), claims.get(number))
             await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
             self._metrics.customers.labels(number).set(partition.customers)
             self._metrics.due.labels(number).set(len(partition.due))

@@ -6,14 +6,26 @@ never outrun the state. The rest of Faust (assignment, recovery, rebalance) is u
 tests/streams/test_transport.py pin every internal of Faust that this relies on.
 """
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, cast
 
 import faust
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+
+log = logging.getLogger(__name__)
+
+#: How long (ms) a broker may hold a fetch that finds nothing. Faust fixes it at 1,500, which is as good where the
+#: broker answers as soon as something comes, as Kafka does; Tansu looks again only after half of it.
+FETCH_WAIT_MS = 50
+
+#: How often (a second apart) the group is asked whether a partition is ours.
+_ATTEMPTS = 30
 
 
 class Chunk(NamedTuple):
@@ -42,6 +54,11 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._epochs: dict[TP, int] = {}
 
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001  # read when it starts; Faust has no setting for it
+        return consumer
+
     async def _fetch_records(  # type: ignore[override]  # chunks take the place of lists of records
         self, *args: Any, **kwargs: Any
     ) -> dict[TP, Chunk]:
@@ -53,6 +70,54 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
             (tp := TP(partition.topic, partition.partition)): Chunk(records, self._epochs.get(tp, 0))
             for partition, records in fetched.items()
         }
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; what fails is told and left to the next commit. Faust would end the worker.
+
+        Committed offsets are a hint where to begin reading: what is applied is known from the state.
+        """
+        assigned = self.assignment()
+        ours = {driver.ensure_aiokafka_TP(tp): offset for tp, offset in offsets.items() if tp in assigned}
+        if not ours:
+            return False
+        try:
+            await self._ensure_consumer().commit(ours)
+        except KafkaError as error:
+            log.warning("offsets could not be committed, the next commit will do: %r", error)
+            return False
+        return True
+
+    async def confirm(self, tp: TP, offset: int) -> bool:
+        """Commit an offset, and say whether the group took it: it refuses whoever is no member any more.
+
+        Raises KafkaError where there is neither yes nor no for long.
+        """
+        return await self.call_thread(self._confirm, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
+
+    async def _confirm(self, tp: TP, offset: int) -> bool:
+        for attempt in range(_ATTEMPTS):
+            if tp not in self.assignment():
+                return False
+            try:
+                await self._ensure_consumer().commit({driver.ensure_aiokafka_TP(tp): offset})
+            except (CommitFailedError, IllegalStateError):
+                return False  # the client joins again by itself
+            except KafkaError as error:
+                log.warning("the group does not answer: %r", error)
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(1.0)
+            else:
+                return True
+        return False
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the committed offsets; where partitions are being taken away, the next rebalance does it."""
+        try:
+            return await super().seek_to_committed()
+        except IllegalStateError as error:
+            log.info("partitions moved while they were sought: %r", error)
+            return {}
 
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         """Return the end offsets, or what a fetch has told where that is later (Tansu's list of offsets is behind)."""
@@ -129,6 +194,10 @@ class MicroBatchConsumer(driver.Consumer):
         epoch = await self._thread.rewind(tp, offset)
         self.delivered[tp] = offset
         return epoch
+
+    async def confirm(self, tp: TP, offset: int) -> bool:
+        """Say whether the group still takes us for the owner of a partition."""
+        return await self._thread.confirm(tp, offset)
 
     def mark_applied(self, tp: TP, next_offset: int) -> None:
         """Say that everything before `next_offset` is in the acknowledged state, and so may be committed."""

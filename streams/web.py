@@ -1,13 +1,71 @@
-"""The worker's web pages: `/metrics` for Prometheus and `/health` for whoever supervises it."""
+"""The worker's web pages: `/metrics` for Prometheus and `/health` for whoever supervises it, and nothing else.
 
-from collections.abc import Callable
-from typing import Any
+Faust's own pages (its index, router and tables) are off. A client gets a bounded request, a bounded time, and
+no connection that it does not use. Where a token is set, every page but `/health` wants it.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
 
 import faust
-from aiohttp.web import Response
+from aiohttp.web import AppRunner, HTTPGatewayTimeout, HTTPUnauthorized, Request, Response, StreamResponse, middleware
+from faust.web.drivers.aiohttp import Web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SecretStr
 
 from streams.metrics import Metrics
+
+#: The page that tells nothing but whether the process answers: open to any supervisor.
+HEALTH = "/health"
+#: How long (seconds) a connection may be idle, or take to send its request.
+IDLE_S = 15.0
+#: How long (seconds) an answer may take.
+ANSWER_S = 10.0
+#: How long (seconds) a request's body, which no page wants, is read and thrown away.
+_LINGER_S = 1.0
+#: The largest request body (bytes).
+_MAX_BODY = 4_096
+
+_Handler = Callable[[Request], Awaitable[StreamResponse]]
+
+
+class Pages(Web):
+    """Faust's web server without Faust's pages, and with limits."""
+
+    default_blueprints: ClassVar[Any] = ()
+    production_blueprints: ClassVar[Any] = ()
+    debug_blueprints: ClassVar[Any] = ()
+    optional_blueprints: ClassVar[Any] = ()
+
+    def __init__(self, app: Any, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._runner = AppRunner(
+            self.web_app, access_log=None, keepalive_timeout=IDLE_S, lingering_time=_LINGER_S, shutdown_timeout=1.0
+        )
+
+
+def web_options(token: SecretStr | None) -> dict[str, Any]:
+    """Return the options of the web application: its limits and who is let in."""
+
+    @middleware
+    async def guard(request: Request, handler: _Handler) -> StreamResponse:
+        if token is not None and request.path != HEALTH and not _shows(request, token.get_secret_value()):
+            raise HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await handler(request)
+        except TimeoutError:
+            raise HTTPGatewayTimeout from None
+
+    return {"client_max_size": _MAX_BODY, "middlewares": [guard]}
+
+
+def _shows(request: Request, token: str) -> bool:
+    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+    # Compared in constant time, as bytes: a header may hold what is no ASCII.
+    return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(errors="replace"), token.encode())
 
 
 def add_pages(app: faust.App, metrics: Metrics, recovered: Callable[[], bool]) -> None:
@@ -17,6 +75,6 @@ def add_pages(app: faust.App, metrics: Metrics, recovered: Callable[[], bool]) -
     async def metrics_page(_web: Any, _request: Any) -> Any:
         return Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    @app.page("/health")
+    @app.page(HEALTH)
     async def health_page(web: Any, _request: Any) -> Any:
         return web.json({"status": "alive", "recovered": recovered()})

@@ -1,6 +1,6 @@
 """The worker: takes micro-batches and ticks from Faust's stream, has them processed and performed, in order.
 
-One stream, one batch at a time: outputs acknowledged, state acknowledged, then the offset is free to be committed.
+A batch's outputs are acknowledged, then its state, then its offset is free to be committed.
 What Faust delivers is checked against the progress that travels with the state: what was applied is skipped, what
 is missing is fetched again. An error of the broker ends the worker; whoever supervises it starts it anew.
 """
@@ -9,14 +9,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from faust.types import TP
 
 from streams.metrics import Metrics
-from streams.partition import Partition, decode_tick
+from streams.ownership import Ownership
+from streams.partition import Partition, Tick, decode_tick
 from streams.processor import Effects, Processor
-from streams.sender import Sender
 from streams.shell import Shell
 from streams.transport import Chunk
 
@@ -24,32 +25,62 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Processes the partitions that are ours. `busy` is held while a batch or a tick is in flight."""
+    """Processes the partitions that are ours, one batch or tick at a time, in a thread beside the event loop.
+
+    While the effects of a batch wait for the broker, in *flight*, other partitions go on; the next batch of the same
+    partition waits for it. `quiet` is the state in which nothing is under way.
+    """
 
     def __init__(self, shell: Shell, processor: Processor, metrics: Metrics) -> None:
         self.metrics = metrics
-        self.busy = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._flights: dict[int, asyncio.Task[None]] = {}
         self.last_event_at = shell.clock()
         self._shell = shell
         self._processor = processor
+        self._ownership = Ownership(shell, processor)
         self._probes: dict[TP, tuple[int, int]] = {}
 
     async def run(self, events: AsyncIterator[Any]) -> None:
         """Take up the messages of a Faust stream until it ends."""
         async for event in events:
             message = event.message
-            async with self.busy:
+            async with self._turn:
+                await self._landed(message.partition)
                 partition = self._shell.store().partition(message.partition)
                 if partition is None or not self._is_ours(message.tp):
                     continue  # revoked meanwhile: the next owner reads it
+                partition = await self._ownership.claimed(partition)
+                if partition is None:
+                    continue  # it is another's; a rebalance is on its way
                 if message.topic == self._shell.ticks:
                     await self._tick(partition, message.tp, message.value)
                 else:
                     await self._batch(partition, message.tp, message.value)
 
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Wait until all that was taken up is acknowledged, and let nothing begin meanwhile.
+
+        Raises what a flight raised: the worker must not go on.
+        """
+        async with self._turn:
+            for number in list(self._flights):
+                await self._landed(number)
+            yield
+
+    async def _landed(self, number: int) -> None:
+        flight = self._flights.pop(number, None)
+        if flight is not None:
+            await flight
+
+    def check(self) -> None:
+        """Raise Fenced where it is not settled for long whose a partition is."""
+        self._ownership.check()
+
     async def quiesce(self) -> None:
         """Return once no batch is in flight: called before partitions are given away."""
-        async with self.busy:
+        async with self.quiet():
             self._probes.clear()
 
     async def _batch(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
@@ -57,30 +88,42 @@ class Worker:
         if await self._has_gap(partition.next_offset(topic), tp, chunk):
             return
         started = time.monotonic()
-        effects = self._processor.process(partition, topic, tp.topic, chunk.records, self._shell.clock())
-        await self._perform(partition, effects)
-        self._shell.consumer().mark_applied(tp, partition.next_offset(topic))
+        effects = await asyncio.to_thread(
+            self._processor.process, partition, topic, tp.topic, chunk.records, self._shell.clock()
+        )
+        flight = self._finish(partition, tp, chunk, effects, started)
+        self._flights[partition.number] = asyncio.create_task(flight, name=f"flight-{partition.number}")
+
+    async def _finish(self, partition: Partition, tp: TP, chunk: Chunk, effects: Effects, started: float) -> None:
+        topic = self._shell.inputs[tp.topic]
+        await self._ownership.perform(partition, effects)
+        if self._shell.store().partition(tp.partition) is partition:
+            self._shell.consumer().mark_applied(tp, partition.next_offset(topic))
         self.last_event_at = self._shell.clock()
         self._observe(topic.label, effects, chunk, started)
 
     async def _tick(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
-        tick = decode_tick(chunk.records[-1].value)
+        tick = self._latest_tick(partition, chunk)
         more = tick is not None
         while more and tick is not None:
-            effects = self._processor.tick(partition, tick, self._shell.clock())
+            effects = await asyncio.to_thread(self._processor.tick, partition, tick, self._shell.clock())
             if effects.changelog:
-                await self._perform(partition, effects)
+                await self._ownership.perform(partition, effects)
                 self.metrics.observe("ticks", effects)
+                if self._shell.store().partition(tp.partition) is not partition:
+                    return  # it turned out to be another's
             more = effects.more
+        await self._ownership.renew(partition)
         self._shell.consumer().mark_applied(tp, chunk.records[-1].offset + 1)
         self.metrics.ticks.inc()
         if partition.progress.stream_time is not None:
             self.metrics.stream_time.labels(partition.number).set(partition.progress.stream_time / 1000)
 
-    async def _perform(self, partition: Partition, effects: Effects) -> None:
-        written = await self._sender().perform(partition.number, effects)
-        if written is not None:
-            self._shell.store().set_persisted_offset(TP(self._shell.changelog, partition.number), written)
+    def _latest_tick(self, partition: Partition, chunk: Chunk) -> Tick | None:
+        """Return the last tick of this claim. What another owner had read, or we before a rebalance, proves nothing."""
+        claim = self._shell.store().claims[partition.number].encoded
+        ticks = (decode_tick(record.value) for record in reversed(chunk.records))
+        return next((tick for tick in ticks if tick is not None and tick.claim == claim), None)
 
     async def _has_gap(self, expected: int, tp: TP, chunk: Chunk) -> bool:
         """Whether records before the chunk are missing; has them fetched again, once: a hole in the log is no gap."""
@@ -103,9 +146,6 @@ class Worker:
     async def _rewind(self, tp: TP, offset: int) -> None:
         self.metrics.rewinds.inc()
         self._probes[tp] = (offset, await self._shell.consumer().rewind(tp, offset))
-
-    def _sender(self) -> Sender:
-        return Sender(self._shell.producer(), self._shell.name_of, self._shell.changelog)
 
     def _is_ours(self, tp: TP) -> bool:
         return tp in self._shell.consumer().assignment()

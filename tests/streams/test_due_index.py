@@ -1,38 +1,65 @@
+"""The due index: none is missed, none comes early, and what moves about does not pile up."""
+
 import random
 
 import pytest
 
 from models.customer import NEVER
-from streams.due_index import DueIndex
+from models.instants import HOUR_MS, MIN_INSTANT
+from streams.due_index import SLOT_MS, DueIndex
 
 
 def test_keys_come_up_at_their_instants_in_order() -> None:
     index = DueIndex()
-    asked = {b"a": 30, b"b": 10, b"c": 20, b"never": NEVER}
+    asked = {b"a": 30 * HOUR_MS, b"b": 10, b"c": 20, b"never": NEVER}
     for key, instant in asked.items():
         index.schedule(key, instant)
+    assert index.next_instant() <= 10
+    assert list(index.pop_due(9, asked.__getitem__)) == []
     assert index.next_instant() == 10
-    assert list(index.pop_due(9, asked.get)) == []
-    assert list(index.pop_due(20, asked.get)) == [b"b", b"c"]
-    assert list(index.pop_due(NEVER - 1, asked.get)) == [b"a"]
+    assert list(index.pop_due(20, asked.__getitem__)) == [b"b", b"c"]
+    assert 20 < index.next_instant() <= 30 * HOUR_MS
+    assert list(index.pop_due(NEVER - 1, asked.__getitem__)) == [b"a"]
     assert (len(index), index.next_instant()) == (0, NEVER)
 
 
 def test_a_key_rescheduled_earlier_comes_up_earlier_and_once() -> None:
     index = DueIndex()
+    known = NEVER
     for instant in (50, 20, 40, 20):
-        index.schedule(b"a", instant)
-    assert len(index) == 1
+        index.schedule(b"a", instant, known)
+        known = instant
     assert list(index.pop_due(20, lambda _: 20)) == [b"a"]
-    assert list(index.pop_due(100, lambda _: 20)) == []
+    assert list(index.pop_due(100, lambda _: NEVER)) == []
+    assert len(index) == 0
+
+
+def test_rows_of_another_policy_come_up_at_once() -> None:
+    index = DueIndex()
+    index.schedule(b"a", 10)
+    assert list(index.pop_due(5, lambda _: 10)) == []
+    index.schedule(b"b", MIN_INSTANT)
+    assert index.next_instant() == MIN_INSTANT
+    assert list(index.pop_due(5, lambda _: MIN_INSTANT)) == [b"b"]
 
 
 def test_a_key_that_moved_on_is_put_off_to_what_its_row_asks_for() -> None:
     index = DueIndex()
     index.schedule(b"a", 10)
     assert list(index.pop_due(20, lambda _: 70)) == []
+    assert list(index.pop_due(69, lambda _: 70)) == []
     assert index.next_instant() == 70
     assert list(index.pop_due(70, lambda _: 70)) == [b"a"]
+
+
+def test_a_key_that_moved_on_to_another_slot_comes_up_there() -> None:
+    index = DueIndex()
+    index.schedule(b"a", 10)
+    later = 5 * SLOT_MS + 3
+    assert list(index.pop_due(20, lambda _: later)) == []
+    assert 20 < index.next_instant() <= later
+    assert list(index.pop_due(later - 1, lambda _: later)) == []
+    assert list(index.pop_due(later, lambda _: later)) == [b"a"]
 
 
 def test_a_key_that_is_gone_is_forgotten() -> None:
@@ -66,48 +93,57 @@ def test_what_is_not_taken_stays() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_under_random_rescheduling_none_is_missed_and_the_index_stays_small(seed: int) -> None:
+@pytest.mark.parametrize("span", [500, 400 * HOUR_MS])
+def test_under_random_rescheduling_none_is_missed_and_the_index_stays_small(seed: int, span: int) -> None:
     choose = random.Random(seed)
-    index, asked = DueIndex(), {}
+    index = DueIndex()
     keys = [bytes([number]) for number in range(40)]
+    asked = dict.fromkeys(keys, NEVER)
     horizon = 0
+
+    def move(key: bytes, known: int) -> None:
+        asked[key] = NEVER if choose.random() < 0.05 else horizon + choose.randrange(1, span)
+        index.schedule(key, asked[key], known)
+
     for _ in range(5_000):
         key = choose.choice(keys)
-        asked[key] = NEVER if choose.random() < 0.05 else horizon + choose.randrange(1, 500)
-        index.schedule(key, asked[key])
+        move(key, asked[key])
         if choose.random() < 0.1:
-            horizon += choose.randrange(100)
+            horizon += choose.randrange(span // 5)
             due = {key for key, instant in asked.items() if instant <= horizon}
-            taken = list(index.pop_due(horizon, lambda key: asked.get(key, NEVER)))
+            assert not due or index.next_instant() <= horizon
+            taken = list(index.pop_due(horizon, asked.__getitem__))
             assert sorted(taken) == sorted(due)
+            assert taken == sorted(taken, key=asked.__getitem__)
             for key in due:
-                asked[key] = horizon + choose.randrange(1, 500)
-                index.schedule(key, asked[key])
-        assert len(index) <= len(keys)
-        assert len(index._heap) <= 2 * len(index) + 64
-        assert {(instant, key) for key, instant in index._scheduled.items()} <= set(index._heap)
-        for key, instant in asked.items():
-            assert instant == NEVER or index._scheduled[key] <= instant
+                move(key, NEVER)
+            assert len(index) == len(index._near) + sum(map(len, index._far.values()))
+            assert len(index) <= 3 * len(keys) + 64
 
 
 def test_a_key_that_only_ever_moves_later_adds_nothing() -> None:
     """As most do: each order puts a customer's next expiry or alert off."""
     index = DueIndex()
     for instant in range(1, 10_001):
-        index.schedule(b"a", instant)
-    assert len(index._heap) == len(index) == 1
+        index.schedule(b"a", instant, NEVER if instant == 1 else instant - 1)
+    assert len(index) == 1
 
 
 def test_a_key_that_is_woken_up_again_and_again_before_a_far_instant_does_not_pile_up() -> None:
     """As settled decisions do: an order waits for its instant, and then the expiry months away is asked for again."""
     index = DueIndex()
+    asked = far = 10**9
+    index.schedule(b"a", far)
     for now in range(10_000):
-        index.schedule(b"a", now)
+        index.schedule(b"a", now, asked)
+        asked = now
         (key,) = index.pop_due(now, lambda _, now=now: now)
-        index.schedule(key, 1_000_000)
-    assert len(index) == 1
-    assert len(index._heap) <= 2 + 64
-    assert list(index.pop_due(1_000_000, lambda _: 1_000_000)) == [b"a"]
+        asked = far + now * SLOT_MS
+        index.schedule(key, asked)
+        for _ in index.pop_due(now, lambda _, asked=asked: asked):
+            raise AssertionError("it is not due")
+    assert len(index) <= 2 * 2 + 64
+    assert list(index.pop_due(asked, lambda _: asked)) == [b"a"]
 
 
 def test_sweeping_while_keys_are_taken_loses_none() -> None:
@@ -116,11 +152,13 @@ def test_sweeping_while_keys_are_taken_loses_none() -> None:
     for key in keys:
         for instant in (900, 800, 700):
             index.schedule(key, instant)
-    taken = []
-    for key in index.pop_due(700, lambda _: 700):
+    taken, asked = [], dict.fromkeys(keys, 700)
+    for key in index.pop_due(700, asked.__getitem__):
         taken.append(key)
         for instant in (5_000, 4_000, 3_000, 2_000):
             index.schedule(key, instant)
+        asked[key] = 2_000
     assert sorted(taken) == keys
     assert index.next_instant() <= 2_000
-    assert sorted(index.pop_due(2_000, lambda _: 2_000)) == keys
+    assert list(index.pop_due(1_999, asked.__getitem__)) == []
+    assert sorted(index.pop_due(2_000, asked.__getitem__)) == keys

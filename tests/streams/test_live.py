@@ -279,7 +279,8 @@ def test_an_erased_customer_is_gone_everywhere_and_begins_anew(broker: str, tmp_
         assert len({change["event_id"] for change in ann}) == len(ann)
 
 
-def test_what_was_erased_stays_erased_after_a_restart(broker: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+def test_what_was_erased_stays_erased_after_a_restart(broker: str, tmp_path: Path, store: str) -> None:
     events = {
         Topic.ORDERS: [
             {
@@ -294,7 +295,7 @@ def test_what_was_erased_stays_erased_after_a_restart(broker: str, tmp_path: Pat
         ]
     }
     history = written_history(tmp_path / "events", events)
-    with Rig(broker, tmp_path, clock="event") as rig:
+    with Rig(broker, tmp_path, clock="event", store=store, data_dir=str(tmp_path / "rows")) as rig:
         worker = rig.start_worker()
         rig.produce([[record for _, record in history.records]])
         rig.wait(lambda: not rig.backlog(), "the orders are applied")
@@ -302,9 +303,10 @@ def test_what_was_erased_stays_erased_after_a_restart(broker: str, tmp_path: Pat
         rig.wait(lambda: not rig.backlog(), "the erasure is applied")
         worker.kill()
         # Nothing left to recover for one, everything for the others.
-        rig.start_worker()
+        again = rig.start_worker()
         rig.produce([[record for _, record in history.records][-3:]])
         rig.wait(lambda: not rig.backlog(), "the repeated orders are applied")
+        assert ("the rows on disk reach to" in again.log) == (store == "rocksdb")
         customers = rig.state().customers
         assert {name: len(customer.ledger.times) for name, customer in customers.items()} == {
             "ann": 19,
@@ -326,7 +328,7 @@ def test_two_workers_share_the_partitions_and_one_may_leave(broker: str, tmp_pat
     days = list(sliced(history.records, DAY_MS))
     with Rig(broker, tmp_path, **SETTLED) as rig:
         one = rig.start_worker()
-        two = rig.start_worker()
+        two = rig.start_worker(store="rocksdb")
 
         def shares() -> tuple[set[str], set[str]] | None:
             held = [partitions_of(worker) for worker in (one, two)]

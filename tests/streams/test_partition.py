@@ -3,7 +3,7 @@ import logging
 import msgspec
 import pytest
 
-from models.customer import NEVER, Customer
+from models.customer import NEVER, Customer, row_instant
 from models.events import Topic
 from models.instants import MIN_INSTANT
 from streams.partition import PROGRESS_KEY, Partition, Progress, Tick, decode_tick
@@ -43,13 +43,15 @@ def test_the_due_index_is_built_from_the_rows() -> None:
     partition.progress_row()
     assert partition.customers == 3
     assert len(partition.due) == 2
-    assert partition.due.next_instant() == 50
+    assert list(partition.due.pop_due(50, lambda key: row_instant(rows[key], 0))) == [b"bob"]
 
 
 def test_rows_evaluated_under_another_timeline_are_due_at_once() -> None:
     rows = {b"ann": row("ann", 70, 5), b"bob": row("bob", 50, 5), b"eve": row("eve", timeline=5)}
     same = Partition(0, rows, timeline=5)
-    assert (len(same.due), same.due.next_instant()) == (2, 50)
+    assert len(same.due) == 2
+    assert list(same.due.pop_due(49, lambda key: row_instant(rows[key], 5))) == []
+    assert same.due.next_instant() == 50
     same.progress_row()
     other = Partition(0, rows, timeline=6)
     assert (len(other.due), other.due.next_instant()) == (3, MIN_INSTANT)

@@ -179,10 +179,10 @@ def test_events_of_one_instant_are_taken_as_profiles_orders_interactions_and_the
 
     twice = {Topic.ORDERS: [order("ann", 1, at, "200.00"), order("ann", 1, at, "1.00")]}
     first = replayed(tmp_path / "c", twice)
-    assert first.customers[0].ledger.paid.tolist() == [200_00]
+    assert first.customers[0].ledger.paid.tolist() == [0, 200_00]
     assert first.notes == {"conflict": 1}
     last = replayed(tmp_path / "d", {Topic.ORDERS: twice[Topic.ORDERS][::-1]})
-    assert last.customers[0].ledger.paid.tolist() == [1_00]
+    assert last.customers[0].ledger.paid.tolist() == [0, 1_00]
 
 
 def test_a_profile_without_any_time_holds_from_the_beginning(tmp_path: Path, timeline: Any) -> None:

@@ -1,7 +1,9 @@
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
@@ -9,10 +11,12 @@ from faust.types import TP
 from config.settings import load_settings
 from models.events import Topic
 from models.instants import DAY_MS, MINUTE_MS
+from streams.fence import Claim
 from streams.metrics import Metrics
 from streams.partition import Partition, Tick, decode_tick
 from streams.shell import Shell
 from streams.ticker import Ticker
+from streams.transport import Chunk
 from streams.worker import Worker
 
 NOW = 1_800_000_000_000
@@ -30,6 +34,7 @@ class Fakes:
 
     def __post_init__(self) -> None:
         self.partitions = {number: Partition(number) for number in self.numbers}
+        self.claims: dict[int, Claim] = {}
         self.delivered: dict[TP, int] = {}
         self.sent: list[tuple[int, Tick | None]] = []
         self.asked: list[TP] = []
@@ -71,6 +76,7 @@ class Rig:
             name_of=lambda label: label,
             changelog="changelog",
             ticks="ticks",
+            read_changelog=lambda *_: None,
             clock=lambda: fakes.now,
         )
         self.worker = Worker(shell, None, Metrics())
@@ -168,12 +174,12 @@ def test_a_tick_is_not_made_while_a_batch_is_in_flight() -> None:
     rig = Rig(fakes)
 
     async def check() -> None:
-        await rig.worker.busy.acquire()
+        await rig.worker._turn.acquire()
         tick = asyncio.ensure_future(rig.ticker.tick())
         for _ in range(10):
             await asyncio.sleep(0)
         assert fakes.sent == []
-        rig.worker.busy.release()
+        rig.worker._turn.release()
         await tick
         assert len(fakes.sent) == 2
 
@@ -271,3 +277,25 @@ def test_lag_and_customers_are_shown() -> None:
     assert sample("tidemark_lag_records", {"topic": "orders", "partition": "0"}) == 4
     assert sample("tidemark_lag_records", {"topic": "orders", "partition": "1"}) == 0
     assert sample("tidemark_customers", {"partition": "0"}) == 1
+
+
+def test_a_tick_carries_the_claim_of_the_owner_who_says_it() -> None:
+    fakes = Fakes()
+    fakes.claims[1] = Claim(7, b"owner-01")
+    Rig(fakes, clock="wall").tick()
+    assert {number: tick.claim for number, tick in fakes.sent} == {0: None, 1: fakes.claims[1].encoded}
+
+
+def test_a_tick_of_another_claim_is_passed_over() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes)
+    ours, theirs = Claim(8, b"owner-02"), Claim(7, b"owner-01")
+    fakes.claims[0] = ours
+
+    def latest(*ticks: Tick) -> Tick | None:
+        records = [SimpleNamespace(value=msgspec.json.encode(tick)) for tick in ticks]
+        return rig.worker._latest_tick(fakes.partitions[0], Chunk(records, 0))
+
+    mine = Tick(NOW, ours.encoded)
+    assert latest(Tick(NOW - 1, ours.encoded), mine, Tick(NOW + 1, theirs.encoded), Tick(NOW + 2)) == mine
+    assert latest(Tick(NOW, theirs.encoded), Tick(NOW)) is None

@@ -68,8 +68,8 @@ def assert_same_as_replay(rig: Rig, history: History, policy: str = "demo") -> N
     result, timeline = replayed(history, policy)
     outputs = rig.read("tier-changes", "care-actions", "customer-tiers")
 
-    assert by_id(outputs["tier-changes"], "event_id") == _by_id(result.changes, "event_id")
-    assert by_id(outputs["care-actions"], "action_id") == _by_id(result.actions, "action_id")
+    _assert_same(by_id(outputs["tier-changes"], "event_id"), _by_id(result.changes, "event_id"))
+    _assert_same(by_id(outputs["care-actions"], "action_id"), _by_id(result.actions, "action_id"))
     _assert_sequences(outputs["tier-changes"])
 
     state = rig.state()
@@ -83,6 +83,24 @@ def assert_same_as_replay(rig: Rig, history: History, policy: str = "demo") -> N
         for customer in result.customers
         if customer.cursor is not None
     }
+
+
+def _assert_same(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, Any]]) -> None:
+    """What was found is what was wanted; else say of the first few what differs, for there may be 100,000 of them."""
+    if found == wanted:
+        return
+    missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    other = [name for name in wanted.keys() & found.keys() if wanted[name] != found[name]]
+    told = [
+        {field: (found[name][field], value) for field, value in wanted[name].items() if found[name][field] != value}
+        for name in other[:3]
+    ]
+    whole = (
+        [wanted[name] for name in [*missing][:3]],
+        [found[name] for name in [*extra][:3]],
+        [wanted[n] for n in other[:1]],
+    )
+    raise AssertionError(f"{len(missing)} missing, {len(extra)} too many, {len(other)} other: {told} {whole}")
 
 
 def _assert_sequences(records: list[ConsumerRecord]) -> None:

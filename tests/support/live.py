@@ -14,7 +14,9 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -27,6 +29,7 @@ from config.settings import PREFIX, Settings, load_settings
 from models.customer import Customer
 from streams.broker import free_port
 from streams.child import Child
+from streams.fence import CLAIM_KEY, Fence
 from streams.partition import PROGRESS_KEY, Progress
 from streams.topics import changelog_name, create_topics
 
@@ -69,16 +72,28 @@ class LiveWorker:
         self.port = free_port()
         self.log_path = rig.directory / f"worker-{number}.log"
         env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        env |= rig.environment | {f"{PREFIX}{key.upper()}": value for key, value in settings.items()}
         env |= {
             "PYTHONPATH": str(ROOT),
             f"{PREFIX}WEB_PORT": str(self.port),
             f"{PREFIX}DATA_DIR": str(rig.directory / f"data-{number}"),
         }
+        env |= rig.environment | {f"{PREFIX}{key.upper()}": value for key, value in settings.items()}
+        self._start = partial(self._spawn, rig, env)
+        self._child = self._start()
+
+    def _spawn(self, rig: "Rig", env: dict[str, str]) -> Child:
         with self.log_path.open("ab") as log:
             # The working directory has no .env.
-            command = [sys.executable, "-m", "tests.support.worker", str(SESSION_S)]
-            self._child = Child(command, log, env=env, cwd=rig.directory)
+            command = [sys.executable, "-m", "tests.support.worker", str(rig.session_s)]
+            return Child(command, log, env=env, cwd=rig.directory)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, as SIGSTOP."""
+        os.kill(self.pid, number)
+
+    def revive(self) -> None:
+        """Start it anew after it ended, as its supervisor would."""
+        self._child = self._start()
 
     @property
     def pid(self) -> int:
@@ -97,10 +112,14 @@ class LiveWorker:
         return self._child.stop(timeout_s)
 
     def kill(self) -> None:
-        """End it at once with SIGKILL."""
+        """End it at once with SIGKILL, even where it is stopped."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self._child.stop(0)
+
+    @property
+    def ready(self) -> bool:
+        return self.metrics().get("tidemark_ready", {}).get(()) == 1.0
 
     def get(self, path: str) -> tuple[int, str, str]:
         """Return (status, content type, body) of a web page. Raises OSError while nobody answers."""
@@ -123,16 +142,31 @@ class LiveWorker:
 class State(NamedTuple):
     """What the changelog says in the end: rows by customer, progress by partition."""
 
-    customers: dict[str, Customer]
     rows: dict[str, bytes]
     progress: dict[int, Progress]
+
+    @property
+    def customers(self) -> dict[str, Customer]:
+        return {name: Customer.from_row(name, row) for name, row in self.rows.items()}
 
 
 class Rig:
     """One application on a broker. `settings` are TIDEMARK_… settings in lower case, as texts."""
 
-    def __init__(self, broker: str, directory: Path, *, partitions: int = 4, **settings: str) -> None:
+    def __init__(
+        self,
+        broker: str,
+        directory: Path,
+        *,
+        partitions: int = 4,
+        session_s: float = SESSION_S,
+        supervised: bool = False,
+        **settings: str,
+    ) -> None:
         self.directory = directory
+        self.supervised = supervised
+        self.revived: list[str] = []
+        self.session_s = session_s
         name = uuid.uuid4().hex[:8]
         self.environment = {
             f"{PREFIX}{key.upper()}": value
@@ -149,7 +183,12 @@ class Rig:
         values = {key.removeprefix(PREFIX).lower(): value for key, value in self.environment.items()}
         self.settings: Settings = load_settings(**values)
         self.workers: list[LiveWorker] = []
+        #: Rows in the changelog that were written by somebody who owned their partition no longer.
+        self.stale_rows = 0
         self._sent: dict[tuple[str, int], int] = {}
+        self._rows: dict[bytes, bytes | None] = {}
+        self.fences: defaultdict[int, Fence] = defaultdict(Fence)
+        self._changelog_read: dict[TopicPartition, int] = {}
 
     def __enter__(self) -> Self:
         run(create_topics(self.settings))
@@ -173,13 +212,21 @@ class Rig:
         assert status == 0, f"the worker ended with status {status}; its log ends:\n{_tail(worker)}"
 
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
-        """Return the first true value of a condition. Raises Timeout, and at once where a worker ended by itself."""
+        """Return the first true value of a condition. Raises Timeout, and at once where a worker ended by itself.
+
+        Where the rig is supervised, such a worker is started anew instead, and noted in `revived`.
+        """
         running = [worker for worker in self.workers if worker.running]
         deadline = time.monotonic() + timeout_s
         while True:
             if found := condition():
                 return found
             ended = [worker for worker in running if not worker.running]
+            if self.supervised:
+                for worker in ended:
+                    self.revived.append(_tail(worker, 1_500))
+                    worker.revive()
+                ended = []
             if ended or time.monotonic() > deadline:
                 why = "a worker ended" if ended else f"{timeout_s:.0f} s passed"
                 logs = "\n".join(_tail(worker) for worker in self.workers)
@@ -217,11 +264,16 @@ class Rig:
         """Return every record of topics (without the prefix), each partition in order, up to their ends now."""
         return run(self._read(topics))
 
-    async def _read(self, topics: Iterable[str]) -> dict[str, list[ConsumerRecord]]:
+    async def _read(
+        self, topics: Iterable[str], positions: dict[TopicPartition, int] | None = None
+    ) -> dict[str, list[ConsumerRecord]]:
+        """Read from `positions` on, or from the beginning; where they are given they are moved to what was read."""
         labels = {self.settings.topic(topic): topic for topic in topics}
         records: dict[str, list[ConsumerRecord]] = {topic: [] for topic in labels.values()}
         async with self._consumer(labels) as (consumer, tps):
             await consumer.seek_to_beginning(*tps)
+            for tp, position in (positions or {}).items():
+                consumer.seek(tp, position)
             deadline = time.monotonic() + PATIENCE_S
             while True:
                 for tp, fetched in (await consumer.getmany(timeout_ms=50)).items():
@@ -229,8 +281,11 @@ class Rig:
                 # The end that a fetch tells, not the one listed: on the embedded broker the list is a batch behind.
                 ends = {tp: consumer.highwater(tp) for tp in tps}
                 if all([end is not None and await consumer.position(tp) >= end for tp, end in ends.items()]):
-                    return records
+                    break
                 assert time.monotonic() < deadline, f"{', '.join(labels)} could not be read to their ends"
+            if positions is not None:
+                positions.update({tp: await consumer.position(tp) for tp in tps})
+        return records
 
     def end(self, topic: str) -> int:
         """Return how many offsets a topic (without the prefix) has had, over all partitions."""
@@ -267,13 +322,15 @@ class Rig:
         return changelog_name(self.settings).removeprefix(self.settings.topic_prefix)
 
     def state(self) -> State:
-        """Return what a worker that starts now would recover."""
-        rows: dict[bytes, bytes | None] = {}
-        for record in self.read(self.changelog)[self.changelog]:
-            rows[record.key] = record.value
+        """Return what a worker that starts now would recover. Only what is new in the changelog is read."""
+        for record in run(self._read([self.changelog], self._changelog_read))[self.changelog]:
+            if not self.fences[record.partition].admits(record.key, record.headers):
+                self.stale_rows += 1
+            elif not record.key.startswith(CLAIM_KEY):
+                self._rows[record.key] = record.value
         progress = {}
         known = {}
-        for key, row in rows.items():
+        for key, row in self._rows.items():
             if row is None:
                 continue
             if key.startswith(PROGRESS_KEY):
@@ -281,7 +338,7 @@ class Rig:
                 progress[number] = msgspec.msgpack.decode(row, type=Progress)
             else:
                 known[key.decode()] = row
-        return State({name: Customer.from_row(name, row) for name, row in known.items()}, known, progress)
+        return State(known, progress)
 
     # --- common conditions ---
 
@@ -292,6 +349,10 @@ class Rig:
         return sum(
             end - progress.get(number, none).applied.get(topic, 0) for (topic, number), end in self._sent.items()
         )
+
+    def applied(self) -> int:
+        """Return how many records of the input topics are in the acknowledged state."""
+        return sum(sum(progress.applied.values()) for progress in self.state().progress.values())
 
     def is_settled(self) -> bool:
         """Whether everything is read, and no event waits for its instant."""

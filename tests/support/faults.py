@@ -1,0 +1,117 @@
+"""Faults inside a worker process, asked for by its environment: where it dies, what fails, what its clock says.
+
+    TIDEMARK_TEST_KILL=POINT:N      SIGKILL itself when POINT is reached for the Nth time (points: see `POINTS`)
+    TIDEMARK_TEST_STOP=POINT:N      the same with SIGSTOP, once
+    TIDEMARK_TEST_FAIL_COMMITS=N    the first N commits of offsets fail
+    TIDEMARK_TEST_CLOCK=FILE        the wall clock is off by the milliseconds that FILE holds at the moment
+
+Nothing of this is in the worker itself: its methods are wrapped here.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError
+
+from streams import app as composition
+from streams.sender import Sender
+from streams.shell import Shell, wall_clock_ms
+from streams.transport import MicroBatchConsumer
+
+#: Around each effect of a batch: outputs, then state, then the commit. `…-partly`: one acknowledgement is in, the
+#: others are on their way.
+POINTS = ("outputs", "outputs-partly", "outputs-done", "state", "state-partly", "state-done", "commit", "commit-done")
+
+
+def install() -> None:
+    """Wrap what the environment asks for."""
+    for name, number in (("KILL", signal.SIGKILL), ("STOP", signal.SIGSTOP)):
+        if told := os.environ.get(f"TIDEMARK_TEST_{name}"):
+            point, _, count = told.partition(":")
+            _signal_at(point, int(count), number)
+    if commits := os.environ.get("TIDEMARK_TEST_FAIL_COMMITS"):
+        _fail_commits(int(commits))
+    if path := os.environ.get("TIDEMARK_TEST_CLOCK"):
+        composition.Shell = partial(Shell, clock=lambda: wall_clock_ms() + int(Path(path).read_text()))
+
+
+class _Fault:
+    """A signal to oneself when a point is reached for the n-th time, counting steps that say something new."""
+
+    def __init__(self, point: str, count: int, number: signal.Signals) -> None:
+        if point not in POINTS:
+            raise ValueError(f"no such point: {point}")
+        self.point = point
+        self._left = count
+        self._number = number
+        self._telling = False
+
+    def reached(self, here: str) -> None:
+        if here == self.point:
+            self._left -= 1
+            if not self._left:
+                print(f"{self._number.name} at {here}", flush=True)
+                signal.raise_signal(self._number)
+
+    def around(self, method: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
+        async def wrapped(sender: Sender, partition: int, records: Any, *rest: Any) -> Any:
+            if name == "outputs":
+                self._telling = "tier-changes" in records
+            if not self._telling:
+                return await method(sender, partition, records, *rest)  # nothing whose repetition would be seen
+            self.reached(name)
+            sender.step = name  # type: ignore[attr-defined]  # a note for `partly`
+            result = await method(sender, partition, records, *rest)
+            sender.step = ""  # type: ignore[attr-defined]  # likewise
+            self.reached(f"{name}-done")
+            return result
+
+        return wrapped
+
+    def partly(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def wrapped(sender: Sender, sends: list[Any]) -> Any:
+            step = getattr(sender, "step", "")
+            if sends and step and self.point == f"{step}-partly":
+                await asyncio.wait([future for future, _ in sends], return_when=asyncio.FIRST_COMPLETED)
+                self.reached(self.point)
+            return await method(sender, sends)
+
+        return wrapped
+
+    def commits(self, method: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+        async def wrapped(consumer: MicroBatchConsumer, offsets: Any) -> bool:
+            self.reached("commit")
+            done = await method(consumer, offsets)
+            self.reached("commit-done")
+            return done
+
+        return wrapped
+
+
+def _signal_at(point: str, count: int, number: signal.Signals) -> None:
+    fault = _Fault(point, count, number)
+    Sender.produce = fault.around(Sender.produce, "outputs")  # type: ignore[method-assign]  # the point of this module
+    Sender.write = fault.around(Sender.write, "state")  # type: ignore[method-assign]  # likewise
+    Sender._all = fault.partly(Sender._all)  # type: ignore[method-assign]  # likewise
+    MicroBatchConsumer._commit = fault.commits(MicroBatchConsumer._commit)  # type: ignore[method-assign]  # likewise
+
+
+def _fail_commits(count: int) -> None:
+    commit = AIOKafkaConsumer.commit
+    left = count
+
+    async def commits(self: AIOKafkaConsumer, offsets: Any = None) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            print("a commit fails", flush=True)
+            raise (NodeNotReadyError, KafkaTimeoutError)[left % 2]
+        await commit(self, offsets)
+
+    AIOKafkaConsumer.commit = commits
