@@ -1,96 +1,108 @@
-"""`make bench`: how many events a second, without a broker (the processor alone) and live (broker, worker, acks).
+"""`make bench`: runs benchmarks by name, prints their tables, and writes every figure as JSON.
 
-Prints a table and writes JSON. Figures hold for the machine they were made on; the median of the runs is the one
-to quote. Nothing here is asserted.
+Figures hold for the machine they were made on. Nothing here is asserted, and nothing measures here: each benchmark is
+a module with `run(scale) -> list[Report]`.
 """
 
-import random
-import statistics
+import importlib
+import os
+import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import click
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from config.policy_files import load_timeline
-from models.events import Topic
-from streams.encode import Encoder
-from streams.partition import Partition
-from streams.processor import Processor, Timing
-from streams.replay import FileRecord
-from tests.bench.live import live_rate
+from models.errors import TidemarkError, UnusableInput
+from tests.bench.report import Report, Scale
 
-START_MS = 1_700_000_000_000
-BATCH = 4_000
-
-
-class Workload(NamedTuple):
-    """Orders of `customers` customers drawn uniformly, a minute apart, in the order of their time."""
-
-    orders: int
-    customers: int
-
-    def records(self) -> list[FileRecord]:
-        """Return the same orders for the same figures, every time."""
-        draw = random.Random(7)
-        return [
-            self._record(index, draw.randrange(self.customers), draw.randrange(100, 20_000))
-            for index in range(self.orders)
-        ]
-
-    @staticmethod
-    def _record(index: int, customer: int, cents: int) -> FileRecord:
-        at, key = START_MS + index * 60_000, f"c{customer}"
-        value = {"type": "order.placed", "order_id": f"o{index}", "customer_id": key, "occurred_at": at}
-        return FileRecord(
-            index, at, key.encode(), orjson.dumps({**value, "amount": f"{cents // 100}.{cents % 100:02d}"})
-        )
+#: Benchmarks by name, in the order in which they run: (module, what it measures).
+BENCHES = {
+    "profile": ("processor", "the processor alone: events/s, and where its time goes"),
+    "growth": ("growth", "events/s as customers grow"),
+    "tick": ("tick", "a tick with nothing due, and with a few due"),
+    "memory": ("memory", "resident bytes an idle customer"),
+    "recovery": ("recovery", "customers/s of recovery, beside stock Faust"),
+    "latency": ("latency", "from order produced to tier change consumed"),
+    "burst": ("burst", "memory in a burst, and while the broker stands still"),
+    "peers": ("against_peers", "the same job by other stream processors"),
+}
+_HELP = "\b\n" + "\n".join(f"  {name:<9} {what}" for name, (_, what) in BENCHES.items())
+_EXAMPLES = """\b
+python -m tests.bench
+python -m tests.bench latency
+python -m tests.bench profile tick --customers 10000 --orders 100000 --runs 1
+make bench ARGS="recovery --json recovery.json"
+TIDEMARK_BENCH_BROKER=kafka python -m tests.bench latency memory recovery
+"""
 
 
-def processor_rate(work: Workload) -> float:
-    """Return events/s of decode, validation, ledger, tiers, care and encoding in one partition, nothing sent."""
-    timeline = load_timeline(Path("retail"))
-    processor = Processor(timeline, Timing(), Encoder("/bench"))
-    partition, records = Partition(0, timeline=timeline.fingerprint), work.records()
-    started = time.perf_counter()
-    for first in range(0, len(records), BATCH):
-        processor.process(partition, Topic.ORDERS, "orders", records[first : first + BATCH], now=2**42)
-    return len(records) / (time.perf_counter() - started)
+def _known(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        raise click.BadParameter(f"found {', '.join(unknown)}; allowed are {', '.join(BENCHES)}")
+    return names or tuple(BENCHES)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--orders", default=100_000, show_default=True, help="Orders in a run.")
-@click.option("--customers", default=10_000, show_default=True, help="Customers they are spread over.")
-@click.option("--runs", default=3, show_default=True, help="Runs of each benchmark.")
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Where to write the figures.")
-def main(orders: int, customers: int, runs: int, target: Path | None) -> None:
-    """Measure, print, and write the figures."""
-    work = Workload(orders, customers)
-    benches: dict[str, Callable[[], float]] = {
-        "processor alone": lambda: processor_rate(work),
-        "live, one worker, embedded broker": lambda: live_rate(work.records()),
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help=f"Run benchmarks, all of them unless named, and print what they measured.\n\n{_HELP}\n\n{_EXAMPLES}",
+)
+@click.argument("names", metavar="[NAME]…", nargs=-1, callback=_known)
+@click.option("--orders", type=click.IntRange(1), default=Scale().orders, show_default=True, help="Orders in a run.")
+@click.option(
+    "--customers", type=click.IntRange(1), default=Scale().customers, show_default=True, help="Customers in a run."
+)
+@click.option("--runs", type=click.IntRange(1), default=Scale().runs, show_default=True, help="Runs of each figure.")
+@click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where to write every figure.")
+def main(names: tuple[str, ...], orders: int, customers: int, runs: int, target: Path | None) -> None:
+    """Measure, print, and write the figures; what was measured before a failure is written too."""
+    scale, console = Scale(orders, customers, runs), Console()
+    measured: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for name in names:
+            console.print(f"{name}: {BENCHES[name][1]} …", style="dim")
+            module = importlib.import_module(f"tests.bench.{BENCHES[name][0]}")
+            reports = module.run(scale)
+            measured[name] = [{"title": report.title, "figures": report.figures} for report in reports]
+            for report in reports:
+                console.print(_table(report))
+    except UnusableInput as error:
+        raise click.UsageError(str(error)) from None
+    except TidemarkError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        if target is not None:
+            target.write_bytes(
+                orjson.dumps(
+                    {**_machine(), "scale": scale._asdict(), "benches": measured},
+                    option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS,
+                )
+            )
+
+
+def _table(report: Report) -> Table:
+    table = Table(title=report.title, title_justify="left")
+    for place, head in enumerate(report.columns):
+        table.add_column(head, justify="right" if place else "left", overflow="fold")
+    for row in report.rows:
+        table.add_row(*row)
+    return table
+
+
+def _machine() -> dict[str, Any]:
+    root = Path(__file__).parents[2]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip(),
+        "python": sys.version,
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "processor": platform.processor()},
     }
-    figures = {name: [bench() for _ in range(runs)] for name, bench in benches.items()}
-    table = Table(title=f"{orders:,} orders of {customers:,} customers, events/s over {runs} runs")
-    for head in ("benchmark", "median", "lowest", "highest"):
-        table.add_column(head, justify="left" if head == "benchmark" else "right")
-    for name, rates in figures.items():
-        table.add_row(name, *(f"{rate:,.0f}" for rate in (statistics.median(rates), min(rates), max(rates))))
-    Console().print(table)
-    if target is not None:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        target.write_bytes(
-            orjson.dumps({"commit": commit, "python": sys.version, "work": work._asdict(), "rates": figures})
-        )
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m tests.bench")

@@ -1,31 +1,20 @@
-"""A live run for the benchmarks: a backlog on the embedded broker, one worker, and how fast it is worked off."""
+"""A live run of tidemark for the benchmarks: a backlog on a broker, one worker, and how fast it is worked off."""
 
-import tempfile
-import time
 from pathlib import Path
 
-from streams.broker import EmbeddedBroker
-from streams.replay import FileRecord
-from tests.support.live import LiveWorker, Rig, ToSend
+from tests.bench.backlog import PARTITIONS
+from tests.bench.reference import POLICY, Course
+from tests.bench.side import Outcome, Reader, observe
+from tests.support.live import Rig
 
 
-def live_rate(records: list[FileRecord]) -> float:
-    """Return events/s of one worker over a backlog of orders, from the first batch applied to the last."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        EmbeddedBroker() as broker,
-        Rig(broker.address, Path(name), clock="event", policy="retail", tick_interval="500ms") as rig,
-    ):
-        rig.produce([[ToSend("orders", record.key, record.value) for record in records]])
-        worker = rig.start_worker()
-        first = rig.wait(lambda: _applied(worker), "the first batch")
-        started = time.perf_counter()
-        rig.wait(lambda: _applied(worker) >= len(records), "the whole backlog", timeout_s=600)
-        elapsed = time.perf_counter() - started
-        rig.stop_worker(worker)
-    return (len(records) - first) / elapsed
+def bench_rig(broker: str, directory: Path, partitions: int = PARTITIONS) -> Rig:
+    """Return an application that does the job of rfm.yaml; its time follows the events of the load."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Rig(broker, directory, partitions=partitions, clock="event", policy=str(POLICY), tick_interval="1s")
 
 
-def _applied(worker: LiveWorker) -> float:
-    samples = worker.metrics().get("tidemark_events_total", {})
-    return sum(count for labels, count in samples.items() if ("outcome", "applied") in labels)
+def run_tidemark(rig: Rig, course: Course, timeout_s: float) -> Outcome:
+    """Return how one worker works off the backlog that lies in the `orders` topic of a rig."""
+    reader = Reader(rig.settings.app_id, rig.settings.topic("orders"))
+    return observe(rig, rig.start_worker(), course, reader, timeout_s)

@@ -1,0 +1,195 @@
+"""Side by side: tidemark's worker and other stream processors, at the same job, on the same input, on the same broker.
+
+Each pair of runs reads the very same `orders` topic, one side after the other, and takes turns in going first. Both
+sides must come to the same tier changes and dead letters, else the benchmark fails.
+`python -m tests.bench.against_peers` runs it alone.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from streams.broker import BrokerUnavailable, EmbeddedBroker
+from tests.bench.backlog import PARTITIONS, broken, partitioned, preload
+from tests.bench.live import bench_rig, run_tidemark
+from tests.bench.peers.arguments import Arguments
+from tests.bench.peers.kafka_streams import java_command
+from tests.bench.peers.program import Missing, Program, python_command
+from tests.bench.reference import Course
+from tests.bench.report import Report, Scale, ratio
+from tests.bench.side import Outcome, Reader, Result, observe
+from tests.bench.workload import Skew
+from tests.kafka.cluster import KafkaCluster, unavailable_reason
+from tests.support.live import Rig
+
+COLUMNS = (
+    "peer",
+    "load",
+    "ours, events/s",
+    "theirs, events/s",
+    "ratio",
+    "target",
+    "CPU µs an event",
+    "peak memory, MB",
+)
+#: Orders of one customer, on average, whatever the size of a load: the size of the state is the same for all.
+ORDERS_EACH = 10
+_TIMEOUT_S = 900.0
+
+
+class Peer(NamedTuple):
+    """A peer, the most orders it is given, and the broker that both sides use.
+
+    Slower peers are given fewer orders, so that all pairs together take some minutes; both sides are given the same.
+    `target` is the least ratio that is aimed at.
+    """
+
+    name: str
+    orders: int
+    broker: str
+    command: Callable[[], list[str]]
+    target: float
+    skew: Skew = "uniform"
+
+
+PEERS = (
+    Peer("Faust", 60_000, "embedded", lambda: python_command("faust_app", "faust"), 15.0),
+    Peer("Quix Streams", 500_000, "Apache Kafka", lambda: python_command("quix_app", "quixstreams"), 3.0),
+    Peer("Quix Streams, Zipf", 60_000, "Apache Kafka", lambda: python_command("quix_app", "quixstreams"), 6.0, "zipf"),
+    Peer("Kafka Streams", 500_000, "Apache Kafka", java_command, 1.0),
+)
+
+
+class Mismatch(AssertionError):
+    """The two sides did not come to the same outputs, so their speeds cannot be compared."""
+
+
+def run(scale: Scale, peers: Sequence[Peer] = PEERS) -> list[Report]:
+    """Measure tidemark against each peer that can run here; the others are listed with the reason. Raises Mismatch."""
+    rows, figures = [], {}
+    for peer in peers:
+        count = min(scale.orders, peer.orders)
+        customers = max(1, min(scale.customers, count // ORDERS_EACH))
+        load = f"{count:,} orders, {customers:,} customers ({peer.skew}), {peer.broker}"
+        try:
+            pairs = _pairs(peer, count, customers, scale.runs)
+        except (Missing, BrokerUnavailable) as missing:
+            rows.append((peer.name, f"not measured: {missing}", *[""] * (len(COLUMNS) - 2)))
+            continue
+        rows.append(_row(peer, load, pairs))
+        told = {"orders": count, "customers": customers, "skew": peer.skew, "broker": peer.broker}
+        figures[peer.name] = {**told, **_figures(pairs)}
+    return [Report("Against peers, the same job on the same input", COLUMNS, rows, figures)]
+
+
+def _pairs(peer: Peer, count: int, customers: int, runs: int) -> list[tuple[Outcome, Outcome]]:
+    command = peer.command()
+    course = Course(partitioned(count, customers, peer.skew), PARTITIONS)
+    pairs = []
+    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as name, _broker(peer.broker, Path(name)) as broker:
+        for number in range(runs):
+            directory = Path(name, str(number))
+            with bench_rig(broker, directory / "ours") as ours, bench_rig(broker, directory / "theirs") as theirs:
+                preload(broker, ours.settings.topic("orders"), partitioned(count, customers, peer.skew))
+                sides = [
+                    lambda: run_tidemark(ours, course, _TIMEOUT_S),
+                    lambda: _run_peer(command, ours, theirs, course),
+                ]
+                # Whoever goes first finds the machine as it is; so they take turns.
+                outcomes = [side() for side in (sides if number % 2 == 0 else sides[::-1])]
+                pair = (outcomes[0], outcomes[1]) if number % 2 == 0 else (outcomes[1], outcomes[0])
+            compare(peer.name, pair[0].result, pair[1].result, broken(count))
+            pairs.append(pair)
+    return pairs
+
+
+def _run_peer(command: list[str], source: Rig, target: Rig, course: Course) -> Outcome:
+    """Return how a peer works off the orders of one rig into the topics of another."""
+    settings = target.settings
+    directory = str(target.directory / "peer")
+    orders, group = source.settings.topic("orders"), f"{settings.app_id}-peer"
+    arguments = Arguments(settings.broker, group, orders, settings.topic_prefix, str(PARTITIONS), directory)
+    program = Program(command, arguments)
+    try:
+        return observe(target, program, course, Reader(group, orders), _TIMEOUT_S)
+    finally:
+        program.stop()
+
+
+@contextmanager
+def _broker(kind: str, directory: Path) -> Iterator[str]:
+    if kind == "embedded":
+        with EmbeddedBroker() as broker:
+            yield broker.address
+        return
+    reason = unavailable_reason()
+    if reason is not None:
+        raise Missing(reason)
+    with KafkaCluster(directory / "kafka") as cluster:
+        yield cluster.bootstrap
+
+
+def compare(peer: str, ours: Result, theirs: Result, letters: int) -> None:
+    """Raise Mismatch unless both sides came to the same tier changes and to so many dead letters."""
+    if ours.changes != theirs.changes:
+        mine, other = (sorted(one, key=str) for one in (ours.changes - theirs.changes, theirs.changes - ours.changes))
+        raise Mismatch(
+            f"{peer}: {len(mine):,} tier changes are only ours, such as {mine[:3]}; "
+            f"{len(other):,} are only theirs, such as {other[:3]}"
+        )
+    if not ours.letters == theirs.letters == letters:
+        raise Mismatch(f"{peer}: {ours.letters} dead letters of ours, {theirs.letters} of theirs, expected {letters}")
+
+
+def _row(peer: Peer, load: str, pairs: list[tuple[Outcome, Outcome]]) -> tuple[str, ...]:
+    ours, theirs = zip(*pairs, strict=True)
+    rates = [[one.rate for one in side] for side in (ours, theirs)]
+    return (
+        peer.name,
+        load,
+        *(f"{statistics.median(side):,.0f}" for side in rates),
+        f"{ratio(*rates):.2f}",
+        f"≥ {peer.target:g}",
+        " / ".join(_median([one.cpu_us for one in side]) for side in (ours, theirs)),
+        " / ".join(_median([one.peak_mb for one in side]) for side in (ours, theirs)),
+    )
+
+
+def _median(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.median(known):,.0f}" if known else "-"
+
+
+def _figures(pairs: list[tuple[Outcome, Outcome]]) -> dict[str, list[dict[str, float | None]]]:
+    return {
+        side: [
+            {"rate": one.rate, "cpu_us": one.cpu_us, "peak_mb": one.peak_mb, "committed": one.committed}
+            for one in outcomes
+        ]
+        for side, outcomes in zip(("ours", "theirs"), zip(*pairs, strict=True), strict=True)
+    }
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--orders", default=Scale().orders, show_default=True, help="The most orders in a run.")
+@click.option("--runs", default=Scale().runs, show_default=True, help="Pairs of runs against each peer.")
+@click.option("--peer", multiple=True, type=click.Choice([peer.name for peer in PEERS]), help="Only these peers.")
+def main(orders: int, runs: int, peer: tuple[str, ...]) -> None:
+    """Measure tidemark against its peers, and print the figures."""
+    chosen = [one for one in PEERS if not peer or one.name in peer]
+    for report in run(Scale(orders=orders, runs=runs), chosen):
+        table = Table(*report.columns, title=report.title)
+        for row in report.rows:
+            table.add_row(*row)
+        Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    main()

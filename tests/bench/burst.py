@@ -1,0 +1,128 @@
+"""Memory in a burst: many more events at once than a worker takes, and a broker that stands still for a while.
+
+The customers' windows are full after a tenth of the events, so that from then on their state grows no more, and what
+still grows would be what is waiting. Nothing may wait in the worker: it takes a batch only once the one before is
+acknowledged, so a backlog stays on the broker and a broker that does not answer stops the intake.
+"""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+from aiokafka import AIOKafkaProducer
+
+from streams.broker import EmbeddedBroker
+from tests.bench.latency import applied
+from tests.bench.population import POLICY
+from tests.bench.recovering import resident_bytes
+from tests.bench.report import Report, Scale
+from tests.bench.workload import START_MS
+from tests.support.live import LiveWorker, Rig
+
+_WINDOW_MS = 90 * 86_400_000
+#: How long the broker stands still (s): less than a session.
+_STILL_S = 2.0
+_MIB = 2**20
+_PATIENCE_S = 3_600.0
+
+
+class _Sample(NamedTuple):
+    applied: int
+    resident: int
+
+
+def run(scale: Scale) -> list[Report]:
+    """Measure once, with five times the orders stated (5,000,000) of a tenth of the customers."""
+    count, customers = 5 * scale.orders, max(1, scale.customers // 10)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        EmbeddedBroker() as broker,
+        Rig(broker.address, Path(name), policy=str(POLICY), clock="event", tick_interval="1s") as rig,
+    ):
+        worker = rig.start_worker()
+        rig.wait(lambda: worker.metrics().get("tidemark_ready", {}).get(()) == 1.0, "the worker is ready")
+        asyncio.run(_produce(rig, count, customers))
+        samples = _watch(rig, worker, 0, count // 2)
+        still = _stand_still(broker, worker)
+        samples += _watch(rig, worker, count // 2, count)
+        rig.stop_worker(worker)
+    full = next(sample for sample in samples if sample.applied >= count // 4)
+    most = max(sample.resident for sample in samples if sample.applied >= full.applied)
+    shown = [[f"{sample.applied:,}", f"{sample.resident / _MIB:,.0f}"] for sample in _tenths(samples, count)]
+    shown.append(["growth after a quarter", f"{most / full.resident - 1:+.1%}"])
+    shown.append([f"growth while the broker stood still for {_STILL_S:.0f} s", f"{still / _MIB:+,.1f}"])
+    figures = {"orders": count, "customers": customers, "samples": [list(sample) for sample in samples]}
+    figures |= {"growth": most / full.resident - 1, "growth_while_still_bytes": still}
+    return [Report(f"Burst: {count:,} orders at once, {customers:,} customers", ["applied", "MiB"], shown, figures)]
+
+
+async def _produce(rig: Rig, count: int, customers: int) -> None:
+    """Produce all, as fast as the broker takes it."""
+    producer = AIOKafkaProducer(bootstrap_servers=rig.settings.broker, max_batch_size=900_000)
+    await producer.start()
+    topic, records = rig.settings.topic("orders"), _orders(count, customers)
+    try:
+        while some := list(islice(records, 8_000)):
+            for number in range(rig.settings.partitions):
+                batch = producer.create_batch()
+                for customer, value in some:
+                    if customer % rig.settings.partitions == number:
+                        added = batch.append(timestamp=None, key=b"c%d" % customer, value=value)
+                        assert added is not None, "a batch of orders does not fit; make it smaller"
+                if batch.record_count():
+                    await (await producer.send_batch(batch, topic, partition=number))
+    finally:
+        await producer.stop()
+
+
+def _orders(count: int, customers: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (customer, value): each customer orders at even intervals, a tenth of the orders to a window."""
+    step = max(1.0, 10 * _WINDOW_MS / count)
+    for index in range(count):
+        customer = index % customers
+        value = {"type": "order.placed", "order_id": f"o{index}", "customer_id": f"c{customer}", "amount": "9.90"}
+        yield customer, orjson.dumps({**value, "occurred_at": START_MS + int(index * step)})
+
+
+def _watch(rig: Rig, worker: LiveWorker, before: int, until: int) -> list[_Sample]:
+    """Return samples until so many orders are applied; `before` were when it began."""
+    samples: list[_Sample] = []
+
+    def enough() -> bool:
+        now = int(applied(worker))
+        samples.append(_Sample(max(before, now), resident_bytes(worker.pid)))
+        return now >= until
+
+    rig.wait(enough, "the burst is worked off", timeout_s=_PATIENCE_S)
+    return samples
+
+
+def _stand_still(broker: EmbeddedBroker, worker: LiveWorker) -> int:
+    """Stop the broker for a while, in the middle of the burst; return how many bytes the worker has grown by."""
+    if broker.pid is None:
+        raise RuntimeError("the broker is not running")
+    before = most = resident_bytes(worker.pid)
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        ends = time.monotonic() + _STILL_S
+        while time.monotonic() < ends:
+            most = max(most, resident_bytes(worker.pid))
+            time.sleep(0.05)  # the pause itself is what is measured
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    return most - before
+
+
+def _tenths(samples: list[_Sample], count: int) -> list[_Sample]:
+    """The first sample after each tenth."""
+    return [
+        next((sample for sample in samples if sample.applied >= count * tenth // 10), samples[-1])
+        for tenth in range(1, 11)
+    ]

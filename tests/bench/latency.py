@@ -1,0 +1,145 @@
+"""From an order produced to its tier change consumed, at 2,000 orders/s to a worker that is caught up.
+
+An open loop: orders go out when the clock says so, whether or not anything comes back, and count from when they were to
+go out, so that a stall shows in all the orders that it held up.
+"""
+
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from models.instants import parse_instant
+from tests.bench.brokers import broker, kind
+from tests.bench.population import POLICY
+from tests.bench.report import Report, Scale
+from tests.support.live import LiveWorker, Rig
+
+RATE = 2_000
+#: Milliseconds.
+TARGET_P50, TARGET_P99 = 50, 250
+#: The longest run (s), and what goes before it without being counted.
+_LONGEST_S, _WARM_UP_S = 60, 3
+_PATIENCE_S = 600.0
+
+
+class _Change(msgspec.Struct):
+    customer_id: str
+    effective_at: str
+
+
+def run(scale: Scale) -> list[Report]:
+    """Measure for a minute at most, with as many orders as stated."""
+    seconds = min(_LONGEST_S, max(2, scale.orders // RATE))
+    runs = [_measure(seconds, scale.customers) for _ in range(scale.runs)]
+    p50, p99 = (statistics.median(_quantile(times, share) for times in runs) for share in (0.5, 0.99))
+    figures = [
+        {"changes": len(times), **{f"p{share}_ms": _quantile(times, share / 100) for share in (50, 90, 99, 100)}}
+        for times in runs
+    ]
+    shown = [
+        ["p50", f"{p50:.0f}", f"target: at most {TARGET_P50}"],
+        ["p90", f"{statistics.median(_quantile(times, 0.9) for times in runs):.0f}", ""],
+        ["p99", f"{p99:.0f}", f"target: at most {TARGET_P99}"],
+        ["longest", f"{max(max(times) for times in runs):.0f}", ""],
+    ]
+    title = f"Latency: order produced to tier change consumed, {RATE:,} orders/s for {seconds} s, {kind()}"
+    return [Report(title, ["", "ms", ""], shown, {"runs": figures, "target_ms": [TARGET_P50, TARGET_P99]})]
+
+
+def _measure(seconds: int, customers: int) -> list[float]:
+    """Return the milliseconds from order to change, of every change that an order has made."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        broker(Path(name)) as address,
+        Rig(address, Path(name), policy=str(POLICY), tick_interval="1s") as rig,
+    ):
+        worker = rig.start_worker()
+        rig.wait(lambda: worker.metrics().get("tidemark_ready", {}).get(()) == 1.0, "the worker is ready")
+        times = asyncio.run(_run(rig, worker, seconds, customers))
+        rig.stop_worker(worker)
+    return times
+
+
+async def _run(rig: Rig, worker: LiveWorker, seconds: int, customers: int) -> list[float]:
+    producer = AIOKafkaProducer(bootstrap_servers=rig.settings.broker, linger_ms=0)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=rig.settings.broker, fetch_max_wait_ms=10, auto_offset_reset="earliest"
+    )
+    await producer.start()
+    await consumer.start()
+    topic = rig.settings.topic("tier-changes")
+    consumer.assign([TopicPartition(topic, number) for number in range(rig.settings.partitions)])
+    sent: dict[tuple[str, int], float] = {}
+    times: list[float] = []
+    ended = asyncio.Event()
+    reading = asyncio.create_task(_consume(consumer, sent, times, ended))
+    try:
+        await _produce(producer, rig.settings.topic("orders"), sent, seconds, customers)
+        everything = (seconds + _WARM_UP_S) * RATE
+        await asyncio.to_thread(rig.wait, lambda: applied(worker) >= everything, "all is applied", _PATIENCE_S)
+        ended.set()
+        await reading
+    finally:
+        reading.cancel()
+        await producer.stop()
+        await consumer.stop()
+    return times
+
+
+async def _produce(
+    producer: AIOKafkaProducer, topic: str, sent: dict[tuple[str, int], float], seconds: int, customers: int
+) -> None:
+    """Send orders by the clock; `sent` is told when those that count were to go out, by customer and instant (ms)."""
+    started, counted = time.perf_counter(), _WARM_UP_S * RATE
+    for index, (customer, value) in enumerate(_orders((seconds + _WARM_UP_S) * RATE, customers)):
+        due = started + index / RATE
+        if (ahead := due - time.perf_counter()) > 0:
+            await asyncio.sleep(ahead)
+        now = time.time_ns() // 1_000_000
+        if index >= counted:
+            sent[customer, now] = due
+        await producer.send(topic, orjson.dumps({**value, "occurred_at": now}), key=customer.encode())
+
+
+def applied(worker: LiveWorker) -> float:
+    """Return how many events a worker has applied."""
+    events = worker.metrics().get("tidemark_events_total", {})
+    return sum(value for labels, value in events.items() if ("outcome", "applied") in labels)
+
+
+def _orders(count: int, customers: int) -> Iterator[tuple[str, dict[str, str]]]:
+    draw = random.Random(11)
+    for index in range(count):
+        customer = f"c{draw.randrange(customers)}"
+        value = {"type": "order.placed", "order_id": f"o{index}", "customer_id": customer}
+        yield customer, {**value, "amount": f"{draw.randrange(1, 200)}.00"}
+
+
+async def _consume(
+    consumer: AIOKafkaConsumer, sent: dict[tuple[str, int], float], times: list[float], ended: asyncio.Event
+) -> None:
+    """Note when changes come that an order has made (not time, which has other instants), until none comes any more."""
+    decode, idle_since = msgspec.json.Decoder(_Change).decode, time.perf_counter()
+    while not ended.is_set() or time.perf_counter() - idle_since < 1.0:
+        fetched = await consumer.getmany(timeout_ms=20)
+        now = time.perf_counter()
+        for records in fetched.values():
+            idle_since = now
+            for record in records:
+                change = decode(record.value)
+                due = sent.pop((change.customer_id, parse_instant(change.effective_at)), None)
+                if due is not None:
+                    times.append((now - due) * 1000)
+
+
+def _quantile(times: list[float], share: float) -> float:
+    ordered = sorted(times)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

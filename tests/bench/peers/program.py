@@ -1,0 +1,55 @@
+"""How a peer is started: its command line, what it needs, and its process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from streams.child import Child
+from tests.bench.peers.arguments import Arguments
+from tests.support.live import ROOT
+
+#: Names the interpreter of the Python peers: Quix Streams asks for older libraries than the lock files have.
+#: It is to be the same version of Python as this one, for a fair comparison.
+PYTHON = "TIDEMARK_PEERS_PYTHON"
+
+
+class Missing(RuntimeError):
+    """The peer cannot run on this machine. The message says what to install."""
+
+
+class Program:
+    """A peer's process, from the start to `stop`. Its log is a file in its directory."""
+
+    def __init__(self, command: list[str], arguments: Arguments) -> None:
+        directory = Path(arguments.directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._log_path = directory / "peer.log"
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with self._log_path.open("ab") as log:
+            self._child = Child([*command, *arguments], log, env=env, cwd=directory)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
+
+    @property
+    def log(self) -> str:
+        return self._log_path.read_text(errors="replace")
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """End it with SIGTERM, and SIGKILL where it does not comply; return its exit status."""
+        return self._child.stop(timeout_s)
+
+
+def python_command(module: str, needs: str) -> list[str]:
+    """Return the command of a Python peer. Raises Missing where its interpreter does not have what it needs."""
+    python = os.environ.get(PYTHON) or sys.executable
+    probe = subprocess.run([python, "-c", f"import {needs}"], capture_output=True, text=True, timeout=120, check=False)
+    if probe.returncode:
+        raise Missing(f"{needs} is not installed; name an interpreter that has the extra 'bench' in {PYTHON}")
+    return [python, "-m", f"tests.bench.peers.{module}"]

@@ -1,0 +1,67 @@
+"""Customers that are already known when a benchmark begins: their rows, and a partition that holds them.
+
+Their rows are those of a thousand customers whom the processor itself has brought there, over and over: a row does
+not say whose it is. Each is a bytes object of its own, as after a recovery.
+"""
+
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import orjson
+
+from config.policy_files import load_timeline
+from models.events import Topic
+from models.policy import Timeline
+from streams.encode import Encoder
+from streams.partition import PROGRESS_KEY, Partition
+from streams.processor import Processor, Timing
+from streams.replay import FileRecord
+from tests.bench.workload import START_MS, Order
+
+POLICY = Path(__file__).parent / "rfm.yaml"
+#: Records in a micro-batch, as TIDEMARK_MAX_BATCH has it.
+BATCH = 4_000
+#: What the processor takes for the wall clock: later than all that is measured.
+NOW_MS = 2**42
+_DIFFERENT = 1_000
+_HOUR_MS = 3_600_000
+
+
+def timeline() -> Timeline:
+    """Return the policy that is measured."""
+    return load_timeline(POLICY)
+
+
+def processor() -> Processor:
+    """Return a processor as a worker has it."""
+    return Processor(timeline(), Timing(), Encoder("/bench"))
+
+
+def batches(orders: Iterator[Order], first: int = 0) -> list[list[FileRecord]]:
+    """Return orders as micro-batches of one partition, at offsets from `first` on."""
+    records = (FileRecord(first + place, order.at, order.key, order.value) for place, order in enumerate(orders))
+    return list(iter(lambda: list(islice(records, BATCH)), []))
+
+
+def rows(customers: int, orders: int = 5) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (key, row) of customers who placed so many orders each, in the month before the load begins."""
+    known, work = Partition(0, timeline=timeline().fingerprint), processor()
+    placed = (_order(index, index % _DIFFERENT, index // _DIFFERENT) for index in range(orders * _DIFFERENT))
+    for batch in batches(placed):
+        work.process(known, Topic.ORDERS, "orders", batch, NOW_MS)
+    templates = [row for key, row in known.rows.items() if not key.startswith(PROGRESS_KEY)]
+    for number, row in zip(range(customers), cycle(templates), strict=False):
+        yield b"c%d" % number, bytes(bytearray(row))
+
+
+def partition(customers: int) -> Partition:
+    """Return a partition that was recovered with so many customers."""
+    return Partition(0, dict(rows(customers)), timeline=timeline().fingerprint)
+
+
+def _order(index: int, customer: int, nth: int) -> Order:
+    """Each customer at hours of their own, so that they do not all come due at once."""
+    at = START_MS - 25 * 24 * _HOUR_MS + nth * 96 * _HOUR_MS + customer * 60_000
+    value = {"type": "order.placed", "order_id": f"before-{index}", "customer_id": f"c{customer}", "occurred_at": at}
+    return Order(at, b"c%d" % customer, orjson.dumps({**value, "amount": "49.90"}))
