@@ -1,0 +1,112 @@
+"""Workers that are killed, added, removed and restarted while events flow, again and again."""
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.cluster import KafkaCluster
+from tests.support.expected import assert_same_as_replay
+from tests.support.live import LiveWorker, Rig, Sent, ToSend
+from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+
+pytestmark = pytest.mark.slow
+
+EVENTS = int(os.environ.get("TIDEMARK_CHAOS_EVENTS", "100000"))
+KILLS = 20
+WORKERS = 3
+PARTITIONS = 12
+#: Seconds in which the group must go on after whatever was done to it.
+PATIENCE_S = 120.0
+SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "1000"}
+
+
+class Feed:
+    """Produces slices in a thread of its own, as they are let out: events flow for as long as it takes."""
+
+    def __init__(self, rig: Rig, slices: list[list[ToSend]]) -> None:
+        self.sent: list[Sent] = []
+        self._rig = rig
+        self._slices = slices
+        self._allowed = 0
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def allow(self, share: float) -> None:
+        """Let this share (0 to 1) of the slices out."""
+        with self._changed:
+            self._allowed = max(self._allowed, min(len(self._slices), round(share * len(self._slices))))
+            self._changed.notify()
+
+    def finish(self) -> None:
+        self.allow(1.0)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self.sent = self._rig.produce(self._released())
+
+    def _released(self) -> Iterator[list[ToSend]]:
+        for number, day in enumerate(self._slices):
+            with self._changed:
+                self._changed.wait_for(lambda number=number: number < self._allowed)
+            yield day
+
+
+def test_workers_killed_added_removed_and_restarted_lose_nothing_and_decide_nothing_otherwise(
+    kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    world = mixed(tmp_path / "events", EVENTS)
+    draw = random.Random(20)
+    with Rig(kafka.bootstrap, tmp_path, partitions=PARTITIONS, session_s=1.5, supervised=True, **SETTLED) as rig:
+        feed = Feed(rig, world.slices)
+        steps = KILLS + 4
+        share = 0.0
+
+        def work_on() -> None:
+            """Let more events in, and return once some of them are applied: the group is at work in the middle."""
+            nonlocal share
+            share += 1 / steps
+            before = rig.applied()
+            feed.allow(share)
+            wanted = draw.uniform(0.05, 0.6) * EVENTS / steps
+            rig.wait(lambda: rig.applied() >= before + wanted, "the group goes on", PATIENCE_S)
+
+        group = [rig.start_worker() for _ in range(WORKERS)]
+        work_on()
+        for _ in range(KILLS):
+            victim = draw.randrange(len(group))
+            group[victim].kill()
+            group[victim] = rig.start_worker()
+            work_on()
+
+        for worker in group:
+            rig.wait(lambda worker=worker: worker.ready, "it is ready", PATIENCE_S)
+        group.append(rig.start_worker())  # one more …
+        work_on()
+        rig.stop_worker(group.pop(0))  # … and one less
+        work_on()
+        _restart(rig, group)
+        work_on()
+        feed.finish()
+        for worker in group:
+            worker.kill()  # all at once
+        group = [rig.start_worker() for _ in range(WORKERS)]
+        rig.wait(lambda: not rig.backlog(), "everything is applied", PATIENCE_S)
+        for worker in group:
+            worker.kill()
+        rig.start_worker(idle_after="5s")
+        wait_settled(rig, world, PATIENCE_S)
+        assert_same_as_replay(rig, world.history)
+        assert_dead_letters(rig, feed.sent, world)
+
+
+def _restart(rig: Rig, group: list[LiveWorker]) -> None:
+    """A rolling restart: one at a time, each ready before the next."""
+    for number, worker in enumerate(group):
+        rig.stop_worker(worker)
+        fresh = group[number] = rig.start_worker()
+        rig.wait(lambda fresh=fresh: fresh.ready, "it is ready", PATIENCE_S)

@@ -1,0 +1,37 @@
+"""SIGKILL between each pair of the effects of a batch: outputs, then state, then the commit."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.cluster import KafkaCluster
+from tests.support.expected import assert_same_as_replay
+from tests.support.faults import POINTS
+from tests.support.live import Rig, Sent
+from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+
+pytestmark = pytest.mark.slow
+
+EVENTS = 4_000
+#: How often a point is reached before the worker dies there; commits come once a second only.
+REACHED = {point: 1 if point.startswith("commit") else 2 for point in POINTS}
+
+
+def test_a_worker_killed_at_any_point_between_its_effects_loses_nothing(kafka: KafkaCluster, tmp_path: Path) -> None:
+    world = mixed(tmp_path / "events", EVENTS)
+    settings = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "40", "tick_interval": "100ms"}
+    with Rig(kafka.bootstrap, tmp_path, session_s=1.0, **settings) as rig:
+        sent: list[Sent] = []
+        share = len(world.slices) // len(POINTS) + 1
+        for number, point in enumerate(POINTS):
+            sent += rig.produce(world.slices[number * share : (number + 1) * share])
+            worker = rig.start_worker(test_kill=f"{point}:{REACHED[point]}")
+            rig.wait(lambda worker=worker: not worker.running, f"the worker has died at {point}")
+            assert worker.log.rstrip().endswith(f"SIGKILL at {point}"), worker.log[-2_000:]
+        rig.start_worker(max_batch="4000", idle_after="2s")
+        wait_settled(rig, world)
+        assert_same_as_replay(rig, world.history)
+        assert_dead_letters(rig, sent, world)
+        # The scenario did repeat something: what was acknowledged before its state was written.
+        changes = [record.value for record in rig.read("tier-changes")["tier-changes"]]
+        assert len(changes) > len(set(changes))

@@ -1,0 +1,56 @@
+"""How soon another worker goes on: with a standby at once, without one after recovery; both with the same state."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.cluster import KafkaCluster
+from tests.support.expected import assert_same_as_replay
+from tests.support.live import LiveWorker, Rig
+from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+
+pytestmark = pytest.mark.slow
+
+EVENTS = 6_000
+SESSION_S = 1.0
+#: Seconds after the session in which a standby must have gone on; a loaded machine gets some more.
+TAKEOVER_S = 15.0
+SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d"}
+
+
+def test_a_standby_goes_on_in_seconds_and_a_lost_data_directory_costs_nothing(
+    kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    world = mixed(tmp_path / "events", EVENTS)
+    half = len(world.slices) // 2
+    with Rig(kafka.bootstrap, tmp_path, session_s=SESSION_S, standbys="1", **SETTLED) as rig:
+        owner = rig.start_worker()
+        rig.wait(lambda: owner.ready, "the first is ready")
+        other = rig.start_worker()
+        sent = rig.produce(world.slices[:half])
+        rig.wait(lambda: not rig.backlog() and owner.ready and other.ready, "both are at work")
+        before = rig.applied()
+
+        owner.kill()
+        killed = time.monotonic()
+        sent += rig.produce(world.slices[half:])
+        rig.wait(lambda: rig.applied() > before and _holds_all(rig, other), "the other has taken over")
+        took = time.monotonic() - killed
+        rig.wait(lambda: not rig.backlog(), "everything is applied")
+        assert took < SESSION_S + TAKEOVER_S
+
+        # Everything that a worker has on disk is lost: the changelog is the state.
+        rig.stop_worker(other)
+        for directory in tmp_path.glob("data-*"):
+            shutil.rmtree(directory)
+        rig.start_worker(idle_after="2s")
+        wait_settled(rig, world)
+        assert_same_as_replay(rig, world.history)
+        assert_dead_letters(rig, sent, world)
+
+
+def _holds_all(rig: Rig, worker: LiveWorker) -> bool:
+    held = {dict(labels)["partition"] for labels in worker.metrics().get("tidemark_customers", {})}
+    return len(held) == rig.settings.partitions
