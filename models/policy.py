@@ -21,6 +21,7 @@ from models.money import Money
 from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
 from models.rules import Rule
 from models.schemes import GaugeBook, Scheme, compile_condition, compile_scheme
+from models.tell import Tales
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,16 @@ class Policy:
 
     @cached_property
     def shows(self) -> Mapping[str, Show]:
-        """Metrics as the tier changes of each scheme show them, by its name."""
+        """Metrics as each scheme shows them, by its name."""
         return {
             scheme.name: compile_show([self.gauges[index] for index in scheme.shown], self.money)
             for scheme in self.schemes
         }
+
+    @cached_property
+    def tales(self) -> Mapping[str, Tales]:
+        """What the tier changes of each scheme tell, by its name."""
+        return {scheme.name: Tales(scheme, self.gauges, self.money) for scheme in self.schemes}
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:
