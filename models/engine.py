@@ -7,10 +7,12 @@ lateness, has passed it, so that arrival order no longer matters. One place for 
 
 from bisect import bisect_right
 
+import msgspec
+
 from models.customer import Customer
 from models.errors import TidemarkError
 from models.evaluate import evaluate
-from models.evaluation import Evaluation
+from models.evaluation import facts_of
 from models.events import Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
 from models.instants import format_instant
 from models.ledger import Outcome
@@ -64,8 +66,17 @@ class Engine:
             for scheme in policy.schemes
             if (standing := customer.standings.get(scheme.name)) is not None
         }
-        shown = policy.show(Evaluation(customer, policy, at).facts, at)
+        shown = policy.show(facts_of(customer, policy, at), at)
         return CustomerTiers(customer.customer_id, format_instant(at), held, shown, policy.version)
+
+    def snapshot(self, customer: Customer) -> bytes | None:
+        """Return `tiers` as of the cursor as JSON; None before any evaluation."""
+        at = customer.cursor
+        if at is None or not customer.standings:
+            return None
+        policy = self.timeline.at(at)
+        written = policy.snapshot(customer.customer_id, customer.standings, facts_of(customer, policy, at), at)
+        return msgspec.json.encode(self.tiers(customer)) if written is None else written
 
     def _wait(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
         order = [(_instant(waiting), rank(waiting)) for waiting in customer.pending]

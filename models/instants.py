@@ -25,6 +25,10 @@ MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(millisecon
 LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_DURATION = 36_525 * DAY_MS
 
+#: How the minutes of a day, and the seconds of a minute, are written: instants are formatted several times an event.
+_MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}" for minute in range(DAY_MS // MINUTE_MS))
+_SECONDS = tuple(f":{second:02d}Z" for second in range(60))
+
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 
 
@@ -47,19 +51,19 @@ def parse_instant(text: str) -> int:
     return from_datetime(moment)
 
 
-@lru_cache(maxsize=65_536)
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
-    minute, rest = divmod(instant, MINUTE_MS)
+    day, of_day = divmod(instant, DAY_MS)
+    minute, rest = divmod(of_day, MINUTE_MS)
     second, milliseconds = divmod(rest, SECOND_MS)
     if milliseconds:
-        return f"{_minute_text(minute)}:{second:02d}.{milliseconds:03d}Z"
-    return f"{_minute_text(minute)}:{second:02d}Z"
+        return f"{_day_text(day)}{_MINUTES[minute]}:{second:02d}.{milliseconds:03d}Z"
+    return f"{_day_text(day)}{_MINUTES[minute]}{_SECONDS[second]}"
 
 
-@lru_cache(maxsize=65_536)
-def _minute_text(minute: int) -> str:
-    return (EPOCH + timedelta(minutes=minute)).replace(tzinfo=None).isoformat(timespec="minutes")
+@lru_cache(maxsize=16_384)
+def _day_text(day: int) -> str:
+    return (EPOCH.date() + timedelta(days=day)).isoformat()
 
 
 def parse_duration(text: str) -> int:
