@@ -25,9 +25,8 @@ MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(millisecon
 LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_DURATION = 36_525 * DAY_MS
 
-#: How the minutes of a day, and the seconds of a minute, are written: instants are formatted several times an event.
-_MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}" for minute in range(DAY_MS // MINUTE_MS))
-_SECONDS = tuple(f":{second:02d}Z" for second in range(60))
+#: How the seconds of an hour are written: instants are formatted several times an event.
+_SECONDS = tuple(f":{second // 60:02d}:{second % 60:02d}" for second in range(3_600))
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 
@@ -53,17 +52,16 @@ def parse_instant(text: str) -> int:
 
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
-    day, of_day = divmod(instant, DAY_MS)
-    minute, rest = divmod(of_day, MINUTE_MS)
-    second, milliseconds = divmod(rest, SECOND_MS)
+    second, milliseconds = divmod(instant, SECOND_MS)
+    hour, second = divmod(second, 3_600)
     if milliseconds:
-        return f"{_day_text(day)}{_MINUTES[minute]}:{second:02d}.{milliseconds:03d}Z"
-    return f"{_day_text(day)}{_MINUTES[minute]}{_SECONDS[second]}"
+        return f"{_hour_text(hour)}{_SECONDS[second]}.{milliseconds:03d}Z"
+    return f"{_hour_text(hour)}{_SECONDS[second]}Z"
 
 
-@lru_cache(maxsize=16_384)
-def _day_text(day: int) -> str:
-    return (EPOCH.date() + timedelta(days=day)).isoformat()
+@lru_cache(maxsize=65_536)
+def _hour_text(hour: int) -> str:
+    return (EPOCH + timedelta(hours=hour)).replace(tzinfo=None).isoformat(timespec="hours")
 
 
 def parse_duration(text: str) -> int:
