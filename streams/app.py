@@ -118,7 +118,7 @@ def _faust_app(settings: Settings) -> TidemarkApp:
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
         broker_max_poll_records=settings.max_batch,
-        consumer_max_fetch_size=4_194_304,
+        consumer_max_fetch_size=16_777_216,
         stream_buffer_maxsize=QUEUED_BATCHES,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
