@@ -15,7 +15,7 @@ import time
 import urllib.request
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -235,14 +235,18 @@ class Rig:
 
     # --- records in ---
 
-    def produce(self, slices: Iterable[Iterable[ToSend]], *, max_request_size: int = 1_048_576) -> list[Sent]:
-        """Produce records slice by slice: each slice is acknowledged before the next is sent."""
-        return run(self._produce(slices, max_request_size))
+    def produce(
+        self, slices: Iterable[Iterable[ToSend]], *, max_request_size: int = 1_048_576, patient: bool = False
+    ) -> list[Sent]:
+        """Produce records slice by slice: each slice is acknowledged before the next is sent.
 
-    async def _produce(self, slices: Iterable[Iterable[ToSend]], max_request_size: int) -> list[Sent]:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self.settings.broker, linger_ms=1, max_request_size=max_request_size
-        )
+        `patient`: each record once, through a broker that is away for minutes. The embedded broker cannot do that.
+        """
+        options = {"enable_idempotence": True, "request_timeout_ms": 300_000} if patient else {}
+        return run(self._produce(slices, {"max_request_size": max_request_size, **options}))
+
+    async def _produce(self, slices: Iterable[Iterable[ToSend]], options: dict[str, Any]) -> list[Sent]:
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.broker, linger_ms=1, **options)
         await producer.start()
         sent = []
         try:
@@ -342,13 +346,21 @@ class Rig:
 
     # --- common conditions ---
 
-    def backlog(self, state: State | None = None) -> int:
-        """Return how many records of the input topics are not in the acknowledged state."""
+    def backlog(self, state: State | None = None, ends: Mapping[tuple[str, int], int] | None = None) -> int:
+        """Return how many records of the input topics, of those before `ends` where given, are not in the state.
+
+        The state is what the changelog has acknowledged.
+        """
         progress = (state or self.state()).progress
         none = Progress()
         return sum(
-            end - progress.get(number, none).applied.get(topic, 0) for (topic, number), end in self._sent.items()
+            max(0, end - progress.get(number, none).applied.get(topic, 0))
+            for (topic, number), end in (self.ends() if ends is None else ends).items()
         )
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """Return the next offset by (input topic without the prefix, partition), as far as records are acknowledged."""
+        return dict(self._sent)
 
     def applied(self) -> int:
         """Return how many records of the input topics are in the acknowledged state."""
