@@ -32,7 +32,7 @@ def _thirds(world: Mixed) -> Iterator[list[list[ToSend]]]:
 
 def _finish(rig: Rig, sent: list[Sent], world: Mixed) -> None:
     """Settle what is left with fresh workers, and hold everything against the oracle."""
-    rig.wait(lambda: not rig.backlog(), "everything is applied", 120)
+    rig.wait(lambda: not rig.backlog(), "everything is applied")
     for worker in rig.workers:
         worker.kill()
     rig.start_worker(idle_after="2s")
@@ -94,7 +94,7 @@ def test_the_leader_changes_among_three_brokers(
             cluster.kill(index)
             sent += rig.produce(part)
             before = rig.applied()
-            rig.wait(lambda before=before: rig.applied() > before or not rig.backlog(), "they go on", 60)
+            rig.wait(lambda before=before: rig.applied() > before or not rig.backlog(), "they go on")
             cluster.start(index)
         _finish(rig, sent, world)
 
@@ -120,7 +120,7 @@ def test_a_slow_line_and_commits_that_fail_cost_time_and_nothing_else(
     ):
         sent = rig.produce(world.slices)
         worker = rig.start_worker(broker=f"127.0.0.1:{near.number}", test_fail_commits="6")
-        rig.wait(lambda: not rig.backlog(), "it gets on, slowly", 120)
+        rig.wait(lambda: not rig.backlog(), "it gets on, slowly")
         rig.wait(lambda: worker.log.count("a commit fails") >= 6, "commits have failed")
         assert line.passed > 1_000_000
         assert rig.revived == []

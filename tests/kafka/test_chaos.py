@@ -19,7 +19,7 @@ KILLS = 20
 WORKERS = 3
 PARTITIONS = 12
 #: Seconds in which the group must go on after whatever was done to it.
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "1000"}
 
 

@@ -13,6 +13,7 @@ from models.instants import DAY_MS, HOUR_MS, MINUTE_MS, format_instant
 from streams.replay import replay
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import replayed, written_history
+from tests.support.faults import shift_clock
 from tests.support.live import Rig, ToSend, by_id
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,7 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_repeats_nothing_and_deci
     orders.sort(key=lambda order: order["occurred_at"])
     history = written_history(tmp_path / "events", {Topic.ORDERS: orders})
     clock = tmp_path / "clock"
-    clock.write_text("0")
+    shift_clock(clock, 0)
     with Rig(kafka.bootstrap, tmp_path, session_s=1.0, clock="wall", tick_interval="50ms", clock_grace="0s") as rig:
         worker = rig.start_worker(test_clock=str(clock))
         # One partition has orders, the others have been idle from the beginning: their time goes on all the same.
@@ -46,7 +47,7 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_repeats_nothing_and_deci
         rig.wait(lambda: not rig.backlog() and rig.has_reached(now), "all is well")
 
         def jump(to: int, reached: int) -> None:
-            clock.write_text(str(to))
+            shift_clock(clock, to)
             ticks = _ticks(worker)
             rig.wait(lambda: _ticks(worker) > ticks + 20 and rig.has_reached(reached), "ticks at the new time")
 

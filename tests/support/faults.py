@@ -4,12 +4,14 @@
     TIDEMARK_TEST_STOP=POINT:N      the same with SIGSTOP, once
     TIDEMARK_TEST_FAIL_COMMITS=N    the first N commits of offsets fail
     TIDEMARK_TEST_CLOCK=FILE        the wall clock is off by the milliseconds that FILE holds at the moment
+    TIDEMARK_TEST_FILE_BYTES=N      no file may grow beyond so many bytes
 
 Nothing of this is in the worker itself: its methods are wrapped here.
 """
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -29,6 +31,13 @@ from streams.transport import MicroBatchConsumer
 POINTS = ("outputs", "outputs-partly", "outputs-done", "state", "state-partly", "state-done", "commit", "commit-done")
 
 
+def shift_clock(file: Path, by_ms: int) -> None:
+    """Have the workers that were told of `file` see a wall clock that is off by so much, from now on."""
+    whole = file.with_suffix(".new")
+    whole.write_text(str(by_ms))
+    whole.replace(file)  # a worker that reads meanwhile never sees half of it
+
+
 def install() -> None:
     """Wrap what the environment asks for."""
     for name, number in (("KILL", signal.SIGKILL), ("STOP", signal.SIGSTOP)):
@@ -39,6 +48,8 @@ def install() -> None:
         _fail_commits(int(commits))
     if path := os.environ.get("TIDEMARK_TEST_CLOCK"):
         composition.Shell = partial(Shell, clock=lambda: wall_clock_ms() + int(Path(path).read_text()))
+    if size := os.environ.get("TIDEMARK_TEST_FILE_BYTES"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
 
 
 class _Fault:

@@ -34,8 +34,8 @@ from streams.partition import PROGRESS_KEY, Progress
 from streams.topics import changelog_name, create_topics
 
 ROOT = Path(__file__).parents[2]
-#: Seconds in which a worker must be up, caught up, or whatever else is waited for.
-PATIENCE_S = 60.0
+#: Seconds in which a worker must be up, caught up, or whatever else is waited for, on a machine that is busy.
+PATIENCE_S = 180.0
 #: The group session of the workers: how long the broker misses one that was killed.
 SESSION_S = 3.0
 _POLL_S = 0.05
@@ -107,7 +107,7 @@ class LiveWorker:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """End it with SIGTERM and return its exit status, which is -9 where it had to be killed after all."""
         return self._child.stop(timeout_s)
 
@@ -227,6 +227,8 @@ class Rig:
                     self.revived.append(_tail(worker, 1_500))
                     worker.revive()
                 ended = []
+            if ended and (found := condition()):
+                return found  # it is why they ended
             if ended or time.monotonic() > deadline:
                 why = "a worker ended" if ended else f"{timeout_s:.0f} s passed"
                 logs = "\n".join(_tail(worker) for worker in self.workers)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from models.events import Topic
 from models.instants import DAY_MS, format_instant, parse_instant
 from tests.support.expected import History, written_history
-from tests.support.live import Rig, Sent, ToSend, sliced
+from tests.support.live import PATIENCE_S, Rig, Sent, ToSend, sliced
 
 START = parse_instant("2025-01-01T00:00:00Z")
 YEAR_MS = 365 * DAY_MS
@@ -80,7 +80,7 @@ def _profile(number: int, start: int) -> dict[str, Any]:
     }
 
 
-def wait_settled(rig: Rig, world: Mixed, timeout_s: float = 120.0) -> None:
+def wait_settled(rig: Rig, world: Mixed, timeout_s: float = PATIENCE_S) -> None:
     """Wait until nothing is pending and time is at the last event in every partition: one worker must hold them all."""
     reached = world.history.last_ms + rig.settings.lateness
     rig.wait(lambda: rig.is_settled() and rig.has_reached(reached), "everything is read and settled", timeout_s)
