@@ -66,16 +66,22 @@ def test_a_broker_that_freezes_is_waited_for(
 ) -> None:
     cluster = kafka_cluster_factory()
     first, second, third = _thirds(world)
-    with Rig(cluster.bootstrap, tmp_path, supervised=True, **SETTLED) as rig:
-        rig.start_worker(test_producer_timeout="4")
+    # Small batches: it has not come far when the broker freezes.
+    with Rig(cluster.bootstrap, tmp_path, supervised=True, **SETTLED | {"max_batch": "10"}) as rig:
+        worker = rig.start_worker(test_producer_timeout="4")
         sent = rig.produce(first)
         rig.wait(lambda: rig.applied() > 200, "it is at work")
         sent += rig.produce(second)
+        assert rig.backlog(), "it is in the midst of it"
         cluster._nodes[0].signal(signal.SIGSTOP)
         back = time.monotonic() + 12
         rig.wait(lambda: time.monotonic() > back, "it has been frozen for longer than a produce request may take")
         cluster._nodes[0].signal(signal.SIGCONT)
         sent += rig.produce(third)
+        rig.wait(lambda: not rig.backlog(), "everything is applied")
+        assert rig.revived, "its produce requests timed out, so it ended and was started anew"
+        told = [line for line in worker.log.splitlines() if "the worker cannot go on" in line]
+        assert len(told) == len(rig.revived), told
         _finish(rig, sent, world)
 
 

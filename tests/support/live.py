@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.settings import PREFIX, Settings, load_settings
@@ -234,6 +236,20 @@ class Rig:
                 logs = "\n".join(_tail(worker) for worker in self.workers)
                 raise Timeout(f"{why} before {what}\n{logs}")
             time.sleep(_POLL_S)
+
+    def configure(self, topic: str, **configs: str) -> None:
+        """Give a topic (without the prefix) these settings, and the defaults for all others."""
+
+        async def alter() -> None:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.broker)
+            await admin.start()
+            try:
+                resource = ConfigResource(ConfigResourceType.TOPIC, self.settings.topic(topic), configs=configs)
+                await admin.alter_configs([resource])
+            finally:
+                await admin.close()
+
+        run(alter())
 
     # --- records in ---
 
