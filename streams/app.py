@@ -56,6 +56,8 @@ class TidemarkApp(faust.App):
 
     def _crash(self, reason: BaseException) -> None:
         """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
+        if not self.crashed:
+            log.error("the worker cannot go on: %s", reason if str(reason) else repr(reason))
         if self.owns_process and not self.crashed:
             watchdog = threading.Timer(SHUTDOWN_S, os._exit, (1,))
             watchdog.daemon = True
@@ -198,7 +200,6 @@ def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -
             await worker.run(stream.events())
         except Exception as error:
             # Going on would acknowledge what was not done. The supervisor starts the worker anew, state intact.
-            log.exception("the worker cannot go on")
             await app.crash(error)
             raise
 

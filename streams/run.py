@@ -6,6 +6,7 @@ import sys
 import faust
 
 from config.settings import Settings
+from models.errors import TidemarkError
 from streams.app import build
 from streams.collector import calm
 
@@ -20,6 +21,7 @@ def set_up_logging(level: str) -> None:
     )
     if level != "debug":
         logging.getLogger().handlers[0].addFilter(_is_not_faust_chatter)
+        logging.getLogger().handlers[0].addFilter(_is_not_told_already)
         for name, quiet in _QUIET.items():
             logging.getLogger(name).setLevel(quiet)
 
@@ -27,6 +29,14 @@ def set_up_logging(level: str) -> None:
 def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
     # Faust's services log under the module of whatever subclasses them, marked by a bracket.
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
+
+
+def _is_not_told_already(record: logging.LogRecord) -> bool:
+    """Faust tells of a crash once more, twice: an error raised on purpose has said in a line what is to be done."""
+    return not (
+        str(record.msg).endswith("Reraising original exception...")
+        or (record.exc_info and isinstance(record.exc_info[1], TidemarkError) and str(record.msg).startswith("[^"))
+    )
 
 
 def run_worker(settings: Settings) -> None:
