@@ -57,7 +57,7 @@ class TidemarkApp(faust.App):
     def _crash(self, reason: BaseException) -> None:
         """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
         if not self.crashed:
-            log.error("the worker cannot go on: %s", reason if str(reason) else repr(reason))
+            log.error("the worker cannot go on: %s", str(reason) or repr(reason))
         if self.owns_process and not self.crashed:
             watchdog = threading.Timer(SHUTDOWN_S, os._exit, (1,))
             watchdog.daemon = True

@@ -48,7 +48,7 @@ class Ownership:
             return partition
         for _ in range(_CLAIMS):
             if not await self._is_member(partition):
-                self._drop(number)
+                self._drop(partition)
                 return None
             claim = store.fence(number).next_claim(self._owner)
             offsets = await self._sender().write(number, [(CLAIM_KEY + str(number).encode(), claim.encoded)], claim)
@@ -92,7 +92,7 @@ class Ownership:
             if await self._is_member(partition):
                 raise Fenced(f"partition {number} was taken by a worker that is not its owner")
             log.warning("partition %d has another owner: what was written late does not count", number)
-            self._drop(number)
+            self._drop(partition)
         elif fence.stale:
             await self._restate(partition)
 
@@ -112,9 +112,11 @@ class Ownership:
             elif time.monotonic() - since > _UNSETTLED_S:
                 raise Fenced(f"partition {number} is assigned here, and the group does not confirm it")
 
-    def _drop(self, number: int) -> None:
-        self._shell.store().drop(number)
-        self._dropped[number] = time.monotonic()
+    def _drop(self, partition: Partition) -> None:
+        # Where a rebalance came meanwhile, its rows are under recovery already, from where they end.
+        if self._shell.store().partition(partition.number) is partition:
+            self._shell.store().drop(partition.number)
+            self._dropped[partition.number] = time.monotonic()
 
     async def _is_member(self, partition: Partition) -> bool:
         """Whether the group still takes us for the owner: a commit is refused where it does not."""

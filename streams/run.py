@@ -32,10 +32,11 @@ def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
 
 
 def _is_not_told_already(record: logging.LogRecord) -> bool:
-    """Faust tells of a crash once more, twice: an error raised on purpose has said in a line what is to be done."""
+    """Faust and asyncio tell of a crash again: an error raised on purpose has said in a line what is to be done."""
+    again = record.name == "asyncio" or str(record.msg).startswith("[^")
     return not (
         str(record.msg).endswith("Reraising original exception...")
-        or (record.exc_info and isinstance(record.exc_info[1], TidemarkError) and str(record.msg).startswith("[^"))
+        or (again and record.exc_info and isinstance(record.exc_info[1], TidemarkError))
     )
 
 

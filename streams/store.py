@@ -68,12 +68,15 @@ class PartitionStore(memory.Store[bytes, bytes]):
         """Apply recovered chunks: the latest row of a key wins, a tombstone removes it.
 
         Once a partition is open its rows are ahead of the changelog, and what is read of it is old news. What comes
-        of a partition that was given away must not be kept either: it would pass for the beginning of its rows.
+        of a partition that was given away must not be kept either, even where it is ours again by now (Faust keeps a
+        chunk or two over a rebalance): it would pass for the beginning of its rows.
         """
         for event in batch:
             message = event.message
             if message.partition in self._partitions or message.partition not in self._assigned:
                 continue
+            if message.generation_id != self.app.consumer_generation_id:
+                continue  # recovery begins anew where the rows end, and reads it again
             try:
                 self._recover(message.partition, cast("Chunk", message.value).records)
             except Exception as error:

@@ -189,6 +189,10 @@ class MicroBatchConsumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit, but not where the worker cannot go on: the thread that commits has ended, and would never answer."""
+        return not self.app.crashed and await super()._commit(offsets)
+
     async def rewind(self, tp: TP, offset: int) -> int:
         """Have a partition fetched again from `offset` on; return the epoch of the chunks that will come."""
         epoch = await self._thread.rewind(tp, offset)

@@ -10,7 +10,9 @@ import argparse
 import logging
 import random
 import re
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -134,41 +136,48 @@ def _resident_mib(worker: LiveWorker) -> int:
 
 def run_soak(minutes: float, events: int, seed: int) -> dict[str, object]:
     """Run it; return the table. Raises AssertionError where the outcome is not the oracle's."""
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        world = mixed(directory / "events", events)
-        with (
-            KafkaCluster(directory / "kafka") as cluster,
-            Rig(cluster.bootstrap, directory, partitions=12, supervised=True, **SETTLED) as rig,
-        ):
-            feed = Feed(rig, world.slices)
-            soak = Soak(rig, cluster, feed, random.Random(seed))
-            soak.run(minutes)
-            sent = feed.finish()
-            for worker in rig.workers:
-                worker.kill()
-            rig.start_worker(idle_after="5s")
-            wait_settled(rig, world, PATIENCE_S)
-            assert_same_as_replay(rig, world.history)
-            assert_dead_letters(rig, sent, world)
-            changes = [record.value for record in rig.read("tier-changes")["tier-changes"]]
-            waits = sorted(soak.caught_up_s) or [0.0]
-            return {
-                "minutes": round(minutes, 1),
-                "records in": len(sent),
-                "tier changes, each once": len(set(changes)),
-                "of these repeated": len(changes) - len(set(changes)),
-                "lost, or decided otherwise": 0,
-                "dead letters, exact": len(world.bad),
-                **dict(sorted(soak.done.items())),
-                "ended by itself and started anew": len(rig.revived),
-                "rows of replaced owners, ignored": rig.stale_rows,
-                "from a fault's end until all that was produced is applied, median (s)": round(
-                    waits[len(waits) // 2], 1
-                ),
-                "the same, at worst (s)": round(waits[-1], 1),
-                "largest worker (MiB resident)": soak.largest_mib,
-            }
+    directory = Path(tempfile.mkdtemp(prefix="tidemark-soak-"))
+    try:
+        table = _run_in(directory, minutes, events, seed)
+    except BaseException:
+        print(f"kept for inspection, with the logs of workers and broker: {directory}", file=sys.stderr)
+        raise
+    shutil.rmtree(directory)
+    return table
+
+
+def _run_in(directory: Path, minutes: float, events: int, seed: int) -> dict[str, object]:
+    world = mixed(directory / "events", events)
+    with (
+        KafkaCluster(directory / "kafka") as cluster,
+        Rig(cluster.bootstrap, directory, partitions=12, supervised=True, **SETTLED) as rig,
+    ):
+        feed = Feed(rig, world.slices)
+        soak = Soak(rig, cluster, feed, random.Random(seed))
+        soak.run(minutes)
+        sent = feed.finish()
+        for worker in rig.workers:
+            worker.kill()
+        rig.start_worker(idle_after="5s")
+        wait_settled(rig, world, PATIENCE_S)
+        assert_same_as_replay(rig, world.history)
+        assert_dead_letters(rig, sent, world)
+        changes = [record.value for record in rig.read("tier-changes")["tier-changes"]]
+        waits = sorted(soak.caught_up_s) or [0.0]
+        return {
+            "minutes": round(minutes, 1),
+            "records in": len(sent),
+            "tier changes, each once": len(set(changes)),
+            "of these repeated": len(changes) - len(set(changes)),
+            "lost, or decided otherwise": 0,
+            "dead letters, exact": len(world.bad),
+            **dict(sorted(soak.done.items())),
+            "ended by itself and started anew": len(rig.revived),
+            "rows of replaced owners, ignored": rig.stale_rows,
+            "from a fault's end until all that was produced is applied, median (s)": round(waits[len(waits) // 2], 1),
+            "the same, at worst (s)": round(waits[-1], 1),
+            "largest worker (MiB resident)": soak.largest_mib,
+        }
 
 
 def main() -> None:

@@ -251,7 +251,7 @@ def recovered(app: TidemarkApp, *chunks: tuple[int, int]) -> tuple[StateTable, l
             records = [
                 SimpleNamespace(offset=at, key=b"k%d" % at, value=b"row", headers=()) for at in range(first, last + 1)
             ]
-            message = SimpleNamespace(tp=tp, partition=1, offset=last, value=Chunk(records, 0))
+            message = SimpleNamespace(tp=tp, partition=1, offset=last, value=Chunk(records, 0), generation_id=0)
             app.tables.changelog_queue.put_nowait(SimpleNamespace(message=message))
         reading = asyncio.ensure_future(Recovery._slurp_changelogs.fun(recovery))
         await asyncio.wait_for(recovery.signal_recovery_end.wait(), timeout=20)

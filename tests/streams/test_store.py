@@ -48,14 +48,16 @@ class Held(NamedTuple):
     async def opened(self, *numbers: int) -> None:
         await self.table.on_recovery_completed(await self.rebalance(*numbers), set())
 
-    def recover(self, number: int, first: int, rows: Rows, headers: Any = ()) -> None:
+    def recover(self, number: int, first: int, rows: Rows, headers: Any = (), generation: int = 0) -> None:
         """Apply a chunk of the changelog, as recovery does."""
         records = [
             SimpleNamespace(offset=first + place, key=key, value=row, headers=headers)
             for place, (key, row) in enumerate(rows)
         ]
         last = first + len(rows) - 1
-        message = SimpleNamespace(tp=self.tp(number), partition=number, offset=last, value=Chunk(records, 0))
+        message = SimpleNamespace(
+            tp=self.tp(number), partition=number, offset=last, value=Chunk(records, 0), generation_id=generation
+        )
         self.table.apply_changelog_batch([SimpleNamespace(message=message, key=b"", value=message.value)])
 
     def acknowledge(self, number: int, offset: int) -> None:
@@ -187,6 +189,20 @@ def test_a_late_chunk_of_a_partition_that_was_given_away_does_not_pass_for_its_b
         assert held.table.persisted_offset(held.tp(1)) is None
         await held.table.on_recovery_completed(assigned, set())
         assert held.partition(1).customers == 0
+
+    run(scenario)
+
+
+def test_a_late_chunk_of_a_partition_that_came_back_does_not_pass_for_its_beginning(run: Any) -> None:
+    async def scenario(held: Held) -> None:
+        await held.rebalance(1)
+        await held.rebalance(2)
+        held.app.consumer_generation_id = 1
+        await held.rebalance(1)
+        held.recover(1, 5, [(b"ann", row("ann"))])
+        assert held.table.persisted_offset(held.tp(1)) is None
+        held.recover(1, 0, [(b"bob", row("bob"))], generation=1)
+        assert held.table.persisted_offset(held.tp(1)) == 0
 
     run(scenario)
 

@@ -267,6 +267,24 @@ def test_commits_follow_what_was_applied_and_never_what_was_acknowledged(tmp_pat
     asyncio.run(check())
 
 
+def test_a_worker_that_cannot_go_on_does_not_wait_for_a_commit_that_nobody_makes(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with app_in(tmp_path) as app:
+            committed = []
+
+            async def commit(offsets: Any) -> bool:
+                committed.append(offsets)
+                return True
+
+            app.consumer._thread.commit = commit
+            assert await app.consumer._commit({ORDERS: 7})
+            app._crash(RuntimeError("no broker"))
+            assert not await app.consumer._commit({ORDERS: 8})
+            assert committed == [{ORDERS: 7}]
+
+    asyncio.run(check())
+
+
 # --- what the worker makes of chunks ------------------------------------------------------------------------
 
 
