@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import Producer
 from faust.types import TP
 
@@ -22,8 +23,9 @@ from models.instants import format_instant
 from models.policy import Timeline
 from streams.encode import Encoder
 from streams.log_reader import read_stretch
-from streams.metrics import Metrics
+from streams.metrics import Held, Metrics
 from streams.processor import Processor, Timing
+from streams.readiness import Readiness
 from streams.shell import Shell
 from streams.store import StateTable
 from streams.ticker import Ticker
@@ -95,10 +97,18 @@ def build(settings: Settings) -> TidemarkApp:
         table.directory = _data_dir(settings)
         _ = table.data  # what is wrong with the directory is told before anything starts
     shell = _shell(app, settings, table)
-    worker = Worker(shell, make_processor(settings, timeline), metrics)
+    processor = make_processor(settings, timeline)
+    worker = Worker(shell, processor, metrics)
     _agent(app, settings, shell, worker)
     _lifecycle(app, settings, worker, Ticker(settings, shell, worker))
-    add_pages(app, metrics, lambda: bool(table.data.partitions))
+    readiness = Readiness(app, settings, lambda: table.data, worker)
+    metrics.ready.set_function(lambda: not readiness.obstacles())
+    clock = shell.clock if settings.clock == "wall" else None
+    remaining = cast("TableManager", app.tables).recovery.active_remaining
+    metrics.registry.register(
+        Held(metrics, timeline, lambda: table.data.partitions, remaining, processor.horizon, clock)
+    )
+    add_pages(app, metrics, readiness)
     return app
 
 
@@ -211,12 +221,10 @@ def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Tic
                 worker.check()
                 for tp in await ticker.tick():
                     await worker.resume(tp)
-            app.metrics.recovered.set(int(app.tables.actives_ready and not app.rebalancing))
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # its protocol fits no function that mypy accepts
     async def revoked(_app: Any, *args: Any, signal: Any = None, **_: Any) -> None:  # noqa: ARG001  # Faust's signature
         app.metrics.rebalances.inc()
-        app.metrics.recovered.set(0)
         tps: set[TP] = args[0]
         await worker.quiesce()
         await app.consumer.commit()

@@ -36,9 +36,13 @@ class Worker:
         self._turn = asyncio.Lock()
         self._flights: dict[int, asyncio.Task[None]] = {}
         self.last_event_at = shell.clock()
+        #: When (monotonic seconds) each partition had its last tick applied.
+        self.ticked_at: dict[int, float] = {}
+        #: By (input topic, partition): unread records as of the last tick, and since when none was applied.
+        self.waiting: dict[tuple[str, int], tuple[int, float]] = {}
         self._shell = shell
         self._processor = processor
-        self._ownership = Ownership(shell, processor)
+        self._ownership = Ownership(shell, processor, metrics)
         self._probes: dict[TP, tuple[int, int]] = {}
 
     async def run(self, events: AsyncIterator[Any]) -> None:
@@ -82,6 +86,9 @@ class Worker:
         """Return once no batch is in flight: called before partitions are given away."""
         async with self.quiet():
             self._probes.clear()
+            self.ticked_at.clear()
+            self.waiting.clear()
+            self.metrics.lag = {}
 
     async def _batch(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
         topic = self._shell.inputs[tp.topic]
@@ -116,8 +123,7 @@ class Worker:
         await self._ownership.renew(partition)
         self._shell.consumer().mark_applied(tp, chunk.records[-1].offset + 1)
         self.metrics.ticks.inc()
-        if partition.progress.stream_time is not None:
-            self.metrics.stream_time.labels(partition.number).set(partition.progress.stream_time / 1000)
+        self.ticked_at[partition.number] = time.monotonic()
 
     def _latest_tick(self, partition: Partition, chunk: Chunk) -> Tick | None:
         """Return the last tick of this claim. What another owner had read, or we before a rebalance, proves nothing."""

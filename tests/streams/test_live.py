@@ -106,7 +106,9 @@ def test_outputs_stay_in_the_partition_of_the_customer_and_carry_cloudevents(
 def test_health_and_metrics_answer(year: tuple[Rig, LiveWorker, History]) -> None:
     rig, worker, history = year
     status, _, body = worker.get("/health")
-    assert (status, json.loads(body)) == (200, {"status": "alive", "recovered": True})
+    assert (status, json.loads(body)) == (200, {"status": "alive"})
+    status, _, body = worker.get("/ready")
+    assert (status, json.loads(body)) == (200, {"ready": True, "obstacles": []})
 
     status, content_type, _ = worker.get("/metrics")
     assert status == 200
@@ -116,10 +118,13 @@ def test_health_and_metrics_answer(year: tuple[Rig, LiveWorker, History]) -> Non
     produced = Counter(record.topic for _, record in history.records)
     assert {topic: applied[topic] for topic in produced} == produced
     assert set(samples["tidemark_lag_records"].values()) == {0.0}
-    assert sum(samples["tidemark_customers"].values()) == len(rig.state().customers)
+    rows = rig.state().rows
+    assert sum(samples["tidemark_customers"].values()) == len(rows)
+    assert sum(samples["tidemark_state_bytes"].values()) == sum(map(len, rows.values()))
+    assert sum(samples["tidemark_tier_customers"].values()) == len(rows)  # of the one scheme
     assert samples["tidemark_ready"] == {(): 1.0}
     assert sum(samples["tidemark_tier_changes_total"].values()) == len(rig.read("tier-changes")["tier-changes"])
-    assert "tidemark_dead_letters_total" not in samples
+    assert set(samples["tidemark_dead_letters_total"].values()) == {0.0}
 
 
 # --- eager -----------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_there_are_two_pages_and_nothing_else(tmp_path: Path) -> None:
         async with pages(tmp_path) as port:
             status, answer = await get(port, "/health")
             assert status == 200
-            assert json.loads(answer.splitlines()[-1]) == {"status": "alive", "recovered": False}
+            assert json.loads(answer.splitlines()[-1]) == {"status": "alive"}
             assert (await get(port, "/metrics"))[0] == 200
             # Faust's own, and ways out of the pages.
             for path in ("/", "/router/", "/table/", "/table/state/", "/table/state/c1/", "/graph", "/performance/"):
