@@ -41,6 +41,7 @@ format: $(VENV)/.dev ## fix what can be fixed, and format
 
 docs: $(VENV)/.dev ## write docs/metrics.md and the dashboards anew from their lists
 	@$(PY) -m streams.metric_docs docs/metrics.md
+	@$(PY) -m config.dashboards config/grafana/dashboards
 
 bench: $(VENV)/.dev ## measure speed, latency, memory and recovery: ARGS="latency" chooses
 	@$(PY) -m tests.bench $(ARGS)
