@@ -26,6 +26,7 @@ from streams.log_reader import read_stretch
 from streams.metrics import Held, Metrics
 from streams.processor import Processor, Timing
 from streams.readiness import Readiness
+from streams.security import credentials
 from streams.shell import Shell
 from streams.store import StateTable
 from streams.ticker import Ticker
@@ -115,6 +116,7 @@ def build(settings: Settings) -> TidemarkApp:
 def _faust_app(settings: Settings) -> TidemarkApp:
     return TidemarkApp(
         settings.app_id,
+        broker_credentials=credentials(settings),
         broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         store="memory://",
         datadir=str(_data_dir(settings)),
@@ -192,7 +194,7 @@ def _shell(app: TidemarkApp, settings: Settings, table: StateTable) -> Shell:
         name_of=settings.topic,
         changelog=changelog_name(settings),
         ticks=ticks_name(settings),
-        read_changelog=partial(read_stretch, settings.broker, changelog_name(settings)),
+        read_changelog=partial(read_stretch, settings, changelog_name(settings)),
     )
 
 

@@ -25,6 +25,7 @@ from streams.child import Child
 from streams.console import OUT, new_progress, summary_tables
 from streams.demo_data import DemoFiles, merged, write_events
 from streams.demo_watch import Watch
+from streams.security import client_options
 from streams.topics import create_topics
 
 #: The whole year is to be through in this time (seconds).
@@ -121,7 +122,7 @@ def _check(worker: Child, deadline: float, directory: Path) -> None:
 
 async def _produce(settings: Settings, files: DemoFiles, watch: Watch) -> None:
     """Produce the merged year, a day at a time, so that no event is later than the lateness allows."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, linger_ms=2, max_batch_size=262_144)
+    producer = AIOKafkaProducer(**client_options(settings), linger_ms=2, max_batch_size=262_144)
     await producer.start()
     try:
         for slice_ in _days(merged(files)):

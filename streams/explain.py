@@ -22,6 +22,7 @@ from models.events import Topic
 from models.policy import Timeline
 from streams.fence import Fence
 from streams.replay import replay
+from streams.security import client_options
 from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name
 
 _FETCH_MS = 500
@@ -81,7 +82,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     if not key or b"\0" in key:
         return None  # a customer_id is neither; what has a NUL in its key is no customer's row
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_ROW_BYTES,

@@ -11,6 +11,7 @@ from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import Topic
 from streams.console import progress_bar
+from streams.security import client_options
 from streams.topics import BrokerError
 
 
@@ -40,7 +41,7 @@ async def load_files(settings: Settings, files: list[Path], topic: str) -> int:
     if topic not in {known.label for known in Topic}:
         raise LoadError(f"--topic: found {topic!r}, allowed are {', '.join(known.label for known in Topic)}")
     total = sum(path.stat().st_size for path in files)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, linger_ms=5, max_batch_size=262_144)
+    producer = AIOKafkaProducer(**client_options(settings), linger_ms=5, max_batch_size=262_144)
     count = done = 0
     try:
         await producer.start()

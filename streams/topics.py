@@ -16,6 +16,7 @@ from models.errors import TidemarkError
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.security import client_options
 
 #: How long (seconds) to wait for a broker to answer.
 TIMEOUT_S = 30
@@ -139,7 +140,7 @@ async def _check_compaction(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) 
 
 
 async def _connect(settings: Settings) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker, request_timeout_ms=TIMEOUT_S * 1000)
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=TIMEOUT_S * 1000)
     try:
         await asyncio.wait_for(admin.start(), TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError):
