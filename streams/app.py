@@ -4,8 +4,6 @@ Nothing connects at import time. The command line calls `build`; tests do too.
 """
 
 import logging
-import os
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +30,7 @@ from streams.store import StateTable
 from streams.ticker import Ticker
 from streams.topics import MAX_ROW_BYTES, changelog_name, ticks_name
 from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
+from streams.watchdog import end_within
 from streams.web import Pages, add_pages, web_options
 from streams.worker import Worker
 
@@ -60,9 +59,7 @@ class TidemarkApp(faust.App):
     def _crash(self, reason: BaseException) -> None:
         """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
         if self.owns_process and not self.crashed:
-            watchdog = threading.Timer(SHUTDOWN_S, os._exit, (1,))
-            watchdog.daemon = True
-            watchdog.start()
+            end_within(SHUTDOWN_S, "the worker cannot go on")
         super()._crash(reason)
 
     def _new_transport(self) -> MicroBatchTransport:

@@ -23,7 +23,7 @@ from models.policy import Timeline
 from streams.fence import Fence
 from streams.replay import replay
 from streams.security import client_options
-from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name
+from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name, unreachable
 
 _FETCH_MS = 500
 
@@ -110,7 +110,7 @@ async def _start(consumer: AIOKafkaConsumer, settings: Settings) -> None:
     try:
         await asyncio.wait_for(consumer.start(), TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError):
-        raise BrokerError(f"no broker answers at {settings.broker}; is it running, is TIDEMARK_BROKER right?") from None
+        raise await unreachable(settings) from None
 
 
 async def _partitions(

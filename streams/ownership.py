@@ -99,14 +99,14 @@ class Ownership:
         if fence.holder != store.claims[number]:
             if await self._is_member(partition):
                 raise Fenced(f"partition {number} was taken by a worker that is not its owner")
-            log.warning("partition %d has another owner: what was written late does not count", number)
+            log.warning("another worker owns it: what was written late does not count", extra={"partition": number})
             self._drop(number)
         elif fence.stale:
             await self._restate(partition)
 
     async def _restate(self, partition: Partition) -> None:
         stale = self._shell.store().fence(partition.number).stale
-        log.warning("partition %d: %d rows of a replaced owner are written over", partition.number, len(stale))
+        log.warning("%d rows of a replaced owner are written over", len(stale), extra={"partition": partition.number})
         effects = self._processor.restate(partition, list(stale))
         stale.clear()
         await self.perform(partition, effects)

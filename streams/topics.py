@@ -5,11 +5,19 @@ number all the way through (co-partitioning).
 """
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from config.settings import Settings
 from models.errors import TidemarkError
@@ -145,5 +153,24 @@ async def _connect(settings: Settings) -> AIOKafkaAdminClient:
         await asyncio.wait_for(admin.start(), TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError):
         await admin.close()
-        raise BrokerError(f"no broker answers at {settings.broker}; is it running, is TIDEMARK_BROKER right?") from None
+        raise await unreachable(settings) from None
     return admin
+
+
+async def unreachable(settings: Settings) -> BrokerError:
+    """Return why a client could not connect. The client itself only logs it, so the first broker is asked once more."""
+    options = client_options(settings)
+    host, _, port = options.pop("bootstrap_servers").split(",")[0].strip().rpartition(":")
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            (await create_conn(host.strip("[]"), int(port), **options)).close()
+    except ssl.SSLError as error:
+        return BrokerError(f"the broker at {settings.broker} and we do not agree on TLS: {error}")
+    except SaslAuthenticationFailed as error:
+        return BrokerError(f"the broker at {settings.broker} does not let us in: {error}")
+    except KafkaConnectionError as error:
+        if "OAUTH" in str(error):  # no token was to be had, and the message says why
+            return BrokerError(str(error).removeprefix("KafkaConnectionError: "))
+    except (KafkaError, OSError, TimeoutError):
+        pass
+    return BrokerError(f"no broker answers at {settings.broker}; is it running, is TIDEMARK_BROKER right?")

@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-USER, PASSWORD = "worker", 'an-unlikely-pass;word "q'
+USER, PASSWORD = "worker", "an-unlikely-pass;word"
 AUDIENCE = "tidemark-tests"
 _JAAS = "org.apache.kafka.common.security"
 
@@ -47,8 +47,7 @@ class Identities:
             "ssl.truststore.location": str(self.ca),
         }
         sasl = {"sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER"}
-        escaped = PASSWORD.replace('"', '\\\\"')
-        sasl["plain.sasl.jaas.config"] = f'{_JAAS}.plain.PlainLoginModule required user_{USER}="{escaped}";'
+        sasl["plain.sasl.jaas.config"] = f'{_JAAS}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         for name in ("scram-sha-256", "scram-sha-512"):
             sasl[f"{name}.sasl.jaas.config"] = f"{_JAAS}.scram.ScramLoginModule required;"
         sasl["oauthbearer.sasl.jaas.config"] = f"{_JAAS}.oauthbearer.OAuthBearerLoginModule required;"
@@ -77,11 +76,10 @@ class Identities:
     @property
     def formatting(self) -> list[str]:
         """Options that give the user their SCRAM passwords."""
-        escaped = PASSWORD.replace('"', '\\"')
         return [
             part
             for name in ("SCRAM-SHA-256", "SCRAM-SHA-512")
-            for part in ("--add-scram", f'{name}=[name="{USER}",password="{escaped}"]')
+            for part in ("--add-scram", f'{name}=[name="{USER}",password="{PASSWORD}"]')
         ]
 
     def _authority(self, name: str) -> Path:

