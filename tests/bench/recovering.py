@@ -17,8 +17,8 @@ from typing import Any
 import faust
 
 from config.settings import Settings, load_settings
-from streams.logs import set_up_logging
 from streams.app import build
+from streams.logs import set_up_logging
 from streams.topics import changelog_name
 
 SESSION_S = 3.0
