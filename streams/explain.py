@@ -23,7 +23,15 @@ from models.policy import Timeline
 from streams.fence import Fence
 from streams.replay import replay
 from streams.security import client_options
-from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name, unreachable
+from streams.topics import (
+    MAX_ROW_BYTES,
+    TIMEOUT_S,
+    BrokerError,
+    TopicsError,
+    changelog_name,
+    partitions_of,
+    unreachable,
+)
 
 _FETCH_MS = 500
 
@@ -90,7 +98,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     )
     try:
         await _start(consumer, settings)
-        home, others = await _partitions(consumer, settings, key)
+        home, others = await _partitions(settings, key)
         # Producers may choose partitions in another way; a customer is in one partition all the same.
         record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
     except (KafkaError, TimeoutError) as error:
@@ -113,14 +121,12 @@ async def _start(consumer: AIOKafkaConsumer, settings: Settings) -> None:
         raise await unreachable(settings) from None
 
 
-async def _partitions(
-    consumer: AIOKafkaConsumer, settings: Settings, key: bytes
-) -> tuple[TopicPartition, list[TopicPartition]]:
+async def _partitions(settings: Settings, key: bytes) -> tuple[TopicPartition, list[TopicPartition]]:
     """Return the changelog partition that a key hashes to, and the others."""
     name = changelog_name(settings)
-    if name not in await consumer.topics():
+    numbers = await partitions_of(settings, name)
+    if not numbers:
         raise TopicsError(f"{name} does not exist at {settings.broker}; are the app id and the topic prefix right?")
-    numbers = sorted(consumer.partitions_for_topic(name) or ())
     home = numbers[(murmur2(key) & 0x7FFFFFFF) % len(numbers)]
     return TopicPartition(name, home), [TopicPartition(name, number) for number in numbers if number != home]
 

@@ -37,7 +37,9 @@ def run_worker(settings: Settings) -> None:
     refuse_wrong_topics(settings)
     app = build(settings)
     app.owns_process = True
-    worker = _Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False)
+    worker = _Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False, quiet=True)
+    worker.spinner = None  # nothing but log lines is written
+    log.info("a worker of %s, with the broker at %s", settings.app_id, settings.broker)
     worker.stop_within_s = settings.stop_within / 1000
     worker.execute_from_commandline()
 

@@ -134,6 +134,20 @@ async def check_topics(settings: Settings) -> list[str]:
         await admin.close()
 
 
+async def partitions_of(settings: Settings, name: str) -> list[int]:
+    """Return the partition numbers of a topic; nothing where it does not exist. Raises BrokerError."""
+    admin = await _connect(settings)
+    try:
+        if name not in await admin.list_topics():
+            return []
+        (described,) = await admin.describe_topics([name])
+        return sorted(part["partition"] for part in described["partitions"])
+    except KafkaError as error:
+        raise BrokerError(f"the broker at {settings.broker} refused: {error}") from None
+    finally:
+        await admin.close()
+
+
 async def _check_compaction(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[str]:
     mistakes = []
     for spec in specs:

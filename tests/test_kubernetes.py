@@ -1,4 +1,4 @@
-"""The manifests in config/kubernetes: valid by the schemas, true to each other and to the settings, without a cluster."""
+"""The manifests in config/kubernetes: valid by the schemas, true to each other and to the settings."""
 
 import json
 import re
