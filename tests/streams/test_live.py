@@ -114,7 +114,9 @@ def test_health_and_metrics_answer(year: tuple[Rig, LiveWorker, History]) -> Non
     assert status == 200
     assert content_type.startswith("text/plain; version=")
     samples = worker.metrics()
-    applied = Counter({dict(labels)["topic"]: count for labels, count in samples["tidemark_events_total"].items()})
+    events = {tuple(dict(labels).values()): count for labels, count in samples["tidemark_events_total"].items()}
+    applied = {topic: count for (outcome, topic), count in events.items() if outcome == "applied"}
+    assert sum(applied.values()) == sum(events.values())
     produced = Counter(record.topic for _, record in history.records)
     assert {topic: applied[topic] for topic in produced} == produced
     assert set(samples["tidemark_lag_records"].values()) == {0.0}
