@@ -225,7 +225,7 @@ def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> Schem
         why=_reasons(policy, findings),
         below=_below(evaluation, scheme, position),
         next=_next(evaluation, scheme, position.rank),
-        at_risk=explain.at_risk(scheme, policy, position, facts, at),
+        at_risk=explain.at_risk(scheme, policy.looks[scheme.name], position, facts, at, policy.zone),
         ahead=_ahead(scheme, policy, position, facts, at),
         grades=_grades(evaluation, scheme),
         metrics=policy.shows[scheme.name](facts, at),

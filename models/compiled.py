@@ -28,7 +28,7 @@ Look = Callable[[Facts, int], tuple[tuple[int, ...], int]]
 Show = Callable[[Facts, int], dict[str, Any]]
 
 #: Readings of whole numbers, written out: the value, and when it may next cross an edge. Metrics answer for others.
-_VALUES = {
+VALUES = {
     "recency_days": "at - times[-1] if n else None",
     "first_order_days": "at - times[0] if n else None",
     "frequency": "n - {first}",
@@ -59,12 +59,14 @@ _OTHER_CHANGE = """\
     if c is not None and c < due:
         due = c
 """
-_HEAD = """\
+#: How every generated function begins.
+HEAD = """\
     ledger = facts.ledger
     times, paid = ledger.times, ledger.paid
     n = len(times)
 """
-_MAY_BE_UNDEFINED = frozenset({"recency_days", "first_order_days"})
+#: Of these, the ones that are None before the first order.
+MAY_BE_UNDEFINED = frozenset({"recency_days", "first_order_days"})
 _WINDOWED = frozenset({"frequency", "monetary"})
 
 
@@ -78,40 +80,42 @@ def compile_look(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None
     scope: dict[str, Any] = {"bisect_left": bisect_left, "bisect_right": bisect_right}
     lines = [
         "def look(facts, at):",
-        _HEAD,
+        HEAD,
         f"    due = {NO_CHANGE}",
-        *_windows(gauges[index] for index in read),
+        *windows(gauges[index] for index in read),
     ]
     for index in read:
-        lines.append(_value(index, gauges[index], scope))
+        lines.append(value_line(index, gauges[index], scope))
         lines.append(_change(index, gauges[index], scope))
     ranks = [_ladder(rules, gauges) for rules in ladders]
     lines.append(f"    return ({''.join(f'{rank}, ' for rank in ranks)}), due")
-    look: Look = _define("look", lines, scope)
+    look: Look = define("look", lines, scope)
     return look
 
 
 def compile_show(gauges: Sequence[Gauge], money: Money) -> Show:
     """Return the function that shows gauges: money as decimal texts, days and numbers as floats, counts as integers."""
     scope: dict[str, Any] = {"bisect_right": bisect_right, "text": money.text, "text_of_ratio": money.text_of_ratio}
-    lines = ["def show(facts, at):", _HEAD, *_windows(gauges)]
-    lines += [_value(index, gauge, scope) for index, gauge in enumerate(gauges)]
-    shown = [f"{gauge.metric.name!r}: {_shown(index, gauge)}, " for index, gauge in enumerate(gauges)]
-    lines.append(f"    return {{{''.join(shown)}}}")
-    show: Show = _define("show", lines, scope)
+    lines = ["def show(facts, at):", HEAD, *windows(gauges)]
+    lines += [value_line(index, gauge, scope) for index, gauge in enumerate(gauges)]
+    parts = [f"{gauge.metric.name!r}: {shown(index, gauge)}, " for index, gauge in enumerate(gauges)]
+    lines.append(f"    return {{{''.join(parts)}}}")
+    show: Show = define("show", lines, scope)
     return show
 
 
-def _define(name: str, lines: list[str], scope: dict[str, Any]) -> Any:
+def define(name: str, lines: list[str], scope: dict[str, Any]) -> Any:
+    """Return the function that the lines define."""
     exec("\n".join(lines), scope)  # noqa: S102  # every part is written here or is a number
     return scope[name]
 
 
-def _shown(index: int, gauge: Gauge) -> str:
+def shown(index: int, gauge: Gauge) -> str:
+    """Return the expression of what events show of a gauge; it calls `text` and `text_of_ratio` of the money."""
     g, unit = f"g{index}", gauge.metric.unit
-    if gauge.metric.name in _VALUES:
+    if gauge.metric.name in VALUES:
         text = {Unit.MONEY: f"text({g})", Unit.DAYS: f"{g} / {DAY_MS}"}.get(unit, g)
-        return f"None if {g} is None else {text}" if gauge.metric.name in _MAY_BE_UNDEFINED else text
+        return f"None if {g} is None else {text}" if gauge.metric.name in MAY_BE_UNDEFINED else text
     text = {
         Unit.MONEY: f"text_of_ratio(*{g})",
         Unit.COUNT: f"{g}[0] // {g}[1]",
@@ -120,15 +124,17 @@ def _shown(index: int, gauge: Gauge) -> str:
     return f"None if {g} is None else {text}"
 
 
-def _windows(gauges: Iterable[Gauge]) -> list[str]:
-    windows = {gauge.window for gauge in gauges if gauge.metric.name in _WINDOWED}
-    return [f"    first{window} = bisect_right(times, at - {window})" for window in sorted(windows)]
+def windows(gauges: Iterable[Gauge]) -> list[str]:
+    """Return the lines that find where the windows of some gauges begin."""
+    lengths = {gauge.window for gauge in gauges if gauge.metric.name in _WINDOWED}
+    return [f"    first{window} = bisect_right(times, at - {window})" for window in sorted(lengths)]
 
 
-def _value(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
+def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
+    """Return the line that reads a gauge into `g` and its index; what it calls goes into the scope."""
     name = gauge.metric.name
-    if name in _VALUES:
-        return f"    g{index} = {_VALUES[name].format(first=f'first{gauge.window}')}"
+    if name in VALUES:
+        return f"    g{index} = {VALUES[name].format(first=f'first{gauge.window}')}"
     scope[f"value{index}"] = gauge.metric.value
     return f"    g{index} = value{index}(facts, at, {gauge.window})"
 
@@ -145,32 +151,33 @@ def _ladder(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> str:
     text = "0"
     for rank, rule in enumerate(rules):
         if rule is not None and rank:
-            text = f"{rank} if {_holds(rule, gauges)} else ({text})"
+            text = f"{rank} if {holds(rule, gauges)} else ({text})"
     return text
 
 
-def _holds(rule: Rule, gauges: Sequence[Gauge]) -> str:
+def holds(rule: Rule, gauges: Sequence[Gauge]) -> str:
+    """Return the expression that is true where a rule holds."""
     if isinstance(rule, Comparison):
         return _compares(rule, gauges[rule.gauge].metric.name)
     if isinstance(rule, Junction):
         word = " and " if rule.every else " or "
-        return f"({word.join(_holds(part, gauges) for part in rule.parts)})" if rule.parts else str(rule.every)
+        return f"({word.join(holds(part, gauges) for part in rule.parts)})" if rule.parts else str(rule.every)
     return _reaches(rule, gauges)
 
 
 def _reaches(score: Score, gauges: Sequence[Gauge]) -> str:
     """The weighted mean of levels reaches the threshold: on integers, after multiplying by the weights' sum."""
     parts = [
-        f"{part.weight} * ({' + '.join(['1', *(_holds(brk, gauges) for brk in part.breaks)])})" for part in score.parts
+        f"{part.weight} * ({' + '.join(['1', *(holds(brk, gauges) for brk in part.breaks)])})" for part in score.parts
     ]
     return f"({' + '.join(parts)} >= {ceil(score.threshold * sum(part.weight for part in score.parts))})"
 
 
 def _compares(comparison: Comparison, metric: str) -> str:
     g, edge = f"g{comparison.gauge}", comparison.edge
-    if metric in _VALUES:
+    if metric in VALUES:
         test = f"{g} {comparison.op} {_whole(comparison.op, edge)}"
-        if metric not in _MAY_BE_UNDEFINED:
+        if metric not in MAY_BE_UNDEFINED:
             return f"({test})"
     else:
         test = f"{g}[0] * {edge.denominator} {comparison.op} {edge.numerator} * {g}[1]"

@@ -7,10 +7,12 @@ lateness, has passed it, so that arrival order no longer matters. One place for 
 
 from bisect import bisect_right
 
+import msgspec
+
 from models.customer import Customer
 from models.errors import TidemarkError
 from models.evaluate import evaluate
-from models.evaluation import Evaluation
+from models.evaluation import facts_of
 from models.events import Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
 from models.instants import format_instant
 from models.ledger import Outcome
@@ -64,15 +66,25 @@ class Engine:
             for scheme in policy.schemes
             if (standing := customer.standings.get(scheme.name)) is not None
         }
-        shown = policy.show(Evaluation(customer, policy, at).facts, at)
+        shown = policy.show(facts_of(customer, policy, at), at)
         return CustomerTiers(customer.customer_id, format_instant(at), held, shown, policy.version)
 
+    def snapshot(self, customer: Customer) -> bytes | None:
+        """Return `tiers` as of the cursor as JSON; None before any evaluation."""
+        at = customer.cursor
+        if at is None or not customer.standings:
+            return None
+        policy = self.timeline.at(at)
+        written = policy.snapshot(customer.customer_id, customer.standings, facts_of(customer, policy, at), at)
+        return msgspec.json.encode(self.tiers(customer)) if written is None else written
+
     def _wait(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
-        order = [(_instant(waiting), rank(waiting)) for waiting in customer.pending]
-        customer.pending.insert(bisect_right(order, (_instant(event), rank(event))), event)
-        profiles = sum(type(waiting) is Profile for waiting in customer.pending)
-        while len(customer.pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
-            oldest = customer.pending.pop(0)
+        pending = customer.pending
+        pending.insert(bisect_right(pending, _order(event), key=_order), event)
+        # They only become more with one more.
+        profiles = sum(type(waiting) is Profile for waiting in pending) if type(event) is Profile else 0
+        while len(pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
+            oldest = pending.pop(0)
             profiles -= type(oldest) is Profile
             decisions.notes["settled_early"] += 1
             self._apply(customer, oldest, decisions, now)
@@ -160,6 +172,11 @@ def _check(customer: Customer, event: Pending) -> Outcome:
 def _instant(event: Pending) -> int:
     """The instant of an event that waits; those without one never wait."""
     return 0 if event.at is None else event.at
+
+
+def _order(event: Pending) -> tuple[int, int]:
+    """The place of an event among those that wait."""
+    return _instant(event), rank(event)
 
 
 def _cause(event: Pending) -> Cause:

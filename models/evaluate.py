@@ -6,9 +6,10 @@ change is asked only where there is one.
 
 from dataclasses import dataclass
 
-from models import care, explain
+from models import care
 from models.customer import NEVER, Customer, Standing
 from models.evaluation import Evaluation
+from models.explain import at_risk
 from models.identity import event_id
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import Cause, Decisions, Direction, TierChange
@@ -81,7 +82,8 @@ def _place(telling: _Telling, scheme: Scheme, qualified: int) -> int | None:
 
 def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | None, position: Position) -> None:
     evaluation = telling.evaluation
-    policy, at, readings = evaluation.policy, evaluation.at, evaluation.readings
+    policy, at = evaluation.policy, evaluation.at
+    metrics, why, upcoming = policy.tales[scheme.name].of(before, position.rank)(evaluation.facts, at)
     old, new = standing.tier or None, scheme.tiers[position.rank].name
     direction: Direction = "enter" if before is None else "up" if position.rank > before else "down"
     standing.tier, standing.since, standing.below_since = new, at, position.below_since
@@ -100,9 +102,9 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
             sequence=standing.sequence,
             cause=telling.cause,
             policy_version=policy.version,
-            metrics=policy.shows[scheme.name](evaluation.facts, at),
-            why=explain.whys(explain.why(scheme, before, position.rank, readings), policy.money),
-            next=explain.upcoming(scheme, position.rank, readings, policy.money),
-            at_risk=explain.at_risk(scheme, policy, position, evaluation.facts, at),
+            metrics=metrics,
+            why=why,
+            next=upcoming,
+            at_risk=at_risk(scheme, policy.looks[scheme.name], position, evaluation.facts, at, policy.zone),
         )
     )

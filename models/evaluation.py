@@ -7,6 +7,13 @@ from models.schemes import Scheme
 from models.tiering import Position
 
 
+def facts_of(customer: Customer, policy: Policy, at: int) -> Facts:
+    """Return what the metrics of a customer are computed from, as of an instant (ms)."""
+    profile = customer.profile
+    since = customer.first_at if profile is None or profile.registered_at is None else profile.registered_at
+    return Facts(customer.ledger, customer.contacts, at if since is None else since, policy.weights)
+
+
 class Evaluation:
     """A customer's facts as of an instant (ms), under the version of the policy that holds then.
 
@@ -16,11 +23,9 @@ class Evaluation:
     __slots__ = ("_readings", "at", "customer", "facts", "policy")
 
     def __init__(self, customer: Customer, policy: Policy, at: int) -> None:
-        profile = customer.profile
-        since = customer.first_at if profile is None or profile.registered_at is None else profile.registered_at
         self.customer = customer
         self.policy = policy
-        self.facts = Facts(customer.ledger, customer.contacts, at if since is None else since, policy.weights)
+        self.facts = facts_of(customer, policy, at)
         self.at = at
         self._readings: list[Reading] | None = None
 

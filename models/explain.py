@@ -4,12 +4,13 @@ Everything here is recomputed from the facts; nothing is guessed and nothing dec
 """
 
 from functools import lru_cache
+from zoneinfo import ZoneInfo
 
+from models.compiled import Look
 from models.instants import DAY_MS, format_instant
 from models.metrics import Facts, Reading, Unit
 from models.money import Money
 from models.outputs import AtRisk, Need, Next, Why
-from models.policy import Policy
 from models.rules import Comparison, Finding, Lack, Readings, least_missing
 from models.schemes import Scheme
 from models.tiering import Position, pass_time
@@ -37,7 +38,7 @@ def whys(findings: list[Finding], money: Money) -> list[Why]:
             f.comparison.metric.name,
             show(f.reading, f.comparison.metric.unit, money),
             f.comparison.op,
-            _threshold(f.comparison, money),
+            threshold(f.comparison, money),
             f.met,
         )
         for f in unique.values()
@@ -63,15 +64,14 @@ def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Nex
         return None
     tier = scheme.tiers[rank + 1]
     lacks = tier.rule.lacks(readings) if tier.rule is not None else []
-    return Next(tier.name, [Need(lack.comparison.metric.name, _missing(lack, money)) for lack in lacks])
+    return Next(tier.name, [Need(lack.comparison.metric.name, missing(lack, money)) for lack in lacks])
 
 
-def at_risk(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> AtRisk | None:
-    """Return when and whereto the customer falls if nothing more happens; None if never."""
+def at_risk(scheme: Scheme, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> AtRisk | None:
+    """Return when and whereto the customer falls if nothing more happens; None if never. `look` is this scheme's."""
     if position.rank == 0 and scheme.sinking:
         return None
-    look = policy.looks[scheme.name]
-    for instant, moved in pass_time(scheme.demotion, look, position, facts, at, policy.zone):
+    for instant, moved in pass_time(scheme.demotion, look, position, facts, at, zone):
         if moved.rank < position.rank:
             return AtRisk(scheme.tiers[moved.rank].name, format_instant(instant))
         position = moved
@@ -79,15 +79,17 @@ def at_risk(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at
 
 
 @lru_cache(maxsize=4_096)
-def _threshold(comparison: Comparison, money: Money) -> str | float | int:
+def threshold(comparison: Comparison, money: Money) -> str | float | int:
+    """Return the threshold of a comparison in displayed units."""
     value = comparison.threshold
     if comparison.metric.unit is Unit.MONEY:
         return money.text_of_ratio(comparison.edge.numerator, comparison.edge.denominator)
     return int(value) if value.denominator == 1 else float(value)
 
 
-def _missing(lack: Lack, money: Money) -> Shown:
-    missing = least_missing(lack)
-    if missing is None:
+def missing(lack: Lack, money: Money) -> Shown:
+    """Return the least that is missing in displayed units; None where the metric is undefined."""
+    least = least_missing(lack)
+    if least is None:
         return None
-    return show((missing.numerator, missing.denominator), lack.comparison.metric.unit, money)
+    return show((least.numerator, least.denominator), lack.comparison.metric.unit, money)

@@ -25,6 +25,9 @@ MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(millisecon
 LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_DURATION = 36_525 * DAY_MS
 
+#: How the seconds of an hour are written: instants are formatted several times an event.
+_SECONDS = tuple(f":{second // 60:02d}:{second % 60:02d}" for second in range(3_600))
+
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 
 
@@ -47,19 +50,18 @@ def parse_instant(text: str) -> int:
     return from_datetime(moment)
 
 
-@lru_cache(maxsize=65_536)
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
-    minute, rest = divmod(instant, MINUTE_MS)
-    second, milliseconds = divmod(rest, SECOND_MS)
+    second, milliseconds = divmod(instant, SECOND_MS)
+    hour, second = divmod(second, 3_600)
     if milliseconds:
-        return f"{_minute_text(minute)}:{second:02d}.{milliseconds:03d}Z"
-    return f"{_minute_text(minute)}:{second:02d}Z"
+        return f"{_hour_text(hour)}{_SECONDS[second]}.{milliseconds:03d}Z"
+    return f"{_hour_text(hour)}{_SECONDS[second]}Z"
 
 
 @lru_cache(maxsize=65_536)
-def _minute_text(minute: int) -> str:
-    return (EPOCH + timedelta(minutes=minute)).replace(tzinfo=None).isoformat(timespec="minutes")
+def _hour_text(hour: int) -> str:
+    return (EPOCH + timedelta(hours=hour)).replace(tzinfo=None).isoformat(timespec="hours")
 
 
 def parse_duration(text: str) -> int:

@@ -199,6 +199,8 @@ class Ledger:
         if self.margins:
             _remove_sum(self.margins, index, self.margin(index))
         del self.times[index], self.ids[index]
+        if not self.times:
+            del self.margins[:]  # no order tells one any more; a row does not remember that some did
 
     def _fold_oldest(self) -> None:
         # The oldest may be older than what is folded: a refund remembered its id, then it came once more.

@@ -21,6 +21,8 @@ from models.money import Money
 from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
 from models.rules import Rule
 from models.schemes import GaugeBook, Scheme, compile_condition, compile_scheme
+from models.snapshot import Snapshot, compile_snapshot
+from models.tell import Tales
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +90,35 @@ class Policy:
 
     @cached_property
     def show(self) -> Show:
-        """Metrics as `customer-tiers` shows them; where two schemes show one, the first scheme's window wins."""
+        """Metrics as `customer-tiers` shows them."""
+        return compile_show(self._shown, self.money)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """A customer's tiers and metrics as JSON."""
+        return compile_snapshot([scheme.name for scheme in self.schemes], self._shown, self.money, self.version)
+
+    @property
+    def _shown(self) -> list[Gauge]:
+        """The gauges that `customer-tiers` shows; where two schemes show one metric, the first scheme's window wins."""
         first: dict[str, Gauge] = {}
         for scheme in self.schemes:
             for index in scheme.shown:
                 first.setdefault(self.gauges[index].metric.name, self.gauges[index])
-        return compile_show(tuple(first.values()), self.money)
+        return list(first.values())
 
     @cached_property
     def shows(self) -> Mapping[str, Show]:
-        """Metrics as the tier changes of each scheme show them, by its name."""
+        """Metrics as each scheme shows them, by its name."""
         return {
             scheme.name: compile_show([self.gauges[index] for index in scheme.shown], self.money)
             for scheme in self.schemes
         }
+
+    @cached_property
+    def tales(self) -> Mapping[str, Tales]:
+        """What the tier changes of each scheme tell, by its name."""
+        return {scheme.name: Tales(scheme, self.gauges, self.money) for scheme in self.schemes}
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:

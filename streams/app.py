@@ -58,6 +58,8 @@ class TidemarkApp(faust.App):
 
     def _crash(self, reason: BaseException) -> None:
         """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
+        if not self.crashed:
+            log.error("the worker cannot go on: %s", reason if str(reason) else repr(reason))
         if self.owns_process and not self.crashed:
             end_within(SHUTDOWN_S, "the worker cannot go on")
         super()._crash(reason)
@@ -127,7 +129,7 @@ def _faust_app(settings: Settings) -> TidemarkApp:
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
         broker_max_poll_records=settings.max_batch,
-        consumer_max_fetch_size=4_194_304,
+        consumer_max_fetch_size=16_777_216,
         stream_buffer_maxsize=QUEUED_BATCHES,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
@@ -207,7 +209,6 @@ def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -
             await worker.run(stream.events())
         except Exception as error:
             # Going on would acknowledge what was not done. The supervisor starts the worker anew, state intact.
-            log.exception("the worker cannot go on")
             await app.crash(error)
             raise
 

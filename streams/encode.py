@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from models.errors import BadRecord
-from models.outputs import CareAction, CustomerTiers, TierChange
+from models.outputs import CareAction, TierChange
 
 Headers = list[tuple[str, bytes]]
 
@@ -21,6 +21,9 @@ _MAX_KEPT_KEY = 4_096
 _encode = msgspec.json.Encoder().encode
 #: Shared by many records; nobody appends to it.
 _JSON: Headers = [("content-type", b"application/json")]
+_VERSION = ("ce_specversion", b"1.0")
+_TIER_CHANGE = ("ce_type", b"tidemark.tier-change.v1")
+_CARE_ACTION = ("ce_type", b"tidemark.care-action.v1")
 
 
 class Out(NamedTuple):
@@ -35,21 +38,21 @@ class Encoder:
     """Encodes the outputs of one worker group; `source` becomes `ce_source`."""
 
     def __init__(self, source: str) -> None:
-        self._source = source.encode()
+        self._source = ("ce_source", source.encode())
 
     def tier_change(self, change: TierChange) -> Out:
         """Return the `tier-changes` record of a change."""
-        headers = self._headers(change.event_id, "tidemark.tier-change.v1", change.effective_at)
+        headers = self._headers(change.event_id, _TIER_CHANGE, change.effective_at)
         return Out(change.customer_id.encode(), _encode(change), headers)
 
     def care_action(self, action: CareAction) -> Out:
         """Return the `care-actions` record of an action."""
-        headers = self._headers(action.action_id, "tidemark.care-action.v1", action.due_at)
+        headers = self._headers(action.action_id, _CARE_ACTION, action.due_at)
         return Out(action.customer_id.encode(), _encode(action), headers)
 
-    def customer_tiers(self, key: bytes, tiers: CustomerTiers) -> Out:
-        """Return the compacted `customer-tiers` record of a customer."""
-        return Out(key, _encode(tiers), _JSON)
+    def customer_tiers(self, key: bytes, snapshot: bytes) -> Out:
+        """Return the compacted `customer-tiers` record of a customer, whose JSON is written already."""
+        return Out(key, snapshot, _JSON)
 
     def dead_letter(
         self,
@@ -79,12 +82,12 @@ class Encoder:
             value = None if value is None else value[: MAX_KEPT_BYTES - len(key or b"")]
         return Out(key, value, headers)
 
-    def _headers(self, identity: str, kind: str, time: str) -> Headers:
+    def _headers(self, identity: str, kind: tuple[str, bytes], time: str) -> Headers:
         return [
-            ("ce_specversion", b"1.0"),
+            _VERSION,
             ("ce_id", identity.encode()),
-            ("ce_source", self._source),
-            ("ce_type", kind.encode()),
+            self._source,
+            kind,
             ("ce_time", time.encode()),
-            ("content-type", b"application/json"),
+            _JSON[0],
         ]

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import orjson
 
+from models.errors import TidemarkError
+
 #: What a line may tell beside its message.
 PLACES = ("topic", "partition", "offset")
 #: Chatty upstream loggers, and the level below which nobody needs them.
@@ -56,6 +58,7 @@ def set_up_logging(level: str, form: Literal["console", "json"] = "console") -> 
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level != "debug":
         handler.addFilter(_is_not_faust_chatter)
+        handler.addFilter(_is_not_told_already)
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(quiet if level != "debug" else logging.DEBUG)
 
@@ -63,3 +66,11 @@ def set_up_logging(level: str, form: Literal["console", "json"] = "console") -> 
 def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
     # Faust's services log under the module of whatever subclasses them, marked by a bracket.
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
+
+
+def _is_not_told_already(record: logging.LogRecord) -> bool:
+    """Faust tells of a crash once more, twice: an error raised on purpose has said in a line what is to be done."""
+    return not (
+        str(record.msg).endswith("Reraising original exception...")
+        or (record.exc_info and isinstance(record.exc_info[1], TidemarkError) and str(record.msg).startswith("[^"))
+    )

@@ -215,9 +215,9 @@ class Processor:
             rows[key] = row = customer.to_row()
             changelog.append((key, row))
             schedule(key, customer.next_instant, customer.asked)
-            tiers = self.engine.tiers(customer)
-            if tiers is not None:
-                held.append(encoder.customer_tiers(key, tiers))
+            snapshot = self.engine.snapshot(customer)
+            if snapshot is not None:
+                held.append(encoder.customer_tiers(key, snapshot))
         if held:
             effects.outputs[CUSTOMER_TIERS] = held
         effects.row_bytes = size = sum([len(row) for _, row in changelog if row is not None])

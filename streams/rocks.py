@@ -8,6 +8,7 @@ Faust's own RocksDB store does not fit: it finds the partition by the event bein
 offset apart, and leaves closing to the garbage collector.
 """
 
+import contextlib
 import fcntl
 import logging
 import shutil
@@ -42,7 +43,11 @@ _INSTALL = "TIDEMARK_STORE: found 'rocksdb', but rocksdict is not installed: run
 
 
 class RowsUnreadable(TidemarkError):
-    """Rows on disk cannot be opened or read. Remove the directory it names: they are recovered from the changelog."""
+    """Rows on disk cannot be opened or read. Make room, or remove the directory: they are in the changelog."""
+
+
+class RowsUnwritable(TidemarkError):
+    """Rows cannot be written to disk. Make room and start again: what is missing there is in the changelog."""
 
 
 class Mark(msgspec.Struct, array_like=True):
@@ -100,7 +105,9 @@ class RocksRows(MutableMapping[bytes, bytes]):
         try:
             self._disk = Rdict(str(self._path), self._options())
         except Exception as error:  # rocksdict has no narrower one
-            raise RowsUnreadable(f"{self._path} cannot be opened: {error}") from error
+            raise RowsUnreadable(
+                f"{self._path} cannot be opened: {error}; make room there, or remove it: its rows are in the changelog"
+            ) from error
         stored = self._disk.get(MARK_KEY)
         self._mark = None if stored is None else msgspec.msgpack.decode(stored, type=Mark)
 
@@ -120,7 +127,7 @@ class RocksRows(MutableMapping[bytes, bytes]):
         return set() if self._mark is None else set(self._mark.stale)
 
     def flush(self, first: int, last: int, stale: Iterable[bytes]) -> None:
-        """Write what is pending: the changelog has it, at the offsets from `first` to `last`."""
+        """Write what is pending: the changelog has it, at the offsets from `first` to `last`. Raises RowsUnwritable."""
         self._write(Mark(first, last, _now(), sorted(stale)))
 
     def _write(self, mark: Mark) -> None:
@@ -134,12 +141,17 @@ class RocksRows(MutableMapping[bytes, bytes]):
             else:
                 batch.put(key, row)
         batch.put(MARK_KEY, msgspec.msgpack.encode(self._mark))
-        self._disk.write(batch)
+        try:
+            self._disk.write(batch)
+        except Exception as error:  # rocksdict has no narrower one
+            raise RowsUnwritable(
+                f"{self._path} cannot be written: {error}; make room there: what is missing is in the changelog"
+            ) from error
         self._pending.clear()
         self._read.clear()
 
     def acknowledge(self, last: int, stale: Iterable[bytes]) -> None:
-        """Flush a micro-batch whose changelog records end at `last`: one for each pending row."""
+        """Flush a micro-batch whose changelog records end at `last`, one a pending row. Raises RowsUnwritable."""
         self.flush(min(last, max(0, last - len(self._pending) + 1)), last, stale)
 
     def put(self, key: bytes, row: bytes | None) -> None:
@@ -148,17 +160,21 @@ class RocksRows(MutableMapping[bytes, bytes]):
         self._count = None
 
     def stamp(self) -> None:
-        """Note that the rows on disk are all of the changelog until now; not where something waits for it."""
+        """Note that the rows on disk are all of the changelog until now; not where something waits for it.
+
+        Raises RowsUnwritable.
+        """
         if self._mark is not None and not self._pending:
             self._write(msgspec.structs.replace(self._mark, at=_now()))
 
     def close(self) -> None:
         """Close the files. What is pending was not acknowledged, and is dropped."""
-        self._disk.close()
+        with contextlib.suppress(Exception):  # it tells of a failed write once more; rocksdict has no narrower one
+            self._disk.close()
 
     def erase(self) -> None:
         """Close, and remove the directory."""
-        self._disk.close()
+        self.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
     # --- the mapping ---

@@ -13,7 +13,7 @@ from typing import Any, cast
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
-from streams.rocks import RocksRows, claim
+from streams.rocks import RocksRows, RowsUnwritable, claim
 from streams.store import PartitionStore, StateTable
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,10 @@ class RocksStore(PartitionStore):
     async def on_stop(self) -> None:
         """Note when the rows were last complete. They stay open: a batch may be under way, and has its say."""
         for number in self._partitions:
-            self._rows_on_disk(number).stamp()
+            try:
+                self._rows_on_disk(number).stamp()
+            except RowsUnwritable as error:
+                log.warning("%s", error)  # they pass for older than they are, and that is safe
 
     def close(self) -> None:
         """Close the files and release the directory, for another store of the same process."""

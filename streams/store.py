@@ -6,7 +6,6 @@ worker in batches (`streams.sender`), not one by one through the table. They are
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,8 +18,6 @@ from faust.types import TP, EventT
 from streams.fence import CLAIM_KEY, NOBODY, Claim, Fence
 from streams.partition import Partition
 from streams.transport import Chunk
-
-log = logging.getLogger(__name__)
 
 
 class PartitionStore(memory.Store[bytes, bytes]):
@@ -129,7 +126,6 @@ class PartitionStore(memory.Store[bytes, bytes]):
 
     def _fail(self, error: Exception) -> None:
         """End the worker: Faust logs what goes wrong in recovery, and goes on without it."""
-        log.error("the state cannot be recovered: %s", error)
         self._failure = asyncio.ensure_future(self.app.crash(error))
 
     def settle(self, number: int) -> None:

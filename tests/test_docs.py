@@ -445,7 +445,7 @@ def test_bounds_are_those_of_the_code():
 
 def test_cloudevents_headers_are_documented():
     documented = [codes(row[0])[0] for row in table_rows(CONTRACT, "### CloudEvents headers")]
-    assert documented == [name for name, _ in Encoder("/x")._headers("", "", "")]
+    assert documented == [name for name, _ in Encoder("/x")._headers("", ("ce_type", b""), "")]
 
 
 def order(**changes: Any) -> bytes:

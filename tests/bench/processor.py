@@ -13,6 +13,7 @@ from typing import Any
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from models.events import Topic
+from streams.fence import Claim
 from streams.partition import Partition
 from streams.processor import Processor
 from streams.replay import FileRecord
@@ -26,6 +27,7 @@ _SKEWS: tuple[Skew, ...] = ("uniform", "zipf")
 #: Orders in a profiled run: profiling is several times slower.
 _PROFILED = 100_000
 _SHOWN = 20
+_CLAIM = Claim(1, b"the one")
 
 
 def run(scale: Scale) -> list[Report]:
@@ -98,7 +100,9 @@ async def _work_off(work: Processor, held: Partition, load: list[list[FileRecord
     sender = Sender(_Unsent(), str, "changelog")
     for batch in load:
         profile.enable()
-        await sender.perform(0, work.process(held, Topic.ORDERS, "orders", batch, NOW_MS))
+        effects = work.process(held, Topic.ORDERS, "orders", batch, NOW_MS)
+        await sender.produce(0, effects.outputs)
+        await sender.write(0, effects.changelog, _CLAIM)
         profile.disable()
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.bench.__main__ import BENCHES, main
-from tests.bench.population import batches, partition, rows
+from tests.bench.population import BATCH, batches, partition, rows
 from tests.bench.report import Scale
 from tests.bench.workload import orders
 
@@ -67,6 +67,6 @@ def test_the_population_is_of_customers_with_their_orders() -> None:
 
 
 def test_batches_hold_all_orders_at_offsets_in_a_row() -> None:
-    found = batches(orders(9_000, 3), first=5)
-    assert [len(batch) for batch in found] == [4_000, 4_000, 1_000]
-    assert [record.offset for batch in found for record in batch] == list(range(5, 9_005))
+    found = batches(orders(2 * BATCH + 1_000, 3), first=5)
+    assert [len(batch) for batch in found] == [BATCH, BATCH, 1_000]
+    assert [record.offset for batch in found for record in batch] == list(range(5, 2 * BATCH + 1_005))

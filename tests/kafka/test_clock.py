@@ -1,4 +1,4 @@
-"""Clocks that jump and events from the future, on a running worker."""
+"""Clocks that jump, partitions without records, events from the future and nights of daylight saving, live."""
 
 import json
 import time
@@ -9,10 +9,11 @@ import pytest
 
 from models.errors import Reason
 from models.events import Topic
-from models.instants import DAY_MS, HOUR_MS, MINUTE_MS, format_instant
+from models.instants import DAY_MS, HOUR_MS, MINUTE_MS, format_instant, parse_instant
 from streams.replay import replay
 from tests.kafka.cluster import KafkaCluster
-from tests.support.expected import replayed, written_history
+from tests.support.expected import assert_same_as_replay, replayed, written_history
+from tests.support.faults import shift_clock
 from tests.support.live import Rig, ToSend, by_id
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,7 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_repeats_nothing_and_deci
     orders.sort(key=lambda order: order["occurred_at"])
     history = written_history(tmp_path / "events", {Topic.ORDERS: orders})
     clock = tmp_path / "clock"
-    clock.write_text("0")
+    shift_clock(clock, 0)
     with Rig(kafka.bootstrap, tmp_path, session_s=1.0, clock="wall", tick_interval="50ms", clock_grace="0s") as rig:
         worker = rig.start_worker(test_clock=str(clock))
         # One partition has orders, the others have been idle from the beginning: their time goes on all the same.
@@ -46,7 +47,7 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_repeats_nothing_and_deci
         rig.wait(lambda: not rig.backlog() and rig.has_reached(now), "all is well")
 
         def jump(to: int, reached: int) -> None:
-            clock.write_text(str(to))
+            shift_clock(clock, to)
             ticks = _ticks(worker)
             rig.wait(lambda: _ticks(worker) > ticks + 20 and rig.has_reached(reached), "ticks at the new time")
 
@@ -83,6 +84,96 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_repeats_nothing_and_deci
     found = by_id(outputs["tier-changes"], "event_id")
     assert {name for name, change in found.items() if change["customer_id"] != "later"} == wanted
     assert len(found) == len(outputs["tier-changes"]), "nothing came twice"
+
+
+def test_time_goes_on_for_days_in_a_partition_without_records_while_others_flow(
+    kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    start = parse_instant("2026-05-01T00:00:00Z")
+    dues = {f"fall{day}": start + day * DAY_MS + HOUR_MS for day in range(1, 6)}
+    falls = sorted(
+        (order for name, due in dues.items() for order in _fall_at(name, due, start)),
+        key=lambda order: order["occurred_at"],
+    )
+    flow = [_order(f"flow{hour % 7}", hour, start + hour * HOUR_MS, "1.00") for hour in range(6 * 24)]
+    history = written_history(tmp_path / "events", {Topic.ORDERS: falls + flow})
+    # Those who fall are in partition 0, which hears of nothing more; the others share the rest.
+    records = [
+        record._replace(partition=0 if record.key.startswith(b"fall") else 1 + int(record.key[4:]) % 3)
+        for _, record in history.records
+    ]
+    with Rig(kafka.bootstrap, tmp_path, clock="event") as rig:
+        rig.start_worker()
+        rig.produce([records[: len(falls)]])
+        rig.wait(lambda: not rig.backlog(), "what comes before is applied")
+        assert not _falls(rig)
+        rig.produce([records[len(falls) + day * 24 :][:24] for day in range(6)])
+        rig.wait(lambda: not rig.backlog() and rig.has_reached(history.last_ms), "time is on in all partitions")
+        assert _falls(rig) == {name: format_instant(due) for name, due in dues.items()}
+        idle = rig.state().progress[0]
+        assert idle.applied == {"orders": len(falls)}, "the partition of those who fell has had nothing else"
+        _, timeline = replayed(history)
+        wanted = {change.event_id for change in replay(timeline, history.files).changes}
+        assert set(by_id(rig.read("tier-changes")["tier-changes"], "event_id")) == wanted
+
+
+NIGHTS = """\
+version: nights-1
+currency: USD
+timezone: UTC
+window: 91d
+schemes: {loyalty: {tiers: [{name: regular}, {name: silver, when: {frequency: ">= 3"}}]}}
+care:
+  - {name: early, kind: birthday_offer, trigger: birthday, at: "01:30", consent: not_needed}
+  - {name: late, kind: birthday_offer, trigger: birthday, at: "02:30", consent: not_needed}
+"""
+#: By time zone and birthday: when the two rules are due. An hour that the clocks skip is made up for at once; of one
+#: that they repeat the first counts.
+IN_NIGHTS = {
+    ("America/New_York", "--03-08"): ("2026-03-08T06:30:00Z", "2026-03-08T07:30:00Z"),
+    ("Europe/Berlin", "--03-29"): ("2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"),
+    ("Europe/Berlin", "--10-25"): ("2026-10-24T23:30:00Z", "2026-10-25T00:30:00Z"),
+    ("America/New_York", "--11-01"): ("2026-11-01T05:30:00Z", "2026-11-01T07:30:00Z"),
+    ("Asia/Shanghai", "--11-01"): ("2026-10-31T17:30:00Z", "2026-10-31T18:30:00Z"),
+}
+
+
+def test_nights_in_which_clocks_change_have_each_local_hour_once_whatever_zone_the_worker_is_in(
+    kafka: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")  # the workers'
+    policy = tmp_path / "nights.yaml"
+    policy.write_text(NIGHTS)
+    since = "2026-01-01T00:00:00Z"
+    profiles = [
+        {"customer_id": f"c{number}", "timezone": zone, "birthday": birthday, "updated_at": since}
+        for number, (zone, birthday) in enumerate(IN_NIGHTS)
+    ]
+    # Orders carry the time through each night in quarters of an hour, and then to the end of the year.
+    dues = [parse_instant(due) for both in IN_NIGHTS.values() for due in both]
+    times = {due + quarter * 15 * MINUTE_MS for due in dues for quarter in range(-12, 12)}
+    times.add(parse_instant("2026-12-31T00:00:00Z"))
+    orders = [_order(f"flow{number % 9}", number, at) for number, at in enumerate(sorted(times))]
+    history = written_history(tmp_path / "events", {Topic.CUSTOMERS: profiles, Topic.ORDERS: orders})
+    records = [record for _, record in history.records]
+    settings = {"clock": "event", "decide": "settled", "lateness": "1h", "policy": str(policy)}
+    with Rig(kafka.bootstrap, tmp_path, **settings) as rig:
+        rig.start_worker()
+        rig.produce([records[: len(records) // 2]])
+        rig.wait(lambda: not rig.backlog(), "half of them are applied")
+        rig.workers[0].kill()
+        rig.start_worker(idle_after="2s")
+        rig.produce([records[len(records) // 2 :]])
+        rig.wait(lambda: rig.is_settled() and rig.has_reached(history.last_ms + HOUR_MS), "all is settled")
+        actions = by_id(rig.read("care-actions")["care-actions"], "action_id").values()
+        assert_same_as_replay(rig, history, str(policy))
+    found = sorted((action["customer_id"], action["rule"], action["due_at"]) for action in actions)
+    wanted = [
+        (f"c{number}", rule, due)
+        for number, both in enumerate(IN_NIGHTS.values())
+        for rule, due in zip(("early", "late"), both, strict=True)
+    ]
+    assert found == sorted(wanted)
 
 
 def _falls(rig: Rig) -> dict[str, str]:

@@ -30,7 +30,7 @@ from tests.kafka.cluster import (
 )
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @asynccontextmanager
@@ -54,6 +54,16 @@ async def create_topic(
     async with admin_client(bootstrap) as admin:
         answer = await admin.create_topics([NewTopic(topic, partitions, replicas, topic_configs=configs)])
     assert [(error[0], error[1]) for error in answer.topic_errors] == [(topic, 0)]
+
+
+async def leader_of(bootstrap: str, topic: str) -> int:
+    """The node that leads partition 0, once there is one: each broker hears of a new topic in its own time."""
+    async with admin_client(bootstrap) as admin:
+        while True:
+            (described,) = await admin.describe_topics([topic])
+            if described["partitions"] and (leader := described["partitions"][0]["leader"]) >= 0:
+                return leader
+            await asyncio.sleep(0.05)
 
 
 async def produce(bootstrap: str, topic: str, values: list[bytes]) -> None:

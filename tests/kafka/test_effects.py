@@ -1,14 +1,16 @@
 """SIGKILL between each pair of the effects of a batch: outputs, then state, then the commit."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.kafka.cluster import KafkaCluster
-from tests.support.expected import assert_same_as_replay
+from tests.support.expected import assert_same_as_replay, replayed
 from tests.support.faults import POINTS
-from tests.support.live import Rig, Sent
-from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+from tests.support.live import ROOT, Rig, Sent
+from tests.support.mixed import Mixed, assert_dead_letters, mixed, wait_settled
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +37,17 @@ def test_a_worker_killed_at_any_point_between_its_effects_loses_nothing(kafka: K
         # The scenario did repeat something: what was acknowledged before its state was written.
         changes = [record.value for record in rig.read("tier-changes")["tier-changes"]]
         assert len(changes) > len(set(changes))
+    assert_a_consumer_as_documented_takes_each_once(changes, world)
+
+
+def assert_a_consumer_as_documented_takes_each_once(changes: list[bytes], world: Mixed) -> None:
+    """The example of docs/reliability.md, fed with all of it, and with the last hundred once more, as after a crash."""
+    page = ROOT / "docs" / "reliability.md"
+    (example,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    consumer: dict[str, Any] = {}
+    exec(compile(example, page.name, "exec"), consumer)  # noqa: S102  # our own
+    consumer["db"].execute("DELETE FROM tiers")  # what the example itself has taken
+    assert sum(consumer["take"](change) for change in changes + changes[-100:]) == len(set(changes))
+    result, _ = replayed(world.history)
+    held = {customer.customer_id: customer.standings["loyalty"].tier for customer in result.customers}
+    assert dict(consumer["db"].execute("SELECT customer_id, tier FROM tiers")) == held

@@ -32,9 +32,8 @@ def test_after_a_tombstone_no_trace_is_written_and_compaction_takes_the_old_ones
         # Compaction at once, where it is to be seen.
         compacted = ("customer-tiers", rig.changelog)
         for topic in compacted:
-            _configure(
-                rig, topic, **{"segment.ms": "100", "min.cleanable.dirty.ratio": "0.0", "delete.retention.ms": "0"}
-            )
+            at_once = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.0", "delete.retention.ms": "0"}
+            rig.configure(topic, **{"cleanup.policy": "compact", "max.message.bytes": "4194304", **at_once})
         worker = rig.start_worker()
         profile = {"customer_id": ANN, "birthday": "1990-05-05", "attributes": {"note": f"about {ANN}"}}
         rig.produce([[ToSend("customers", ANN.encode(), json.dumps(profile).encode())]])
@@ -88,20 +87,6 @@ def _traces(rig: Rig, *topics: str) -> dict[str, list[ConsumerRecord]]:
         ]
         for topic, records in rig.read(*topics).items()
     }
-
-
-def _configure(rig: Rig, topic: str, **configs: str) -> None:
-    async def alter() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=rig.settings.broker)
-        await admin.start()
-        try:
-            known = {"cleanup.policy": "compact", "max.message.bytes": "4194304"}
-            name = rig.settings.topic(topic)
-            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=known | configs)])
-        finally:
-            await admin.close()
-
-    run(alter())
 
 
 def _configs(rig: Rig, topic: str) -> dict[str, str]:

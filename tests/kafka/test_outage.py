@@ -12,6 +12,7 @@ from models.instants import DAY_MS, HOUR_MS, MINUTE_MS, format_instant
 from streams.replay import replay
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import History, replayed, written_history
+from tests.support.faults import shift_clock
 from tests.support.live import Rig, by_id
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def test_after_an_outage_nobody_falls_or_is_missed_whom_the_backlog_refutes(
     history = written_history(tmp_path / "events", {Topic.ORDERS: before + during})
     records = [record for _, record in history.records]
     clock = tmp_path / "clock"
-    clock.write_text("0")
+    shift_clock(clock, 0)
     # Small batches and quick ticks: time has every chance to run ahead of the orders.
     settings = {"clock": "wall", "max_batch": "50", "tick_interval": "50ms", "clock_grace": "0s"}
     with Rig(kafka.bootstrap, tmp_path, session_s=1.0, **settings) as rig:
@@ -71,7 +72,7 @@ def test_after_an_outage_nobody_falls_or_is_missed_whom_the_backlog_refutes(
         worker.kill()
 
         rig.produce([records[len(before) :]])
-        clock.write_text(str(OUTAGE_MS))
+        shift_clock(clock, OUTAGE_MS)
         rig.start_worker(test_clock=str(clock))
         rig.wait(lambda: not rig.backlog() and rig.has_reached(now + OUTAGE_MS), "the backlog is worked off")
         outputs = rig.read("tier-changes", "care-actions")

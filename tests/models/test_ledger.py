@@ -56,6 +56,13 @@ def test_without_any_margin_none_are_kept() -> None:
     assert [book.margin(index) for index in (0, 1)] == [0, 0]
 
 
+def test_margins_are_forgotten_with_the_last_order_as_a_row_forgets_them() -> None:
+    book = ledger(order(1, "a", 100, 30), cancel(2, "a"))
+    book.apply(order(3, "b", 100))
+    assert not book.margins
+    assert book.arrays()[3] == b""
+
+
 def test_a_margin_that_comes_late_leaves_the_earlier_ones_at_zero() -> None:
     book = ledger(order(10, "a", 100), order(20, "b", 200), order(15, "c", 50, 7))
     assert [book.margin(index) for index in range(3)] == [0, 7, 0]

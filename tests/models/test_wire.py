@@ -337,6 +337,14 @@ def test_refuses_values_over_the_limit_by_one_byte() -> None:
     assert caught.value.reason is Reason.TOO_LARGE
 
 
+def test_of_a_field_that_is_there_twice_the_last_one_counts() -> None:
+    twice = value(ORDER)[:-1] + b',"amount":"7.00","customer_id":"c2"}'
+    customer_id, event = WIRE.decode(Topic.ORDERS, b"c2", twice)
+    assert (customer_id, event.amount) == ("c2", 700)
+    assert refused(Topic.ORDERS, twice, b"c1").reason is Reason.KEY_MISMATCH
+    assert refused(Topic.ORDERS, value(ORDER)[:-1] + b',"amount":"-1"}').reason is Reason.NEGATIVE_AMOUNT
+
+
 def test_details_name_fields_and_no_customer() -> None:
     for topic, data in (
         (Topic.ORDERS, value(ORDER, customer_id="ann@example.org", amount=True)),

@@ -12,17 +12,19 @@ import pytest
 import yaml
 
 from config.policy_files import check_file
+from models import wire
 from models.errors import Reason
 from models.events import Topic
 from models.instants import DAY_MS, format_instant, parse_instant
 from streams.metrics import Metrics
+from streams.processor import Timing
 from streams.topics import MAX_DEAD_LETTER_BYTES
 from tests.support.driver import Driver, order
 
 MUTANTS = 100_000
-KINDS = 200_000
+KINDS = 1_000_000
 SPOILT = 300
-HOT_ORDERS = 16_000
+HOT_ORDERS = 100_000
 NOW = parse_instant("2026-06-01T00:00:00Z")
 
 T = '"occurred_at":"2026-03-01T10:00:00Z"'
@@ -239,24 +241,23 @@ def test_a_spoilt_policy_is_a_policy_or_a_named_mistake(tmp_path: Path) -> None:
 def test_a_file_that_is_no_policy_is_told_in_lines_and_does_nothing(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_bytes(text)
-    started = time.monotonic()
     mistakes = check_file(path)
     assert mistakes
     assert all(len(mistake) < 2_000 for mistake in mistakes)
-    assert time.monotonic() - started < 5
 
 
 # --- size and number -------------------------------------------------------------------------------------
 
 
-def test_ten_megabytes_are_refused_at_once_and_their_dead_letter_fits_its_topic() -> None:
+def test_ten_megabytes_are_refused_unread_and_their_dead_letter_fits_its_topic(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver()
     value = b'{"type":"order.placed","order_id":"' + b"x" * 10_000_000 + b'"}'
-    started = time.monotonic()
-    effects = driver.feed(Topic.ORDERS, (b"c1", value), (b"k" * 3_000_000, b"{}"))
-    assert time.monotonic() - started < 1
+    effects = driver.feed(Topic.ORDERS, (b"k" * 3_000_000, b"{}"))
+    (keyed,) = effects.outputs["dead-letters"]
+    monkeypatch.setattr(wire, "_DECODERS", {})  # whoever reads further fails
+    effects = driver.feed(Topic.ORDERS, (b"c1", value))
     assert effects.reasons[Reason.TOO_LARGE] == 1
-    large, keyed = effects.outputs["dead-letters"]
+    (large,) = effects.outputs["dead-letters"]
     assert value.startswith(large.value)
     assert dict(large.headers)["truncated"] == str(len(value)).encode()
     assert len(keyed.key) + len(keyed.value) < MAX_DEAD_LETTER_BYTES
@@ -270,11 +271,12 @@ def test_what_a_topic_of_default_size_can_hold_is_a_dead_letter_untouched() -> N
     assert "truncated" not in dict(letter.headers)
 
 
-def test_kinds_nobody_knows_are_one_note_and_no_label() -> None:
+@pytest.mark.slow
+def test_a_million_kinds_nobody_knows_are_one_note_no_label_and_no_byte_of_state() -> None:
     driver, metrics = Driver(), Metrics()
     # Few customers a batch: what is measured is the kinds, not the rows.
     template = '{"type":"interaction","interaction_id":"i%d","customer_id":"c%d",' + T + ',"kind":"kind-%d"}'
-    before = None
+    noted, before = 0, None
     for start in range(0, KINDS, 4_000):
         records = [
             (b"c%d" % (number % 5), (template % (number, number % 5, number)).encode())
@@ -282,25 +284,34 @@ def test_kinds_nobody_knows_are_one_note_and_no_label() -> None:
         ]
         effects = driver.feed(Topic.INTERACTIONS, *records, now=NOW)
         metrics.observe("interactions", effects)
+        noted += effects.decisions.notes["unknown_kind"]
         samples = sum(len(family.samples) for family in metrics.registry.collect())
         before = before or samples
         assert samples == before
-    assert max(len(row) for row in driver.partition.rows.values()) < 300_000
+    assert noted == KINDS
+    assert max(len(row) for row in driver.partition.rows.values()) < 1_000
 
 
-def test_a_customer_with_more_orders_than_are_kept_has_a_bounded_row_and_costs_no_more_with_each() -> None:
-    driver = Driver()
+@pytest.mark.slow
+@pytest.mark.parametrize("arrival", ["in order", "backwards", "waiting to be settled"])
+def test_a_customer_with_a_hundred_thousand_orders_has_a_bounded_row_and_costs_no_more_with_each(arrival: str) -> None:
+    settled = arrival == "waiting to be settled"
+    # Settled, all of them come within the lateness: none may be decided but those that are too many.
+    driver = Driver(Timing(settled=True, lateness=365 * DAY_MS) if settled else None)
+    numbers = range(HOT_ORDERS - 1, -1, -1) if arrival == "backwards" else range(HOT_ORDERS)
     elapsed, sizes = [], []
     for start in range(0, HOT_ORDERS, 1_000):
         records = [
             order("hot", number, format_instant(NOW - 200 * DAY_MS + number * 100_000))
-            for number in range(start, start + 1_000)
+            for number in numbers[start : start + 1_000]
         ]
         began = time.process_time()
         driver.feed(Topic.ORDERS, *records, now=NOW)
         elapsed.append(time.process_time() - began)
+        driver.tick(NOW)
         sizes.append(len(driver.partition.rows[b"hot"]))
-    # The ledger keeps 10,000 orders, and folds the oldest for each one more.
-    assert sizes[-1] <= 1.01 * sizes[10]
-    assert sizes[-1] < 300_000
-    assert min(elapsed[-3:]) < 3 * min(elapsed[10:13]), elapsed
+    # The ledger keeps 10,000 orders, and folds the oldest for each one more; 2,000 may wait.
+    assert max(sizes) <= 1.01 * sizes[12]
+    assert max(sizes) < 400_000
+    assert len(driver.partition.due) < 100
+    assert min(elapsed[-3:]) < 3 * min(elapsed[12:15]), elapsed

@@ -18,13 +18,20 @@ TOKEN = "correct horse battery"
 @contextlib.asynccontextmanager
 async def pages(directory: Path, **settings: Any) -> AsyncIterator[int]:
     """Serve the pages of a worker that is connected to nothing; yield the port."""
+    async with served(directory, **settings) as (port, _):
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def served(directory: Path, **settings: Any) -> AsyncIterator[tuple[int, list[str]]]:
+    """The same; yield the port and the addresses that are listened on."""
     port = free_port()
     app = build(load_settings(data_dir=directory, policy="demo", web_port=port, _env_file=None, **settings))
     app.finalize()
     app.web.init_server()
     await app.web.start_server()
     try:
-        yield port
+        yield port, [address[0] for address in app.web._runner.addresses]
     finally:
         await app.web.stop_server()
 
@@ -43,6 +50,22 @@ async def ask(port: int, request: bytes) -> tuple[int, str]:
 async def get(port: int, path: str, *headers: str, method: str = "GET") -> tuple[int, str]:
     lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]
     return await ask(port, "\r\n".join(lines).encode("latin-1"))
+
+
+async def trickled(port: int) -> bool:
+    """Send a header that does not end, byte by byte; return whether the connection is closed meanwhile."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ")
+    try:
+        for _ in range(200):
+            writer.write(b"a")
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(reader.read(), 0.1) == b""
+    except ConnectionError:
+        return True
+    finally:
+        writer.close()
+    return False
 
 
 def test_there_are_three_pages_and_nothing_else(tmp_path: Path) -> None:
@@ -70,6 +93,16 @@ def test_there_are_three_pages_and_nothing_else(tmp_path: Path) -> None:
                 assert "root:" not in answer
             for method in ("POST", "PUT", "DELETE", "PATCH", "TRACE"):
                 assert (await get(port, "/metrics", method=method))[0] == 405, method
+
+    asyncio.run(check())
+
+
+def test_by_default_nobody_but_this_machine_is_listened_to(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with served(tmp_path) as (_, addresses):
+            assert addresses == ["127.0.0.1"]
+        async with served(tmp_path, web_host="0.0.0.0", web_token=TOKEN) as (_, addresses):  # noqa: S104  # as asked
+            assert addresses == ["0.0.0.0"]  # noqa: S104  # likewise
 
     asyncio.run(check())
 
@@ -110,6 +143,7 @@ def test_requests_are_bounded_in_size_and_time(tmp_path: Path, monkeypatch: pyte
             # Nothing, or half a request: the connection is closed.
             for request in (b"", b"GET /metrics HTTP/1.1\r\nHost: x\r\n"):
                 assert (await ask(port, request))[0] == 0
+            assert await trickled(port), "a request that comes byte by byte is not waited for to its end"
             # A body that never ends is not waited for.
             assert (await ask(port, b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\nxx"))[
                 0

@@ -2,14 +2,17 @@
 
     TIDEMARK_TEST_KILL=POINT:N      SIGKILL itself when POINT is reached for the Nth time (points: see `POINTS`)
     TIDEMARK_TEST_STOP=POINT:N      the same with SIGSTOP, once
+    TIDEMARK_TEST_FREEZE=POINT:N:PID  then SIGSTOP to another process, as the broker
     TIDEMARK_TEST_FAIL_COMMITS=N    the first N commits of offsets fail
     TIDEMARK_TEST_CLOCK=FILE        the wall clock is off by the milliseconds that FILE holds at the moment
+    TIDEMARK_TEST_FILE_BYTES=N      no file may grow beyond so many bytes
 
 Nothing of this is in the worker itself: its methods are wrapped here.
 """
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -29,27 +32,37 @@ from streams.transport import MicroBatchConsumer
 POINTS = ("outputs", "outputs-partly", "outputs-done", "state", "state-partly", "state-done", "commit", "commit-done")
 
 
+def shift_clock(file: Path, by_ms: int) -> None:
+    """Have the workers that were told of `file` see a wall clock that is off by so much, from now on."""
+    whole = file.with_suffix(".new")
+    whole.write_text(str(by_ms))
+    whole.replace(file)  # a worker that reads meanwhile never sees half of it
+
+
 def install() -> None:
     """Wrap what the environment asks for."""
-    for name, number in (("KILL", signal.SIGKILL), ("STOP", signal.SIGSTOP)):
+    for name, number in (("KILL", signal.SIGKILL), ("STOP", signal.SIGSTOP), ("FREEZE", signal.SIGSTOP)):
         if told := os.environ.get(f"TIDEMARK_TEST_{name}"):
-            point, _, count = told.partition(":")
-            _signal_at(point, int(count), number)
+            point, count, *pid = told.split(":")
+            _install_fault(_Fault(point, int(count), number, int(pid[0]) if pid else os.getpid()))
     if commits := os.environ.get("TIDEMARK_TEST_FAIL_COMMITS"):
         _fail_commits(int(commits))
     if path := os.environ.get("TIDEMARK_TEST_CLOCK"):
         composition.Shell = partial(Shell, clock=lambda: wall_clock_ms() + int(Path(path).read_text()))
+    if size := os.environ.get("TIDEMARK_TEST_FILE_BYTES"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
 
 
 class _Fault:
-    """A signal to oneself when a point is reached for the n-th time, counting steps that say something new."""
+    """A signal to a process when a point is reached for the n-th time, counting steps that say something new."""
 
-    def __init__(self, point: str, count: int, number: signal.Signals) -> None:
+    def __init__(self, point: str, count: int, number: signal.Signals, pid: int) -> None:
         if point not in POINTS:
             raise ValueError(f"no such point: {point}")
         self.point = point
         self._left = count
         self._number = number
+        self._pid = pid
         self._telling = False
 
     def reached(self, here: str) -> None:
@@ -57,7 +70,7 @@ class _Fault:
             self._left -= 1
             if not self._left:
                 print(f"{self._number.name} at {here}", flush=True)
-                signal.raise_signal(self._number)
+                os.kill(self._pid, self._number)
 
     def around(self, method: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
         async def wrapped(sender: Sender, partition: int, records: Any, *rest: Any) -> Any:
@@ -94,8 +107,7 @@ class _Fault:
         return wrapped
 
 
-def _signal_at(point: str, count: int, number: signal.Signals) -> None:
-    fault = _Fault(point, count, number)
+def _install_fault(fault: _Fault) -> None:
     Sender.produce = fault.around(Sender.produce, "outputs")  # type: ignore[method-assign]  # the point of this module
     Sender.write = fault.around(Sender.write, "state")  # type: ignore[method-assign]  # likewise
     Sender._all = fault.partly(Sender._all)  # type: ignore[method-assign]  # likewise

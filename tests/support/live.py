@@ -15,7 +15,7 @@ import time
 import urllib.request
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.settings import PREFIX, Settings, load_settings
@@ -34,8 +36,8 @@ from streams.partition import PROGRESS_KEY, Progress
 from streams.topics import changelog_name, create_topics
 
 ROOT = Path(__file__).parents[2]
-#: Seconds in which a worker must be up, caught up, or whatever else is waited for.
-PATIENCE_S = 60.0
+#: Seconds in which a worker must be up, caught up, or whatever else is waited for, on a machine that is busy.
+PATIENCE_S = 180.0
 #: The group session of the workers: how long the broker misses one that was killed.
 SESSION_S = 3.0
 _POLL_S = 0.05
@@ -107,7 +109,7 @@ class LiveWorker:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def stop(self, timeout_s: float = 20.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """End it with SIGTERM and return its exit status, which is -9 where it had to be killed after all."""
         return self._child.stop(timeout_s)
 
@@ -227,22 +229,42 @@ class Rig:
                     self.revived.append(_tail(worker, 1_500))
                     worker.revive()
                 ended = []
+            if ended and (found := condition()):
+                return found  # it is why they ended
             if ended or time.monotonic() > deadline:
                 why = "a worker ended" if ended else f"{timeout_s:.0f} s passed"
                 logs = "\n".join(_tail(worker) for worker in self.workers)
                 raise Timeout(f"{why} before {what}\n{logs}")
             time.sleep(_POLL_S)
 
+    def configure(self, topic: str, **configs: str) -> None:
+        """Give a topic (without the prefix) these settings, and the defaults for all others."""
+
+        async def alter() -> None:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.broker)
+            await admin.start()
+            try:
+                resource = ConfigResource(ConfigResourceType.TOPIC, self.settings.topic(topic), configs=configs)
+                await admin.alter_configs([resource])
+            finally:
+                await admin.close()
+
+        run(alter())
+
     # --- records in ---
 
-    def produce(self, slices: Iterable[Iterable[ToSend]], *, max_request_size: int = 1_048_576) -> list[Sent]:
-        """Produce records slice by slice: each slice is acknowledged before the next is sent."""
-        return run(self._produce(slices, max_request_size))
+    def produce(
+        self, slices: Iterable[Iterable[ToSend]], *, max_request_size: int = 1_048_576, patient: bool = False
+    ) -> list[Sent]:
+        """Produce records slice by slice: each slice is acknowledged before the next is sent.
 
-    async def _produce(self, slices: Iterable[Iterable[ToSend]], max_request_size: int) -> list[Sent]:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self.settings.broker, linger_ms=1, max_request_size=max_request_size
-        )
+        `patient`: each record once, through a broker that is away for minutes. The embedded broker cannot do that.
+        """
+        options = {"enable_idempotence": True, "request_timeout_ms": 300_000} if patient else {}
+        return run(self._produce(slices, {"max_request_size": max_request_size, **options}))
+
+    async def _produce(self, slices: Iterable[Iterable[ToSend]], options: dict[str, Any]) -> list[Sent]:
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.broker, linger_ms=1, **options)
         await producer.start()
         sent = []
         try:
@@ -342,13 +364,21 @@ class Rig:
 
     # --- common conditions ---
 
-    def backlog(self, state: State | None = None) -> int:
-        """Return how many records of the input topics are not in the acknowledged state."""
+    def backlog(self, state: State | None = None, ends: Mapping[tuple[str, int], int] | None = None) -> int:
+        """Return how many records of the input topics, of those before `ends` where given, are not in the state.
+
+        The state is what the changelog has acknowledged.
+        """
         progress = (state or self.state()).progress
         none = Progress()
         return sum(
-            end - progress.get(number, none).applied.get(topic, 0) for (topic, number), end in self._sent.items()
+            max(0, end - progress.get(number, none).applied.get(topic, 0))
+            for (topic, number), end in (self.ends() if ends is None else ends).items()
         )
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """Return the next offset by (input topic without the prefix, partition), as far as records are acknowledged."""
+        return dict(self._sent)
 
     def applied(self) -> int:
         """Return how many records of the input topics are in the acknowledged state."""

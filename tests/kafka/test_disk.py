@@ -1,0 +1,136 @@
+"""A disk that is full, under rows that are kept on it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.kafka.cluster import KafkaCluster
+from tests.support.expected import assert_same_as_replay
+from tests.support.live import LiveWorker, Rig, run
+from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("rocksdict", reason="the rocksdb extra is not installed")
+
+EVENTS = 6_000
+SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "200", "store": "rocksdb"}
+#: The room (bytes) that is left when the disk fills up: less than half of the events take.
+LEFT = 64 * 2**10
+
+
+class Disk:
+    """A place for rows whose room can be taken away, and given back."""
+
+    #: What a worker is started with while there is no room.
+    without_room: dict[str, str]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.without_room = {}
+
+    def fill(self) -> None:
+        """Leave `LEFT` bytes."""
+        left = os.statvfs(self.path)
+        with (self.path / "ballast").open("wb") as file:
+            file.write(bytes(max(0, left.f_bavail * left.f_frsize - LEFT)))
+
+    def free(self) -> None:
+        """Give the room back."""
+        (self.path / "ballast").unlink()
+
+
+class ShortFiles(Disk):
+    """For those who may not mount: files that may not grow, from the next start of the worker on."""
+
+    def fill(self) -> None:
+        self.without_room = {"test_file_bytes": str(LEFT)}
+
+    def free(self) -> None:
+        self.without_room = {}
+
+
+@pytest.fixture(params=["device", "files"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    if request.param == "files":
+        yield ShortFiles(path)
+        return
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk; the same is tried with files that may not grow")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(path)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def test_a_full_disk_ends_the_worker_in_one_line_and_costs_nothing_once_there_is_room(
+    kafka: KafkaCluster, tmp_path: Path, disk: Disk
+) -> None:
+    world = mixed(tmp_path / "events", EVENTS)
+    half = len(world.slices) // 2
+    with Rig(kafka.bootstrap, tmp_path, partitions=2, data_dir=str(disk.path / "data"), **SETTLED) as rig:
+        worker = rig.start_worker()
+        sent = rig.produce(world.slices[:half])
+        rig.wait(lambda: not rig.backlog(), "the first half is applied")
+
+        disk.fill()
+        if disk.without_room:
+            worker.kill()
+            worker = rig.start_worker(**disk.without_room)
+        sent += rig.produce(world.slices[half:])
+        rig.wait(lambda: not worker.running, "there is no room left, and it ends")
+        assert_told_in_one_line(worker)
+        assert_nothing_is_committed_beyond_the_state(rig)
+        assert rig.backlog()
+
+        # Its supervisor starts it again and again, and nothing gets worse.
+        another = rig.start_worker(**disk.without_room)
+        rig.wait(lambda: not another.running, "there is still no room")
+        assert_told_in_one_line(another)
+        assert_nothing_is_committed_beyond_the_state(rig)
+
+        disk.free()
+        rig.start_worker(idle_after="2s")
+        wait_settled(rig, world)
+        assert_same_as_replay(rig, world.history)
+        assert_dead_letters(rig, sent, world)
+
+
+def assert_told_in_one_line(worker: LiveWorker) -> None:
+    assert worker._child.poll() == 1
+    told = [line for line in worker.log.splitlines() if "the worker cannot go on" in line]
+    assert len(told) == 1, worker.log
+    assert " cannot be written: " in told[0] or " cannot be opened: " in told[0]
+    assert "make room there" in told[0]
+    assert "Traceback" not in worker.log
+
+
+def assert_nothing_is_committed_beyond_the_state(rig: Rig) -> None:
+    progress = rig.state().progress
+    inputs = {rig.settings.topic(topic): topic for topic in ("orders", "interactions", "customers")}
+    committed = {
+        (inputs[tp.topic], tp.partition): meta.offset for tp, meta in run(_committed(rig)).items() if tp.topic in inputs
+    }
+    assert committed
+    for (topic, number), offset in committed.items():
+        assert offset <= progress[number].applied.get(topic, 0), (topic, number)
+
+
+async def _committed(rig: Rig) -> dict:
+    admin = AIOKafkaAdminClient(bootstrap_servers=rig.settings.broker)
+    await admin.start()
+    try:
+        return await admin.list_consumer_group_offsets(rig.settings.app_id)
+    finally:
+        await admin.close()
