@@ -15,11 +15,15 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from config.settings import load_settings
+from streams.explain import latest_row
+from streams.load import load_files
+from streams.topics import check_topics
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.conftest import require_kafka
 from tests.kafka.identities import PASSWORD, USER, Identities
 from tests.support.driver import order
-from tests.support.live import ROOT, Rig, ToSend
+from tests.support.live import ROOT, Rig, ToSend, run
 
 pytestmark = [
     pytest.mark.slow,
@@ -110,18 +114,15 @@ def test_every_client_comes_in(secured: KafkaCluster, identities: Identities, tm
     (tmp_path / "orders.jsonl").write_bytes(value + b"\n")
     with Rig(secured.bootstrap, tmp_path, partitions=2, clock="event") as rig:
         common = {name.removeprefix("TIDEMARK_").lower(): told for name, told in rig.environment.items()} | way
-        assert tidemark(tmp_path, common, "topics", "check").stdout == "all topics are as they should be\n"
+        settings = load_settings(**common, _env_file=None)
+        assert run(check_topics(settings)) == []
         rig.start_worker(**way)
         rig.produce([[ToSend("orders", *order("bob", 2, "2026-01-01T00:00:00Z"))]])
         rig.wait(lambda: not rig.backlog() and rig.read("tier-changes")["tier-changes"], "the worker decides")
-        loaded = tidemark(tmp_path, common, "load", "orders.jsonl", "--topic", "orders")
-        assert (loaded.returncode, loaded.stdout) == (0, "1 records produced to orders\n")
+        assert run(load_files(settings, [tmp_path / "orders.jsonl"], "orders")) == 1
         rig.wait(lambda: key.decode() in rig.state().rows, "what was loaded is decided")
-        explained = tidemark(tmp_path, common, "explain", "ann", "--json")
-        assert explained.returncode == 0, explained.stderr
-        assert json.loads(explained.stdout)["customer_id"] == "ann"
-        for log in (rig.workers[0].log, loaded.stderr, explained.stderr):
-            assert PASSWORD not in log
+        assert run(latest_row(settings, "ann")) == rig.state().rows["ann"]
+        assert PASSWORD not in rig.workers[0].log
 
 
 def test_tokens_are_fetched_once_and_kept(secured: KafkaCluster, identities: Identities, tmp_path: Path) -> None:

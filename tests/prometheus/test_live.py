@@ -4,7 +4,6 @@ import json
 import math
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -116,8 +115,9 @@ class Alerted(NamedTuple):
         self.rig.wait(lambda: alert in self.server.firing(), f"{alert} fires")
 
 
-@pytest.fixture
-def alerted(tmp_path: Path) -> Iterator[Alerted]:
+@pytest.fixture(scope="module")
+def alerted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
+    tmp_path = tmp_path_factory.mktemp("alerted")
     with EmbeddedBroker() as broker, Rig(broker.address, tmp_path, partitions=2) as rig:
         worker = rig.start_worker()
         with scraping(rig, tmp_path / "prometheus", scale=20) as server:
