@@ -61,7 +61,7 @@ class TidemarkApp(faust.App):
         if not self.crashed:
             log.error("the worker cannot go on: %s", reason if str(reason) else repr(reason))
         if self.owns_process and not self.crashed:
-            end_within(SHUTDOWN_S, "the worker cannot go on")
+            end_within(SHUTDOWN_S, "a worker that crashed was shutting down")
         super()._crash(reason)
 
     def _new_transport(self) -> MicroBatchTransport:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from models.customer import NEVER
 from models.errors import Reason
 from models.events import Topic
 from models.policy import Timeline
@@ -96,13 +97,7 @@ class Metrics:
         return Gauge(metric.name, metric.meaning, metric.labels, registry=self.registry)
 
     def _histogram(self, metric: Metric) -> Histogram:
-        return Histogram(
-            metric.name,
-            metric.meaning,
-            metric.labels,
-            buckets=metric.buckets or Histogram.DEFAULT_BUCKETS,
-            registry=self.registry,
-        )
+        return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets, registry=self.registry)
 
 
 class Held(Collector):
@@ -161,7 +156,7 @@ class Held(Collector):
         if reached is None:
             return
         yield listed.STREAM_TIME, [], reached / 1000
-        yield listed.DUE_LAG, [], max(0, self._horizon(reached) - partition.due.next_instant()) / 1000
+        yield listed.DUE_LAG, [], max(0, self._horizon(reached) - _oldest_due(partition)) / 1000
         if self._clock is not None:
             yield listed.STREAM_TIME_LAG, [], (self._clock() - reached) / 1000
 
@@ -178,6 +173,13 @@ _HELD = (
     listed.TIER_CUSTOMERS,
     listed.RECOVERY_REMAINING,
 )
+
+
+def _oldest_due(partition: Partition) -> int:
+    try:
+        return partition.due.next_instant()
+    except IndexError:  # a tick beside us took the last one between two looks
+        return NEVER
 
 
 def _family(metric: Metric, samples: Iterable[tuple[list[str], Any]]) -> GaugeMetricFamily:

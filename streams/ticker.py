@@ -76,15 +76,12 @@ class Ticker:
         """Keep what is unread, for the metrics, and since when nothing of it was applied, for the readiness."""
         now, worker = time.monotonic(), self._worker
         applied = {key: partitions[key[1]].progress.applied.get(key[0], 0) for key in unread}
-        worker.waiting = {
-            key: (
-                lag,
-                worker.waiting[key][1] if key in worker.waiting and self._applied.get(key) == applied[key] else now,
-            )
-            for key, lag in unread.items()
-            if lag
-        }
-        self._applied = applied
+        waiting = {}
+        for key, lag in unread.items():
+            if lag:
+                _, since = worker.waiting.get(key, (0, now))
+                waiting[key] = (lag, since if self._applied.get(key) == applied[key] else now)
+        worker.waiting, self._applied = waiting, applied
         self._metrics.lag = unread
 
     async def _lag(self, partition: Partition, tp: TP, end: int) -> int:
