@@ -14,6 +14,7 @@ from config.settings import Settings, load_settings
 from models.errors import UnusableInput
 from streams.security import client_options, credentials
 from tests.kafka.identities import Identities
+from tests.support.live import ROOT
 
 USER = {"sasl_username": "u", "sasl_password": "p" * 20}
 
@@ -80,3 +81,10 @@ def test_a_token_file_is_read_each_time(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(KafkaConnectionError, match=r"TIDEMARK_OAUTH_TOKEN_FILE: .* cannot be read"):
         asyncio.run(provider.token())
+
+
+def test_no_client_of_ours_connects_in_another_way() -> None:
+    """Addresses go to clients with how to connect, and only `streams.security` knows both."""
+    found = {path.name for path in (ROOT / "streams").rglob("*.py") if "bootstrap_servers" in path.read_text()}
+    assert found == {"security.py", "topics.py"}
+    assert 'options.pop("bootstrap_servers")' in (ROOT / "streams/topics.py").read_text()
