@@ -149,7 +149,7 @@ class Held(Collector):
         yield listed.DUE_SCHEDULED, [], len(partition.due)
         for topic in Topic:
             yield listed.APPLIED_OFFSET, [topic.label], partition.next_offset(topic)
-        for (scheme, tier), count in dict(partition.population).items():
+        for (scheme, tier), count in dict(partition.tier_counts).items():
             if scheme in self._schemes:
                 yield listed.TIER_CUSTOMERS, [scheme, tier], count
         reached = partition.progress.stream_time

@@ -69,7 +69,7 @@ class Partition:
         #: Bytes of the customers' rows.
         self.row_bytes = 0
         #: Customers who stand in a tier, by (scheme, tier).
-        self.population: Counter[tuple[str, str]] = Counter()
+        self.tier_counts: Counter[tuple[str, str]] = Counter()
         self.progress_key = PROGRESS_KEY + str(number).encode()
         self._claim_key = CLAIM_KEY + str(number).encode()
         self._restore(timeline)
@@ -84,7 +84,7 @@ class Partition:
                 self.row_bytes += len(row)
         tiers = self.progress.tiers
         if tiers is not None:
-            self.population.update({(scheme, tier): n for scheme, held in tiers.items() for tier, n in held.items()})
+            self.tier_counts.update({(scheme, tier): n for scheme, held in tiers.items() for tier, n in held.items()})
         else:  # counted once, the slow way
             for key, row in self.rows.items():
                 if not key.startswith(PROGRESS_KEY):
@@ -109,20 +109,20 @@ class Partition:
     def enter(self, standings: Mapping[str, Standing], by: int = 1) -> None:
         """Count a customer's tiers, or with -1 count them no more."""
         for scheme, standing in standings.items():
-            self.population[scheme, standing.tier] += by
+            self.tier_counts[scheme, standing.tier] += by
 
     def moved(self, changes: Iterable[TierChange]) -> None:
         """Count tier changes."""
-        population = self.population
+        tier_counts = self.tier_counts
         for change in changes:
-            population[change.scheme, change.to_tier] += 1
+            tier_counts[change.scheme, change.to_tier] += 1
             if change.from_tier is not None:
-                population[change.scheme, change.from_tier] -= 1
+                tier_counts[change.scheme, change.from_tier] -= 1
 
     def progress_row(self) -> tuple[bytes, bytes]:
         """Return (key, row) of the progress as it is now, and keep it among the rows."""
         tiers: dict[str, dict[str, int]] = {}
-        for (scheme, tier), count in self.population.items():
+        for (scheme, tier), count in self.tier_counts.items():
             tiers.setdefault(scheme, {})[tier] = count
         self.progress.tiers = tiers
         row = msgspec.msgpack.encode(self.progress)

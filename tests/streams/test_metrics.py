@@ -216,7 +216,7 @@ def agree(page: Page) -> None:
     held = Counter(
         (scheme, standing.tier) for customer in rows.values() for scheme, standing in customer.standings.items()
     )
-    assert {key: count for key, count in driver.partition.population.items() if count} == held
+    assert {key: count for key, count in driver.partition.tier_counts.items() if count} == held
     assert driver.partition.row_bytes == sum(len(driver.partition.rows[name.encode()]) for name in rows)
     assert page.value("tidemark_customers", partition="0") == len(rows)
 
