@@ -119,19 +119,17 @@ def load_settings(**overrides: object) -> Settings:
     filed = {} if path is None else read_file(path)
     if path is not None:
         lines += unknown_names(path, set(fields) - {"config"})
-    lines += [
-        _line(name, details, path if _is_filed(name, filed, overrides) else None) for name, details in wrong.items()
-    ]
+    lines += [_line(name, details, path if _is_filed(details, filed) else None) for name, details in wrong.items()]
     lines += [mistake.told for mistake in settings.mistakes() if wrong.keys().isdisjoint(mistake.names)]
     if lines:
         raise SettingsError("; ".join(lines))
     return settings
 
 
-def _is_filed(name: str, filed: dict[str, Any], overrides: dict[str, object]) -> bool:
-    """Whether a value came from the settings file."""
-    told = {variable.upper() for variable in os.environ}
-    return name in filed and name not in overrides and f"{PREFIX}{name.upper()}" not in told
+def _is_filed(details: dict[str, Any], filed: dict[str, Any]) -> bool:
+    """Whether a refused value is that of the settings file, and not the environment's, whose values are texts."""
+    name = str(details["loc"][0])
+    return name in filed and filed[name] == details["input"] and f"{PREFIX}{name.upper()}" not in os.environ
 
 
 def show_settings(settings: Settings) -> dict[str, str]:
