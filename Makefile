@@ -12,7 +12,7 @@ PYTHON ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test lint format bench soak lock clean
+.PHONY: help install dev demo test lint format docs bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ lint: $(VENV)/.dev ## check style, format, types and the layers
 format: $(VENV)/.dev ## fix what can be fixed, and format
 	@$(PY) -m ruff check --fix-only .
 	@$(PY) -m ruff format .
+
+docs: $(VENV)/.dev ## write docs/metrics.md and the dashboards anew from their lists
+	@$(PY) -m streams.metric_docs docs/metrics.md
+	@$(PY) -m config.dashboards config/grafana/dashboards
 
 bench: $(VENV)/.dev ## measure speed, latency, memory and recovery: ARGS="latency" chooses
 	@$(PY) -m tests.bench $(ARGS)

@@ -1,54 +1,36 @@
-"""Settings of a process, read once from the environment (`TIDEMARK_…`) and an optional `.env` file.
+"""Settings of a process, read once: the environment (`TIDEMARK_…`), `.env`, then the file that TIDEMARK_CONFIG names.
 
 One frozen object, checked as a whole, so that every mistake is told at once. The command line reads it and
 hands it on; nothing else looks at the environment.
 """
 
+import os
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from models.errors import UnusableInput
-from models.instants import DAY_MS, format_duration, parse_duration
+from config.connection import PREFIX, ConnectionSettings, Mistake
+from config.setting_types import MASKED, Duration, Milliseconds, Name, OptionalMilliseconds, OptionalPath, Token
+from config.settings_file import FileSource, SettingsError, read_file, unknown_names
+from models.instants import DAY_MS, format_duration
 
-PREFIX = "TIDEMARK_"
-_TOKEN_LENGTH = 16
-#: What is told in the place of a secret.
-MASKED = "********"
+__all__ = ["PREFIX", "Settings", "SettingsError", "load_settings", "show_settings"]
 
-
-class SettingsError(UnusableInput):
-    """Some settings cannot be used. The message names each variable, what was found and what is allowed."""
+_DURATIONS = {"lateness", "clock_grace", "idle_after", "tick_interval", "max_ahead", "stop_within"}
+#: What is masked even where it is refused.
+_SECRETS = {"web_token", "tls_key_password", "sasl_password", "oauth_client_secret"}
 
 
-def _milliseconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-def _token(value: object) -> object:
-    """Take nothing for no token; refuse one that is easily guessed, without telling it."""
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if text is None or text == "":
-        return None
-    if isinstance(text, str) and len(text) < _TOKEN_LENGTH:
-        raise PydanticCustomError("token", f"a token has at least {_TOKEN_LENGTH} characters")
-    return value
-
-
-Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
-
-
-class Settings(BaseSettings):
+class Settings(ConnectionSettings):
     """All settings. Durations are written as `30s` or `1d` and held in ms. See docs/operations.md."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
-    broker: str = "127.0.0.1:9092"
+    config: OptionalPath = None
     policy: Path = Path(__file__).parent / "policies" / "retail.yaml"
     app_id: Name = "tidemark"
     partitions: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -59,37 +41,43 @@ class Settings(BaseSettings):
     decide: Literal["eager", "settled"] = "eager"
     lateness: Milliseconds = 5 * 60_000
     clock_grace: Milliseconds = 10_000
-    idle_after: Milliseconds | None = None
-    tick_interval: Annotated[int, BeforeValidator(_milliseconds), Field(ge=50, le=60_000)] = 1_000
-    max_ahead: Milliseconds | None = None
+    idle_after: OptionalMilliseconds = None
+    tick_interval: Annotated[Duration, Field(ge=50, le=60_000)] = 1_000
+    max_ahead: OptionalMilliseconds = None
     max_bytes: Annotated[int, Field(ge=256, le=900_000)] = 65_536
     max_batch: Annotated[int, Field(ge=1, le=100_000)] = 50_000
     partitioner: Literal["any", "murmur2"] = "any"
     store: Literal["memory", "rocksdb"] = "memory"
     data_dir: Path = Path(".tidemark")
     web_host: str = "127.0.0.1"
-    web_token: Annotated[SecretStr | None, BeforeValidator(_token)] = None
+    web_token: Token = None
     web_open: bool = False
     web_port: Annotated[int, Field(ge=1, le=65_535)] = 6066
+    stop_within: Annotated[Duration, Field(ge=1_000, le=600_000)] = 25_000
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
 
-    @field_validator("broker")
     @classmethod
-    def _broker_has_ports(cls, value: str) -> str:
-        for address in value.split(","):
-            host, _, port = address.strip().rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) <= 65_535:
-                raise ValueError("allowed is host:port, several separated by commas")
-        return value
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # upstream's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where values come from, the first that has one first."""
+        return init_settings, env_settings, dotenv_settings, FileSource(settings_cls)
 
-    @model_validator(mode="after")
-    def _exposed_pages_want_a_token(self) -> Self:
+    def mistakes(self) -> Iterator[Mistake]:
+        """Yield what does not fit together, though each value for itself may."""
+        yield from self.connection_mistakes()
         if self.web_token is None and not self.web_open and not _is_loopback(self.web_host):
-            raise ValueError(
+            yield Mistake(
                 f"{PREFIX}WEB_HOST {self.web_host} is not the loopback address: set {PREFIX}WEB_TOKEN, "
-                f"or {PREFIX}WEB_OPEN=true where the network itself keeps others out"
+                f"or {PREFIX}WEB_OPEN=true where the network itself keeps others out",
+                ("web_host", "web_token", "web_open"),
             )
-        return self
 
     @property
     def ahead(self) -> int:
@@ -116,21 +104,40 @@ def _is_loopback(host: str) -> bool:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Return the settings of this process; `overrides` win over the environment. Raises SettingsError."""
+    """Return the settings of this process; `overrides` win over the environment. Raises SettingsError.
+
+    What does not fit together is told beside what is wrong in itself, unless it is about the same setting.
+    """
+    fields, wrong, lines = Settings.model_fields, dict[str, Any](), list[str]()
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic at run time
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic at run time
     except ValidationError as error:
-        lines = [_line(e) for e in error.errors()]
-        raise SettingsError("; ".join(lines)) from None
+        wrong = {str(details["loc"][0]): details for details in error.errors()}
+        defaults = {name: fields[name].get_default() for name in wrong}
+        settings = Settings(**overrides | defaults)  # type: ignore[arg-type]  # likewise
+    path = settings.config
+    filed = {} if path is None else read_file(path)
+    if path is not None:
+        lines += unknown_names(path, set(fields) - {"config"})
+    lines += [_line(name, details, path if _is_filed(details, filed) else None) for name, details in wrong.items()]
+    lines += [mistake.told for mistake in settings.mistakes() if wrong.keys().isdisjoint(mistake.names)]
+    if lines:
+        raise SettingsError("; ".join(lines))
+    return settings
+
+
+def _is_filed(details: dict[str, Any], filed: dict[str, Any]) -> bool:
+    """Whether a refused value is that of the settings file, and not the environment's, whose values are texts."""
+    name = str(details["loc"][0])
+    return name in filed and filed[name] == details["input"] and f"{PREFIX}{name.upper()}" not in os.environ
 
 
 def show_settings(settings: Settings) -> dict[str, str]:
     """Return the effective settings as texts, durations in their own notation, secrets masked."""
-    durations = {"lateness", "clock_grace", "idle_after", "tick_interval", "max_ahead"}
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     return {
         f"{PREFIX}{name.upper()}": (
-            "" if value is None else format_duration(value) if name in durations else _text(value)
+            "" if value is None else format_duration(value) if name in _DURATIONS else _text(value)
         )
         for name, value in values.items()
     }
@@ -142,11 +149,8 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _line(error: object) -> str:
-    details: dict[str, Any] = error  # type: ignore[assignment]  # pydantic's ErrorDetails
+def _line(name: str, details: dict[str, Any], path: Path | None) -> str:
     told = str(details["msg"]).removeprefix("Value error, ")
-    if not details["loc"]:
-        return told  # of several settings; it names them
-    name = ".".join(map(str, details["loc"])).upper()
-    found = MASKED if name == "WEB_TOKEN" else repr(details["input"])
-    return f"{PREFIX}{name}: found {found}: {told}"
+    found = MASKED if name in _SECRETS else repr(details["input"])
+    where = f"{PREFIX}{name.upper()}" if path is None else f"{path}: {name}"
+    return f"{where}: found {found}: {told}"

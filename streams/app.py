@@ -4,13 +4,12 @@ Nothing connects at import time. The command line calls `build`; tests do too.
 """
 
 import logging
-import os
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import faust
+from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import Producer
 from faust.types import TP
 
@@ -22,13 +21,16 @@ from models.instants import format_instant
 from models.policy import Timeline
 from streams.encode import Encoder
 from streams.log_reader import read_stretch
-from streams.metrics import Metrics
+from streams.metrics import Held, Metrics
 from streams.processor import Processor, Timing
+from streams.readiness import Readiness
+from streams.security import credentials
 from streams.shell import Shell
 from streams.store import StateTable
 from streams.ticker import Ticker
 from streams.topics import MAX_ROW_BYTES, changelog_name, ticks_name
 from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
+from streams.watchdog import end_within
 from streams.web import Pages, add_pages, web_options
 from streams.worker import Worker
 
@@ -59,9 +61,7 @@ class TidemarkApp(faust.App):
         if not self.crashed:
             log.error("the worker cannot go on: %s", str(reason) or repr(reason))
         if self.owns_process and not self.crashed:
-            watchdog = threading.Timer(SHUTDOWN_S, os._exit, (1,))
-            watchdog.daemon = True
-            watchdog.start()
+            end_within(SHUTDOWN_S, "a worker that crashed was shutting down")
         super()._crash(reason)
 
     def _new_transport(self) -> MicroBatchTransport:
@@ -97,16 +97,25 @@ def build(settings: Settings) -> TidemarkApp:
         table.directory = _data_dir(settings)
         _ = table.data  # what is wrong with the directory is told before anything starts
     shell = _shell(app, settings, table)
-    worker = Worker(shell, make_processor(settings, timeline), metrics)
+    processor = make_processor(settings, timeline)
+    worker = Worker(shell, processor, metrics)
     _agent(app, settings, shell, worker)
     _lifecycle(app, settings, worker, Ticker(settings, shell, worker))
-    add_pages(app, metrics, lambda: bool(table.data.partitions))
+    readiness = Readiness(app, settings, lambda: table.data, worker)
+    metrics.ready.set_function(lambda: not readiness.obstacles())
+    clock = shell.clock if settings.clock == "wall" else None
+    remaining = cast("TableManager", app.tables).recovery.active_remaining
+    metrics.registry.register(
+        Held(metrics, timeline, lambda: table.data.partitions, remaining, processor.horizon, clock)
+    )
+    add_pages(app, metrics, readiness)
     return app
 
 
 def _faust_app(settings: Settings) -> TidemarkApp:
     return TidemarkApp(
         settings.app_id,
+        broker_credentials=credentials(settings),
         broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         store="memory://",
         datadir=str(_data_dir(settings)),
@@ -184,7 +193,7 @@ def _shell(app: TidemarkApp, settings: Settings, table: StateTable) -> Shell:
         name_of=settings.topic,
         changelog=changelog_name(settings),
         ticks=ticks_name(settings),
-        read_changelog=partial(read_stretch, settings.broker, changelog_name(settings)),
+        read_changelog=partial(read_stretch, settings, changelog_name(settings)),
     )
 
 
@@ -212,12 +221,10 @@ def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Tic
                 worker.check()
                 for tp in await ticker.tick():
                     await worker.resume(tp)
-            app.metrics.recovered.set(int(app.tables.actives_ready and not app.rebalancing))
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # its protocol fits no function that mypy accepts
     async def revoked(_app: Any, *args: Any, signal: Any = None, **_: Any) -> None:  # noqa: ARG001  # Faust's signature
         app.metrics.rebalances.inc()
-        app.metrics.recovered.set(0)
         tps: set[TP] = args[0]
         await worker.quiesce()
         await app.consumer.commit()

@@ -192,7 +192,6 @@ def explain(
     if inputs:
         account = explaining.explain_files(timeline, inputs, customer, until, at)
     else:
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what goes wrong is told in one line
         account = asyncio.run(explaining.explain_live(settings, timeline, customer, at))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(account)))
@@ -239,6 +238,8 @@ def settings() -> None:
 
 def main() -> None:
     """Run the command. What goes wrong is one line on stderr, never a traceback; exit codes as told above."""
+    # What goes wrong is told in one line; a worker sets up its own logging.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         status = cli.main(prog_name="tidemark", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

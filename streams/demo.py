@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 from aiokafka import AIOKafkaProducer
 
+from config.connection import ConnectionSettings
 from config.policy_files import load_timeline
 from config.settings import PREFIX, Settings, load_settings, show_settings
 from models.errors import TidemarkError
@@ -25,6 +26,7 @@ from streams.child import Child
 from streams.console import OUT, new_progress, summary_tables
 from streams.demo_data import DemoFiles, merged, write_events
 from streams.demo_watch import Watch
+from streams.security import client_options
 from streams.topics import create_topics
 
 #: The whole year is to be through in this time (seconds).
@@ -48,7 +50,7 @@ def run_demo(*, stay: bool, households: int | None) -> int:
         )
         asyncio.run(create_topics(settings))
         with (directory / "worker.log").open("wb") as log:
-            worker = Child([sys.executable, "-m", "streams", "worker"], log, env=_environment(settings), cwd=_root())
+            worker = Child([sys.executable, "-m", "streams", "worker"], log, env=_environment(settings), cwd=directory)
             try:
                 asyncio.run(_demo(settings, policy, directory, worker, households))
                 if stay:
@@ -121,7 +123,7 @@ def _check(worker: Child, deadline: float, directory: Path) -> None:
 
 async def _produce(settings: Settings, files: DemoFiles, watch: Watch) -> None:
     """Produce the merged year, a day at a time, so that no event is later than the lateness allows."""
-    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, linger_ms=2, max_batch_size=262_144)
+    producer = AIOKafkaProducer(**client_options(settings), linger_ms=2, max_batch_size=262_144)
     await producer.start()
     try:
         for slice_ in _days(merged(files)):
@@ -162,7 +164,8 @@ def _serve(settings: Settings) -> None:
 def _settings(broker: str, directory: Path) -> Settings:
     return load_settings(
         _env_file=None,
-        broker=broker,
+        config=None,
+        **{name: field.get_default() for name, field in ConnectionSettings.model_fields.items()} | {"broker": broker},
         policy=Path("demo"),
         app_id="tidemark-demo",
         partitions=4,
@@ -180,11 +183,11 @@ def _settings(broker: str, directory: Path) -> Settings:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The worker's environment: ours without anybody's TIDEMARK_…, and the demo's settings."""
+    """The worker's environment: ours without anybody's TIDEMARK_…, and the demo's settings.
+
+    It runs in a directory of its own, where no .env of the user's lies in the way, and is told where the packages are.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return {**env, **{name: value for name, value in show_settings(settings).items() if value}}
-
-
-def _root() -> Path:
-    # Where the packages are importable from, and where no .env of the user's lies in the way of the demo.
-    return Path(__file__).parent.parent
+    paths = [str(Path(__file__).parent.parent), *filter(None, [env.get("PYTHONPATH")])]
+    told = {name: value for name, value in show_settings(settings).items() if value}
+    return {**env, "PYTHONPATH": os.pathsep.join(paths), **told}

@@ -18,6 +18,7 @@ from models.instants import parse_instant
 from models.policy import Policy
 from streams.demo_data import DemoFiles
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.security import client_options
 
 #: Lines of news shown a second at the most: a person reads, a terminal scrolls.
 NEWS_PER_LOOK = 1
@@ -48,7 +49,7 @@ class Watch:
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
         self._consumer = AIOKafkaConsumer(
-            *self._names, bootstrap_servers=self._settings.broker, auto_offset_reset="earliest", fetch_max_wait_ms=50
+            *self._names, **client_options(self._settings), auto_offset_reset="earliest", fetch_max_wait_ms=50
         )
         await self._consumer.start()
         self._consuming = asyncio.create_task(self._consume())

@@ -22,7 +22,16 @@ from models.events import Topic
 from models.policy import Timeline
 from streams.fence import Fence
 from streams.replay import replay
-from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name
+from streams.security import client_options
+from streams.topics import (
+    MAX_ROW_BYTES,
+    TIMEOUT_S,
+    BrokerError,
+    TopicsError,
+    changelog_name,
+    partitions_of,
+    unreachable,
+)
 
 _FETCH_MS = 500
 
@@ -81,7 +90,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     if not key or b"\0" in key:
         return None  # a customer_id is neither; what has a NUL in its key is no customer's row
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
+        **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_ROW_BYTES,
@@ -89,7 +98,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     )
     try:
         await _start(consumer, settings)
-        home, others = await _partitions(consumer, settings, key)
+        home, others = await _partitions(settings, key)
         # Producers may choose partitions in another way; a customer is in one partition all the same.
         record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
     except (KafkaError, TimeoutError) as error:
@@ -109,17 +118,15 @@ async def _start(consumer: AIOKafkaConsumer, settings: Settings) -> None:
     try:
         await asyncio.wait_for(consumer.start(), TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError):
-        raise BrokerError(f"no broker answers at {settings.broker}; is it running, is TIDEMARK_BROKER right?") from None
+        raise await unreachable(settings) from None
 
 
-async def _partitions(
-    consumer: AIOKafkaConsumer, settings: Settings, key: bytes
-) -> tuple[TopicPartition, list[TopicPartition]]:
+async def _partitions(settings: Settings, key: bytes) -> tuple[TopicPartition, list[TopicPartition]]:
     """Return the changelog partition that a key hashes to, and the others."""
     name = changelog_name(settings)
-    if name not in await consumer.topics():
+    numbers = await partitions_of(settings, name)
+    if not numbers:
         raise TopicsError(f"{name} does not exist at {settings.broker}; are the app id and the topic prefix right?")
-    numbers = sorted(consumer.partitions_for_topic(name) or ())
     home = numbers[(murmur2(key) & 0x7FFFFFFF) % len(numbers)]
     return TopicPartition(name, home), [TopicPartition(name, number) for number in numbers if number != home]
 

@@ -11,7 +11,8 @@ from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import Topic
 from streams.console import progress_bar
-from streams.topics import BrokerError
+from streams.security import client_options
+from streams.topics import BrokerError, unreachable
 
 
 class LoadError(UnusableInput):
@@ -40,10 +41,10 @@ async def load_files(settings: Settings, files: list[Path], topic: str) -> int:
     if topic not in {known.label for known in Topic}:
         raise LoadError(f"--topic: found {topic!r}, allowed are {', '.join(known.label for known in Topic)}")
     total = sum(path.stat().st_size for path in files)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.broker, linger_ms=5, max_batch_size=262_144)
+    producer = AIOKafkaProducer(**client_options(settings), linger_ms=5, max_batch_size=262_144)
     count = done = 0
     try:
-        await producer.start()
+        await _start(producer, settings)
         with progress_bar(f"loading {topic} (bytes)") as progress:
             for path in files:
                 for key, value in keyed_lines(path):
@@ -58,3 +59,10 @@ async def load_files(settings: Settings, files: list[Path], topic: str) -> int:
     finally:
         await producer.stop()
     return count
+
+
+async def _start(producer: AIOKafkaProducer, settings: Settings) -> None:
+    try:
+        await producer.start()
+    except (KafkaError, OSError):
+        raise await unreachable(settings) from None

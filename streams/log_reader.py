@@ -4,12 +4,14 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from config.settings import Settings
+from streams.security import client_options
 from streams.topics import MAX_ROW_BYTES, TIMEOUT_S
 
 _FETCH_MS = 200
 
 
-async def read_stretch(broker: str, topic: str, partition: int, offsets: range) -> list[ConsumerRecord]:
+async def read_stretch(settings: Settings, topic: str, partition: int, offsets: range) -> list[ConsumerRecord]:
     """Return the records of a partition at `offsets`, without those that compaction took.
 
     Raises TimeoutError where the broker does not bring them, KafkaError where it refuses.
@@ -17,7 +19,7 @@ async def read_stretch(broker: str, topic: str, partition: int, offsets: range) 
     if not offsets:
         return []
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=broker,
+        **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_ROW_BYTES,

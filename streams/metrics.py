@@ -1,70 +1,63 @@
-"""The Prometheus metrics of a worker: a closed list, each with its meaning. Never a customer in a label."""
+"""The Prometheus collectors of a worker, made from the closed list in `streams.metric_list`, and how they are fed.
 
+Counters and histograms are fed once a batch or a tick. What is true of the partitions that are held is read when it is
+asked for (`Held`), so that a partition that went to another worker is not told any more.
+"""
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+from models.customer import NEVER
+from models.errors import Reason
+from models.events import Topic
+from models.policy import Timeline
+from streams import metric_list as listed
+from streams.metric_list import Metric
+from streams.partition import Partition
 from streams.processor import Effects
-
-_LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_LATENESS = (1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800, 2_592_000)
 
 
 class Metrics:
     """The metrics of one process, on a registry of their own. Units are in the names."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.events = Counter(
-            "tidemark_events", "Input records by what became of them", ["topic", "outcome"], registry=registry
-        )
-        self.dead_letters = Counter(
-            "tidemark_dead_letters", "Records sent to dead-letters", ["reason"], registry=registry
-        )
-        self.notes = Counter(
-            "tidemark_notes", "Noteworthy events: duplicate, conflict, expired, late, …", ["note"], registry=registry
-        )
-        self.lateness = Histogram(
-            "tidemark_lateness_seconds", "How late late events were", buckets=_LATENESS, registry=registry
-        )
-        self.changes = Counter(
-            "tidemark_tier_changes",
-            "Tier changes emitted",
-            ["scheme", "from", "to", "direction", "cause"],
-            registry=registry,
-        )
-        self.actions = Counter("tidemark_care_actions", "Care actions emitted", ["rule", "channel"], registry=registry)
-        self.batch_size = Histogram(
-            "tidemark_batch_records",
-            "Records in a micro-batch",
-            buckets=(1, 10, 100, 500, 1_000, 2_000, 4_000, 8_000),
-            registry=registry,
-        )
-        self.batch_seconds = Histogram(
-            "tidemark_batch_seconds",
-            "From a micro-batch taken up to its state acknowledged",
-            buckets=_LATENCIES,
-            registry=registry,
-        )
-        self.latency = Histogram(
-            "tidemark_latency_seconds",
-            "From an input record's timestamp to its outputs acknowledged, of each batch's last record",
-            buckets=_LATENCIES,
-            registry=registry,
-        )
-        self.lag = Gauge("tidemark_lag_records", "Unread records", ["topic", "partition"], registry=registry)
-        self.stream_time = Gauge(
-            "tidemark_stream_time_seconds", "Stream time, as seconds since the epoch", ["partition"], registry=registry
-        )
-        self.customers = Gauge("tidemark_customers", "Customers held", ["partition"], registry=registry)
-        self.due = Gauge("tidemark_due_scheduled", "Customers in the due index", ["partition"], registry=registry)
-        self.rewinds = Counter(
-            "tidemark_rewinds", "Times a partition was fetched again because records were missing", registry=registry
-        )
-        self.rebalances = Counter("tidemark_rebalances", "Rebalances", registry=registry)
-        self.ticks = Counter("tidemark_ticks", "Ticks applied", registry=registry)
-        self.recovered = Gauge("tidemark_ready", "1 while partitions are recovered and processed", registry=registry)
-        self.policy = Gauge(
-            "tidemark_policy_info", "The versions of the policy", ["version", "effective_from"], registry=registry
-        )
+        self.registry = CollectorRegistry()
+        self.events = self._counter(listed.EVENTS)
+        self.dead_letters = self._counter(listed.DEAD_LETTERS)
+        self.notes = self._counter(listed.NOTES)
+        self.lateness = self._histogram(listed.LATENESS_SECONDS)
+        self.changes = self._counter(listed.TIER_CHANGES)
+        self.actions = self._counter(listed.CARE_ACTIONS)
+        self.batch_size = self._histogram(listed.BATCH_RECORDS)
+        self.batch_seconds = self._histogram(listed.BATCH_SECONDS)
+        self.latency = self._histogram(listed.LATENCY_SECONDS)
+        self.due_evaluated = self._counter(listed.DUE_EVALUATED)
+        self.changelog_bytes = self._counter(listed.CHANGELOG_BYTES)
+        self.rewinds = self._counter(listed.REWINDS)
+        self.rebalances = self._counter(listed.REBALANCES)
+        self.ticks = self._counter(listed.TICKS)
+        self.ready = self._gauge(listed.READY)
+        self.policy = self._gauge(listed.POLICY_INFO)
+        self.producer_errors = self._counter(listed.PRODUCER_ERRORS)
+        self.commit_errors = self._counter(listed.COMMIT_ERRORS)
+        #: Unread records by (input topic, partition), as of the last tick.
+        self.lag: Mapping[tuple[str, int], int] = {}
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show what is known by name before it happens, so that an increase is seen from the first one on."""
+        for topic in Topic:
+            for outcome in ("applied", "dead_letter", "skipped"):
+                self.events.labels(topic.label, outcome)
+        for reason in Reason:
+            self.dead_letters.labels(reason.value)
 
     def observe(self, topic: str, effects: Effects) -> None:
         """Count the effects of one step."""
@@ -74,13 +67,123 @@ class Metrics:
                 self.events.labels(topic, outcome).inc(count)
         for reason, count in effects.reasons.items():
             self.dead_letters.labels(reason.value).inc(count)
+        if effects.evaluated:
+            self.due_evaluated.inc(effects.evaluated)
         decisions = effects.decisions
         for note, count in decisions.notes.items():
             self.notes.labels(note).inc(count)
         for late_ms in decisions.lateness_ms:
             self.lateness.observe(late_ms / 1000)
-        for change in decisions.changes:
-            labels = (change.scheme, change.from_tier or "", change.to_tier, change.direction, change.cause)
-            self.changes.labels(*labels).inc()
-        for action in decisions.actions:
-            self.actions.labels(action.rule, action.channel).inc()
+        flows = Tally((c.scheme, c.from_tier or "", c.to_tier, c.direction, c.cause) for c in decisions.changes)
+        for flow, count in flows.items():
+            self.changes.labels(*flow).inc(count)
+        actions = Tally((a.rule, a.channel, "held_out" if a.holdout else "emitted") for a in decisions.actions)
+        for action, count in actions.items():
+            self.actions.labels(*action).inc(count)
+
+    def acknowledged(self, sent: "asyncio.Future[Any]") -> None:
+        """Look at what became of a record that nobody waits for."""
+        if not sent.cancelled() and (error := sent.exception()) is not None:
+            self.refused(error)
+
+    def refused(self, error: BaseException) -> None:
+        """Count what the broker did not acknowledge."""
+        self.producer_errors.labels(type(error).__name__).inc()
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name.removesuffix("_total"), metric.meaning, metric.labels, registry=self.registry)
+
+    def _gauge(self, metric: Metric) -> Gauge:
+        return Gauge(metric.name, metric.meaning, metric.labels, registry=self.registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets, registry=self.registry)
+
+
+class Held(Collector):
+    """What is true of the partitions that are held at the moment it is asked.
+
+    `partitions()` are the open ones by number, `remaining()` what recovery has still to read of each changelog
+    partition, `horizon(stream_time)` the last instant (ms) that may be evaluated, `clock` the wall clock (ms) that time
+    follows, None where it follows the events.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        timeline: Timeline,
+        partitions: Callable[[], Mapping[int, Partition]],
+        remaining: Callable[[], Mapping[TP, int]],
+        horizon: Callable[[int], int],
+        clock: Callable[[], int] | None,
+    ) -> None:
+        self._metrics = metrics
+        self._schemes = {scheme.name for policy in timeline.versions for scheme in policy.schemes}
+        self._partitions = partitions
+        self._remaining = remaining
+        self._horizon = horizon
+        self._clock = clock
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Name the families, so that the registry refuses a second one of the name."""
+        return [_family(metric, ()) for metric in _HELD]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read everything once."""
+        samples: dict[Metric, list[tuple[list[str], float]]] = {metric: [] for metric in _HELD}
+        for tp, count in self._remaining().items():
+            samples[listed.RECOVERY_REMAINING].append(([str(tp.partition)], max(0, count)))
+        held = dict(self._partitions())
+        for (topic, number), lag in self._metrics.lag.items():
+            if number in held:
+                samples[listed.LAG_RECORDS].append(([topic, str(number)], lag))
+        for number, partition in held.items():
+            for metric, labels, value in self._of(partition):
+                samples[metric].append(([*labels, str(number)], value))
+        return (_family(metric, told) for metric, told in samples.items())
+
+    def _of(self, partition: Partition) -> Iterator[tuple[Metric, list[str], float]]:
+        """Yield (metric, labels without the partition, value)."""
+        yield listed.CUSTOMERS, [], partition.customers
+        yield listed.STATE_BYTES, [], partition.row_bytes
+        yield listed.DUE_SCHEDULED, [], len(partition.due)
+        for topic in Topic:
+            yield listed.APPLIED_OFFSET, [topic.label], partition.next_offset(topic)
+        for (scheme, tier), count in dict(partition.tier_counts).items():
+            if scheme in self._schemes:
+                yield listed.TIER_CUSTOMERS, [scheme, tier], count
+        reached = partition.progress.stream_time
+        if reached is None:
+            return
+        yield listed.STREAM_TIME, [], reached / 1000
+        yield listed.DUE_LAG, [], max(0, self._horizon(reached) - _oldest_due(partition)) / 1000
+        if self._clock is not None:
+            yield listed.STREAM_TIME_LAG, [], (self._clock() - reached) / 1000
+
+
+_HELD = (
+    listed.LAG_RECORDS,
+    listed.APPLIED_OFFSET,
+    listed.STREAM_TIME,
+    listed.STREAM_TIME_LAG,
+    listed.DUE_SCHEDULED,
+    listed.DUE_LAG,
+    listed.CUSTOMERS,
+    listed.STATE_BYTES,
+    listed.TIER_CUSTOMERS,
+    listed.RECOVERY_REMAINING,
+)
+
+
+def _oldest_due(partition: Partition) -> int:
+    try:
+        return partition.due.next_instant()
+    except IndexError:  # a tick beside us took the last one between two looks
+        return NEVER
+
+
+def _family(metric: Metric, samples: Iterable[tuple[list[str], Any]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family

@@ -10,9 +10,11 @@ import logging
 import os
 import time
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams.fence import CLAIM_KEY, Fenced
+from streams.metrics import Metrics
 from streams.partition import Partition
 from streams.processor import Effects, Processor
 from streams.sender import Sender
@@ -31,9 +33,10 @@ _UNSETTLED_S = 60.0
 class Ownership:
     """The partitions of one process, as their changelog sees them."""
 
-    def __init__(self, shell: Shell, processor: Processor) -> None:
+    def __init__(self, shell: Shell, processor: Processor, metrics: Metrics) -> None:
         self._shell = shell
         self._processor = processor
+        self._metrics = metrics
         self._owner = os.urandom(8)
         self._written_at: dict[int, float] = {}
         self._dropped: dict[int, float] = {}
@@ -66,11 +69,16 @@ class Ownership:
     async def perform(self, partition: Partition, effects: Effects) -> None:
         """Produce the outputs, then write the state. A partition that turns out to be another's by now is dropped."""
         number, store = partition.number, self._shell.store()
-        await self._sender().produce(number, effects.outputs)
-        if not effects.changelog:
-            return
-        expected = self._next_offset(number)
-        offsets = await self._sender().write(number, effects.changelog, store.claims[number])
+        try:
+            await self._sender().produce(number, effects.outputs)
+            if not effects.changelog:
+                return
+            expected = self._next_offset(number)
+            offsets = await self._sender().write(number, effects.changelog, store.claims[number])
+        except KafkaError as error:
+            self._metrics.refused(error)
+            raise
+        self._metrics.changelog_bytes.inc(effects.row_bytes)
         self._written(number, offsets)
         if offsets.start != expected or len(offsets) != len(effects.changelog):
             await self._defend(partition, range(expected, offsets.stop))
@@ -91,14 +99,14 @@ class Ownership:
         if fence.holder != store.claims[number]:
             if await self._is_member(partition):
                 raise Fenced(f"partition {number} was taken by a worker that is not its owner")
-            log.warning("partition %d has another owner: what was written late does not count", number)
+            log.warning("another worker owns it: what was written late does not count", extra={"partition": number})
             self._drop(partition)
         elif fence.stale:
             await self._restate(partition)
 
     async def _restate(self, partition: Partition) -> None:
         stale = self._shell.store().fence(partition.number).stale
-        log.warning("partition %d: %d rows of a replaced owner are written over", partition.number, len(stale))
+        log.warning("%d rows of a replaced owner are written over", len(stale), extra={"partition": partition.number})
         effects = self._processor.restate(partition, list(stale))
         stale.clear()
         await self.perform(partition, effects)

@@ -8,12 +8,14 @@ that is acknowledged: a tick that is read late, or again after a crash, says not
 """
 
 import logging
-from collections.abc import MutableMapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, MutableMapping
 
 import msgspec
 
-from models.customer import row_instant
+from models.customer import Customer, Standing, row_instant
 from models.events import Topic
+from models.outputs import TierChange
 from streams.due_index import DueIndex
 from streams.fence import CLAIM_KEY
 
@@ -27,11 +29,13 @@ class Progress(msgspec.Struct):
     """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
+    `tiers`: per scheme how many customers stand in each tier; None in what was written before it was counted.
     """
 
     applied: dict[str, int] = {}
     latest: dict[str, int] = {}
     stream_time: int | None = None
+    tiers: dict[str, dict[str, int]] | None = None
 
 
 class Tick(msgspec.Struct):
@@ -62,6 +66,10 @@ class Partition:
         self.rows: MutableMapping[bytes, bytes] = {} if rows is None else rows
         self.progress = Progress()
         self.due = DueIndex()
+        #: Bytes of the customers' rows.
+        self.row_bytes = 0
+        #: Customers who stand in a tier, by (scheme, tier).
+        self.tier_counts: Counter[tuple[str, str]] = Counter()
         self.progress_key = PROGRESS_KEY + str(number).encode()
         self._claim_key = CLAIM_KEY + str(number).encode()
         self._restore(timeline)
@@ -73,6 +81,14 @@ class Partition:
         for key, row in self.rows.items():
             if not key.startswith(PROGRESS_KEY):
                 self.due.schedule(key, row_instant(row, timeline))
+                self.row_bytes += len(row)
+        tiers = self.progress.tiers
+        if tiers is not None:
+            self.tier_counts.update({(scheme, tier): n for scheme, held in tiers.items() for tier, n in held.items()})
+        else:  # counted once, the slow way
+            for key, row in self.rows.items():
+                if not key.startswith(PROGRESS_KEY):
+                    self.enter(Customer.from_row(key.decode(), row).standings)
 
     @property
     def customers(self) -> int:
@@ -90,8 +106,25 @@ class Partition:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
 
+    def enter(self, standings: Mapping[str, Standing], by: int = 1) -> None:
+        """Count a customer's tiers, or with -1 count them no more."""
+        for scheme, standing in standings.items():
+            self.tier_counts[scheme, standing.tier] += by
+
+    def moved(self, changes: Iterable[TierChange]) -> None:
+        """Count tier changes."""
+        tier_counts = self.tier_counts
+        for change in changes:
+            tier_counts[change.scheme, change.to_tier] += 1
+            if change.from_tier is not None:
+                tier_counts[change.scheme, change.from_tier] -= 1
+
     def progress_row(self) -> tuple[bytes, bytes]:
         """Return (key, row) of the progress as it is now, and keep it among the rows."""
+        tiers: dict[str, dict[str, int]] = {}
+        for (scheme, tier), count in self.tier_counts.items():
+            tiers.setdefault(scheme, {})[tier] = count
+        self.progress.tiers = tiers
         row = msgspec.msgpack.encode(self.progress)
         self.rows[self.progress_key] = row
         return self.progress_key, row

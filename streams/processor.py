@@ -53,6 +53,8 @@ class Effects:
     reasons: Counter[Reason] = field(default_factory=Counter)
     events: int = 0
     skipped: int = 0
+    evaluated: int = 0
+    row_bytes: int = 0
     more: bool = False
 
     def produce(self, topic: str, out: Out) -> None:
@@ -115,7 +117,7 @@ class Processor:
                 continue
             effects.events += 1
             if type(event) is Erasure:
-                touched[key] = None
+                self._erase(partition, key, touched)
                 continue
             customer = touched.get(key) or self._open(partition, key, touched)
             self.engine.ingest(customer, event, effects.decisions, decided_at)
@@ -149,6 +151,7 @@ class Processor:
             if len(touched) >= DUE_PER_STEP:
                 effects.more = True
                 break
+        effects.evaluated = len(touched)
         self._close(partition, touched, effects)
         return effects
 
@@ -178,12 +181,26 @@ class Processor:
     def _open(self, partition: Partition, key: bytes, touched: dict[bytes, Customer | None]) -> Customer:
         row = None if key in touched else partition.rows.get(key)
         name = key.decode()
-        customer = touched[key] = Customer(name) if row is None else Customer.from_row(name, row)
+        if row is None:
+            customer = Customer(name)
+        else:
+            partition.row_bytes -= len(row)
+            customer = Customer.from_row(name, row)
+        touched[key] = customer
         return customer
+
+    def _erase(self, partition: Partition, key: bytes, touched: dict[bytes, Customer | None]) -> None:
+        gone = touched.get(key)
+        if gone is None and key not in touched and key in partition.rows:
+            gone = self._open(partition, key, touched)
+        touched[key] = None
+        if gone is not None:
+            partition.enter(gone.standings, -1)
 
     def _close(self, partition: Partition, touched: dict[bytes, Customer | None], effects: Effects) -> None:
         decisions, encoder = effects.decisions, self._encoder
         if decisions.changes:
+            partition.moved(decisions.changes)
             effects.outputs[TIER_CHANGES] = [encoder.tier_change(change) for change in decisions.changes]
         if decisions.actions:
             effects.outputs[CARE_ACTIONS] = [encoder.care_action(action) for action in decisions.actions]
@@ -203,4 +220,6 @@ class Processor:
                 held.append(encoder.customer_tiers(key, snapshot))
         if held:
             effects.outputs[CUSTOMER_TIERS] = held
+        effects.row_bytes = size = sum([len(row) for _, row in changelog if row is not None])
+        partition.row_bytes += size
         changelog.append(partition.progress_row())

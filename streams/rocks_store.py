@@ -77,11 +77,13 @@ class RocksStore(PartitionStore):
         """Go on from the rows on disk, if they can be those of the changelog, which ends at `end`."""
         rows = self._rows_on_disk(number)
         if not rows.belongs_to(end):
-            log.warning("partition %d: the rows on disk are of another changelog, and are removed", number)
+            log.warning("the rows on disk are of another changelog, and are removed", extra={"partition": number})
             rows.erase()
             rows = self._rows[number] = RocksRows(self.path(number))
         if rows.offset is not None:
-            log.info("partition %d: the rows on disk reach to changelog offset %d", number, rows.offset)
+            log.info(
+                "the rows on disk reach to this changelog offset", extra={"partition": number, "offset": rows.offset}
+            )
             self._offsets[number] = rows.offset
             self.fence(number).stale = rows.stale
 

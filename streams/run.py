@@ -1,50 +1,59 @@
-"""Running a worker in this process, under Faust's own supervisor, with our logging."""
+"""Running a worker in this process, under Faust's own supervisor, with our logging and a bounded end."""
 
+import asyncio
 import logging
-import sys
+import signal
 
 import faust
 
 from config.settings import Settings
-from models.errors import TidemarkError
 from streams.app import build
 from streams.collector import calm
+from streams.logs import set_up_logging
+from streams.topics import TopicsError, check_topics
+from streams.watchdog import end_within
 
-#: Chatty upstream loggers, and the level below which nobody needs them.
-_QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.WARNING, "asyncio": logging.WARNING}
-
-
-def set_up_logging(level: str) -> None:
-    """Log to stderr, one line an event, upstream only where something is wrong."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    if level != "debug":
-        logging.getLogger().handlers[0].addFilter(_is_not_faust_chatter)
-        logging.getLogger().handlers[0].addFilter(_is_not_told_already)
-        for name, quiet in _QUIET.items():
-            logging.getLogger(name).setLevel(quiet)
+log = logging.getLogger(__name__)
 
 
-def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
-    # Faust's services log under the module of whatever subclasses them, marked by a bracket.
-    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
+class _Worker(faust.Worker):
+    """Faust's supervisor, whose shutdown takes a bounded time."""
 
+    stop_within_s = 25.0
 
-def _is_not_told_already(record: logging.LogRecord) -> bool:
-    """Faust and asyncio tell of a crash again: an error raised on purpose has said in a line what is to be done."""
-    again = record.name == "asyncio" or str(record.msg).startswith("[^")
-    return not (
-        str(record.msg).endswith("Reraising original exception...")
-        or (again and record.exc_info and isinstance(record.exc_info[1], TidemarkError))
-    )
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        log.info("told to stop by %s: what is under way is finished and committed", signal.name)
+        end_within(self.stop_within_s, "the worker was told to stop")
+        super()._schedule_shutdown(signal)
 
 
 def run_worker(settings: Settings) -> None:
-    """Run a worker until it is told to stop; exits the process with Faust's exit code."""
-    set_up_logging(settings.log_level)
+    """Run a worker until it is told to stop; exits the process with Faust's exit code.
+
+    Raises TopicsError where topics are not as they should be, BrokerError where no broker answers.
+    """
+    set_up_logging(settings.log_level, settings.log_format)
     calm()
+    refuse_wrong_topics(settings)
     app = build(settings)
     app.owns_process = True
-    worker = faust.Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False)
+    worker = _Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False, quiet=True)
+    worker.spinner = None  # nothing but log lines is written
+    log.info("a worker of %s, with the broker at %s", settings.app_id, settings.broker)
+    worker.stop_within_s = settings.stop_within / 1000
     worker.execute_from_commandline()
+
+
+def refuse_wrong_topics(settings: Settings) -> None:
+    """Go no further where topics are missing, have other partitions or are not compacted: state would be lost in them.
+
+    Raises TopicsError, BrokerError.
+    """
+    # On a loop of its own, which is not left behind as the thread's: Faust brings its own.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        mistakes = runner.run(check_topics(settings))
+    if mistakes:
+        raise TopicsError(
+            f"the topics are not as they should be: {'; '.join(mistakes)}. `tidemark topics create` creates what is "
+            "missing; what is there must be corrected on the broker"
+        )

@@ -6,6 +6,8 @@ an internal co-partitioned topic, because a table is written only from its parti
 notices a partition that stands still with records unread, and has it fetched again.
 """
 
+import time
+
 import msgspec
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
@@ -28,6 +30,7 @@ class Ticker:
         self._inputs = {name: topic.label for name, topic in shell.inputs.items()}
         self._idle: dict[TP, tuple[int, int]] = {}
         self._asked: dict[TP, tuple[int, int]] = {}
+        self._applied: dict[tuple[str, int], int] = {}
 
     async def tick(self) -> list[TP]:
         """Produce one tick a partition; return the partitions that stand still although records are unread."""
@@ -45,11 +48,10 @@ class Ticker:
         ends = await self._shell.consumer().highwaters(*tps)
         async with self._worker.quiet():
             lagging, stalled = await self._lagging(partitions, {tp: ends.get(tp) or 0 for tp in tps})
-        for number, partition in partitions.items():
+        for number in partitions:
             tick = Tick(self._time_of(number, seen, lagging, now), claims.get(number))
-            await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
-            self._metrics.customers.labels(number).set(partition.customers)
-            self._metrics.due.labels(number).set(len(partition.due))
+            sent = await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
+            sent.add_done_callback(self._metrics.acknowledged)
         return stalled
 
     async def _lagging(
@@ -58,15 +60,29 @@ class Ticker:
         """Return the topics that lag, by partition, and the partitions that stand still."""
         lagging: dict[int, list[str]] = {number: [] for number in partitions}
         stalled = []
+        unread: dict[tuple[str, int], int] = {}
         for tp, end in ends.items():
-            lag = await self._lag(partitions[tp.partition], tp, end)
-            self._metrics.lag.labels(self._inputs[tp.topic], tp.partition).set(lag)
+            topic = self._inputs[tp.topic]
+            unread[topic, tp.partition] = lag = await self._lag(partitions[tp.partition], tp, end)
             if lag:
-                lagging[tp.partition].append(self._inputs[tp.topic])
+                lagging[tp.partition].append(topic)
                 if self._stands_still(tp, partitions[tp.partition]):
                     stalled.append(tp)
                     self._asked[tp] = (end - lag, end)
+        self._note(unread, partitions)
         return lagging, stalled
+
+    def _note(self, unread: dict[tuple[str, int], int], partitions: dict[int, Partition]) -> None:
+        """Keep what is unread, for the metrics, and since when nothing of it was applied, for the readiness."""
+        now, worker = time.monotonic(), self._worker
+        applied = {key: partitions[key[1]].progress.applied.get(key[0], 0) for key in unread}
+        waiting = {}
+        for key, lag in unread.items():
+            if lag:
+                _, since = worker.waiting.get(key, (0, now))
+                waiting[key] = (lag, since if self._applied.get(key) == applied[key] else now)
+        worker.waiting, self._applied = waiting, applied
+        self._metrics.lag = unread
 
     async def _lag(self, partition: Partition, tp: TP, end: int) -> int:
         """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag.

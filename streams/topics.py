@@ -5,17 +5,26 @@ number all the way through (co-partitioning).
 """
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from config.settings import Settings
 from models.errors import TidemarkError
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.security import client_options
 
 #: How long (seconds) to wait for a broker to answer.
 TIMEOUT_S = 30
@@ -125,6 +134,20 @@ async def check_topics(settings: Settings) -> list[str]:
         await admin.close()
 
 
+async def partitions_of(settings: Settings, name: str) -> list[int]:
+    """Return the partition numbers of a topic; nothing where it does not exist. Raises BrokerError."""
+    admin = await _connect(settings)
+    try:
+        if name not in await admin.list_topics():
+            return []
+        (described,) = await admin.describe_topics([name])
+        return sorted(part["partition"] for part in described["partitions"])
+    except KafkaError as error:
+        raise BrokerError(f"the broker at {settings.broker} refused: {error}") from None
+    finally:
+        await admin.close()
+
+
 async def _check_compaction(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[str]:
     mistakes = []
     for spec in specs:
@@ -139,10 +162,29 @@ async def _check_compaction(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) 
 
 
 async def _connect(settings: Settings) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker, request_timeout_ms=TIMEOUT_S * 1000)
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=TIMEOUT_S * 1000)
     try:
         await asyncio.wait_for(admin.start(), TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError):
         await admin.close()
-        raise BrokerError(f"no broker answers at {settings.broker}; is it running, is TIDEMARK_BROKER right?") from None
+        raise await unreachable(settings) from None
     return admin
+
+
+async def unreachable(settings: Settings) -> BrokerError:
+    """Return why a client could not connect. The client itself only logs it, so the first broker is asked once more."""
+    options = client_options(settings)
+    host, _, port = options.pop("bootstrap_servers").split(",")[0].strip().rpartition(":")
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            (await create_conn(host.strip("[]"), int(port), **options)).close()
+    except ssl.SSLError as error:
+        return BrokerError(f"the broker at {settings.broker} and we do not agree on TLS: {error}")
+    except SaslAuthenticationFailed as error:
+        return BrokerError(f"the broker at {settings.broker} does not let us in: {error}")
+    except KafkaConnectionError as error:
+        if "OAUTH" in str(error):  # no token was to be had, and the message says why
+            return BrokerError(str(error).removeprefix("KafkaConnectionError: "))
+    except (KafkaError, OSError, TimeoutError):
+        pass
+    return BrokerError(f"no broker answers at {settings.broker}; is it running, is TIDEMARK_BROKER right?")

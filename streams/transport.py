@@ -84,6 +84,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
             await self._ensure_consumer().commit(ours)
         except KafkaError as error:
             log.warning("offsets could not be committed, the next commit will do: %r", error)
+            cast("Any", self.app).metrics.commit_errors.inc()
             return False
         return True
 

@@ -1,7 +1,8 @@
-"""The worker's web pages: `/metrics` for Prometheus and `/health` for whoever supervises it, and nothing else.
+"""The worker's web pages: `/metrics`, `/health` (does it live?) and `/ready` (does it work?), and nothing else.
 
 Faust's own pages (its index, router and tables) are off. A client gets a bounded request, a bounded time, and
-no connection that it does not use. Where a token is set, every page but `/health` wants it.
+no connection that it does not use. Where a token is set, every page but
+`/health` and `/ready` wants it.
 """
 
 import asyncio
@@ -16,9 +17,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 
 from streams.metrics import Metrics
+from streams.readiness import Readiness
 
-#: The page that tells nothing but whether the process answers: open to any supervisor.
-HEALTH = "/health"
+#: The pages that tell nothing but how the process is: open to any supervisor.
+HEALTH, READY = "/health", "/ready"
 #: How long (seconds) a connection may be idle, or take to send its request.
 IDLE_S = 15.0
 #: How long (seconds) an answer may take.
@@ -51,7 +53,7 @@ def web_options(token: SecretStr | None) -> dict[str, Any]:
 
     @middleware
     async def guard(request: Request, handler: _Handler) -> StreamResponse:
-        if token is not None and request.path != HEALTH and not _shows(request, token.get_secret_value()):
+        if token is not None and request.path not in {HEALTH, READY} and not _shows(request, token.get_secret_value()):
             raise HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -68,8 +70,8 @@ def _shows(request: Request, token: str) -> bool:
     return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(errors="replace"), token.encode())
 
 
-def add_pages(app: faust.App, metrics: Metrics, recovered: Callable[[], bool]) -> None:
-    """Add the pages to a Faust app; `recovered()` says whether partitions are held and recovered."""
+def add_pages(app: faust.App, metrics: Metrics, readiness: Readiness) -> None:
+    """Add the pages to a Faust app."""
 
     @app.page("/metrics")
     async def metrics_page(_web: Any, _request: Any) -> Any:
@@ -77,4 +79,9 @@ def add_pages(app: faust.App, metrics: Metrics, recovered: Callable[[], bool]) -
 
     @app.page(HEALTH)
     async def health_page(web: Any, _request: Any) -> Any:
-        return web.json({"status": "alive", "recovered": recovered()})
+        return web.json({"status": "alive"})
+
+    @app.page(READY)
+    async def ready_page(web: Any, _request: Any) -> Any:
+        obstacles = readiness.obstacles()
+        return web.json({"ready": not obstacles, "obstacles": obstacles}, status=503 if obstacles else 200)

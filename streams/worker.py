@@ -23,6 +23,9 @@ from streams.transport import Chunk
 
 log = logging.getLogger(__name__)
 
+#: Dead letters of a partition are logged once in so many seconds.
+TELL_S = 10.0
+
 
 class Worker:
     """Processes the partitions that are ours, one batch or tick at a time, in a thread beside the event loop.
@@ -36,10 +39,15 @@ class Worker:
         self._turn = asyncio.Lock()
         self._flights: dict[int, asyncio.Task[None]] = {}
         self.last_event_at = shell.clock()
+        #: When (monotonic seconds) each partition had its last tick applied.
+        self.ticked_at: dict[int, float] = {}
+        #: By (input topic, partition): unread records as of the last tick, and since when none was applied.
+        self.waiting: dict[tuple[str, int], tuple[int, float]] = {}
         self._shell = shell
         self._processor = processor
-        self._ownership = Ownership(shell, processor)
+        self._ownership = Ownership(shell, processor, metrics)
         self._probes: dict[TP, tuple[int, int]] = {}
+        self._told_at: dict[TP, float] = {}
 
     async def run(self, events: AsyncIterator[Any]) -> None:
         """Take up the messages of a Faust stream until it ends."""
@@ -82,6 +90,9 @@ class Worker:
         """Return once no batch is in flight: called before partitions are given away."""
         async with self.quiet():
             self._probes.clear()
+            self.ticked_at.clear()
+            self.waiting.clear()
+            self.metrics.lag = {}
 
     async def _batch(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
         topic = self._shell.inputs[tp.topic]
@@ -101,6 +112,8 @@ class Worker:
             self._shell.consumer().mark_applied(tp, partition.next_offset(topic))
         self.last_event_at = self._shell.clock()
         self._observe(topic.label, effects, chunk, started)
+        if effects.reasons:
+            self._tell_dead_letters(tp, effects, chunk)
 
     async def _tick(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
         tick = self._latest_tick(partition, chunk)
@@ -116,8 +129,7 @@ class Worker:
         await self._ownership.renew(partition)
         self._shell.consumer().mark_applied(tp, chunk.records[-1].offset + 1)
         self.metrics.ticks.inc()
-        if partition.progress.stream_time is not None:
-            self.metrics.stream_time.labels(partition.number).set(partition.progress.stream_time / 1000)
+        self.ticked_at[partition.number] = time.monotonic()
 
     def _latest_tick(self, partition: Partition, chunk: Chunk) -> Tick | None:
         """Return the last tick of this claim. What another owner had read, or we before a rebalance, proves nothing."""
@@ -133,7 +145,7 @@ class Worker:
             self._probes.pop(tp, None)
             return False
         if probed != expected:
-            log.info("fetching again: %s[%d] expected %d, found %d", tp.topic, tp.partition, expected, first)
+            log.info("fetching again: expected offset %d, found %d", expected, first, extra=_place(tp, expected))
             await self._rewind(tp, expected)
         return True
 
@@ -156,3 +168,17 @@ class Worker:
         metrics.batch_size.observe(len(chunk.records))
         metrics.batch_seconds.observe(time.monotonic() - started)
         metrics.latency.observe(max(0, self._shell.clock() - chunk.records[-1].timestamp) / 1000)
+
+    def _tell_dead_letters(self, tp: TP, effects: Effects, chunk: Chunk) -> None:
+        """Log that a batch held dead letters, now and then: a flood of them is counted, not told one by one."""
+        now = time.monotonic()
+        if now - self._told_at.get(tp, float("-inf")) >= TELL_S:
+            self._told_at[tp] = now
+            reasons = ", ".join(f"{reason.value} {count}" for reason, count in effects.reasons.items())
+            log.warning(
+                "dead letters in a batch up to this offset: %s", reasons, extra=_place(tp, chunk.records[-1].offset)
+            )
+
+
+def _place(tp: TP, offset: int) -> dict[str, Any]:
+    return {"topic": tp.topic, "partition": tp.partition, "offset": offset}

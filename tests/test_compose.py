@@ -5,6 +5,8 @@ No Docker is needed: they are read, compared with each other, and held against t
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 VARIABLE = re.compile(r"(?<!\$)\$(?:\{(?P<braced>[^}]*)\}|(?P<bare>\w+))")
 WITH_DEFAULT = re.compile(r"(?P<name>\w+):-(?P<default>.+)")
+
+
+WORKERS = ("worker-1", "worker-2")
 
 
 def interpolate(text: str) -> str:
@@ -45,7 +50,20 @@ def test_follows_the_compose_specification() -> None:
 
 
 def test_has_the_services_of_the_readme() -> None:
-    assert set(SERVICES) == {"kafka", "topics", "worker", "prometheus"}
+    assert set(SERVICES) == {"kafka", "topics", *WORKERS, "prometheus", "grafana", "kafka-ui"}
+
+
+def test_docker_itself_accepts_the_file() -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker compose is not here")
+    told = subprocess.run(
+        [docker, "compose", "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (0, "")
 
 
 def test_every_variable_has_a_default() -> None:
@@ -65,7 +83,7 @@ def test_images_are_pinned_to_a_version(name: str) -> None:
 
 def test_our_image_is_tagged_with_our_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert interpolate(SERVICES["worker"]["image"]) == f"tidemark:{project['version']}"
+    assert interpolate(SERVICES["worker-1"]["image"]) == f"tidemark:{project['version']}"
 
 
 def test_base_images_are_pinned_to_a_version() -> None:
@@ -85,8 +103,11 @@ def test_ports_are_published_on_the_loopback_address_only(name: str) -> None:
     ("name", "needs"),
     [
         ("topics", {"kafka": "service_healthy"}),
-        ("worker", {"kafka": "service_healthy", "topics": "service_completed_successfully"}),
-        ("prometheus", {"worker": "service_started"}),
+        ("worker-1", {"kafka": "service_healthy", "topics": "service_completed_successfully"}),
+        ("worker-2", {"kafka": "service_healthy", "topics": "service_completed_successfully"}),
+        ("prometheus", {"worker-1": "service_started", "worker-2": "service_started"}),
+        ("grafana", {"prometheus": "service_healthy"}),
+        ("kafka-ui", {"kafka": "service_healthy"}),
     ],
 )
 def test_services_start_in_order(name: str, needs: dict[str, str]) -> None:
@@ -113,7 +134,7 @@ def test_named_volumes_are_declared() -> None:
 
 
 def test_the_policy_is_one_that_is_shipped() -> None:
-    policy = interpolate(SERVICES["worker"]["environment"]["TIDEMARK_POLICY"])
+    policy = interpolate(SERVICES["worker-1"]["environment"]["TIDEMARK_POLICY"])
     assert (ROOT / "config/policies" / Path(policy).relative_to("/policies")).is_file()
 
 
@@ -125,12 +146,12 @@ def test_listeners_are_advertised_where_clients_look() -> None:
     protocols = dict(part.split(":") for part in protocol_map.split(","))
     assert set(protocols) == set(listeners)
     assert set(advertised) == set(listeners) - {environment["KAFKA_CONTROLLER_LISTENER_NAMES"]}
-    assert SERVICES["worker"]["environment"]["TIDEMARK_BROKER"] in advertised.values()
+    assert SERVICES["worker-1"]["environment"]["TIDEMARK_BROKER"] in advertised.values()
     assert "127.0.0.1:9092" in advertised.values()
     assert interpolate(SERVICES["kafka"]["ports"][0]) == "127.0.0.1:9092:9092"
 
 
-@pytest.mark.parametrize("name", ["topics", "worker"])
+@pytest.mark.parametrize("name", ["topics", *WORKERS])
 def test_our_containers_are_confined(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
@@ -158,10 +179,39 @@ def test_the_image_is_built_from_files_that_exist() -> None:
 def test_prometheus_scrapes_the_worker_where_it_serves() -> None:
     settings = yaml.safe_load((ROOT / "config/prometheus/prometheus.yml").read_text(encoding="utf-8"))
     (job,) = settings["scrape_configs"]
-    port = SERVICES["worker"]["environment"]["TIDEMARK_WEB_PORT"]
-    assert job["static_configs"] == [{"targets": [f"worker:{port}"]}]
-    assert job["metrics_path"] == "/metrics"
-    assert SERVICES["worker"]["ports"][0].endswith(f":{port}")
+    ports = [SERVICES[name]["environment"]["TIDEMARK_WEB_PORT"] for name in WORKERS]
+    assert job["static_configs"] == [{"targets": [f"{name}:{port}" for name, port in zip(WORKERS, ports, strict=True)]}]
+    assert (job["job_name"], job["metrics_path"]) == ("tidemark", "/metrics")
+    for name, port in zip(WORKERS, ports, strict=True):
+        assert SERVICES[name]["ports"][0].endswith(f":{port}")
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"topics", *WORKERS}))
+def test_every_service_that_goes_on_says_how_it_is(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_no_two_services_are_published_on_one_port() -> None:
+    ports = [interpolate(port).split(":")[1] for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == len(set(ports))
+
+
+def test_grafana_finds_what_is_provisioned() -> None:
+    provisioned = {
+        kind: yaml.safe_load(next((ROOT / "config/grafana/provisioning" / kind).glob("*.yaml")).read_text())
+        for kind in ("datasources", "dashboards")
+    }
+    (source,) = provisioned["datasources"]["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = provisioned["dashboards"]["providers"]
+    mounts = dict(volume.removesuffix(":ro").split(":") for volume in SERVICES["grafana"]["volumes"])
+    assert mounts["./config/grafana/dashboards"] == provider["options"]["path"]
+    home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (ROOT / "config/grafana/dashboards" / home.relative_to(provider["options"]["path"])).is_file()
+    for file in (ROOT / "config/grafana/dashboards").glob("*.json"):
+        for panel in json.loads(file.read_text())["panels"]:
+            assert panel.get("datasource", {"uid": source["uid"]})["uid"] == source["uid"]
 
 
 def test_the_makefile_has_its_targets() -> None:

@@ -35,7 +35,7 @@ from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
 from models.scheme_specs import Demotion, Scheme
 from streams.cli import cli
 from streams.encode import Encoder
-from streams.metrics import Metrics
+from streams.metric_list import METRICS as METRIC_LIST
 from streams.partition import Partition, Tick
 from streams.processor import DUE_PER_STEP, Processor, Timing
 from streams.replay import FileRecord, replay
@@ -512,28 +512,6 @@ def test_every_setting_is_documented_with_its_default(monkeypatch: pytest.Monkey
     assert documented == actual
 
 
-def test_every_metric_is_documented():
-    actual = {}
-    for family in Metrics().registry.collect():
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        actual[name] = family.type
-    documented = {codes(row[0])[0]: row[1] for row in table_rows(OPERATIONS, "## Metrics")}
-    assert documented == actual
-
-
-def test_metric_labels_are_documented():
-    metrics = Metrics()
-    actual = {
-        collector.describe()[0].name: set(collector._labelnames)
-        for collector in vars(metrics).values()
-        if collector is not metrics.registry
-    }
-    documented = {
-        codes(row[0])[0].removesuffix("_total"): set(codes(row[2])) for row in table_rows(OPERATIONS, "## Metrics")
-    }
-    assert documented == actual
-
-
 def test_every_topic_is_documented():
     settings = Settings(app_id="APP", _env_file=None)
     documented = {
@@ -594,7 +572,7 @@ def test_variables_exist(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_metric_names_exist(page: Path):
     named = set(re.findall(r"\btidemark_[a-z_]+", page.read_text()))
-    assert named <= {codes(row[0])[0] for row in table_rows(OPERATIONS, "## Metrics")}
+    assert named <= {metric.name for metric in METRIC_LIST}
 
 
 def test_rows_are_as_large_as_said():

@@ -17,8 +17,8 @@ from typing import Any
 import faust
 
 from config.settings import Settings, load_settings
-from streams import run
 from streams.app import build
+from streams.logs import set_up_logging
 from streams.topics import changelog_name
 
 SESSION_S = 3.0
@@ -105,7 +105,7 @@ def main() -> None:
     """Run a worker until it is told to stop."""
     kind, target = sys.argv.pop(1), Path(sys.argv.pop(1))
     settings = load_settings()
-    run.set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level)
     app = {"tidemark": tidemark, "stock": stock}[kind](settings)
     logging.getLogger("faust").setLevel(logging.WARNING)
     watch(app, target)

@@ -277,6 +277,7 @@ class _Node:
         self.directory = directory
         self.broker_port = _Port()
         self.controller_port = _Port()
+        self.listener_ports: dict[str, _Port] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -329,7 +330,9 @@ class KafkaCluster:
     Nodes are numbered from 0, and a node's number is its Kafka node id. Each keeps its ports and its data
     when it is killed, stopped and started again. Methods are synchronous and return when what they name has
     happened; from a coroutine, call them with `asyncio.to_thread` so that clients on the loop keep running.
-    `cluster_overrides` are broker settings (as in server.properties) put over the ones chosen here.
+    `cluster_overrides` are broker settings (as in server.properties) put over the ones chosen here. `listeners` are
+    further doors by name, with their security protocol; `jvm` and `formatting` are further options of the broker's Java
+    and of the tool that formats its storage.
     """
 
     def __init__(
@@ -337,16 +340,25 @@ class KafkaCluster:
         directory: Path,
         brokers: int = 1,
         cluster_overrides: Mapping[str, str] | None = None,
+        *,
+        listeners: Mapping[str, str] | None = None,
+        jvm: Sequence[str] = (),
+        formatting: Sequence[str] = (),
     ) -> None:
         if brokers < 1:
             raise ValueError("a cluster has at least one broker")
         self.directory = Path(directory).absolute()
         self._overrides = dict(cluster_overrides or {})
+        self._listeners = dict(listeners or {})
+        self._jvm = tuple(jvm)
+        self._formatting = tuple(formatting)
         self._cluster_id = _random_cluster_id()
         self._nodes: list[_Node] = []
         try:
             for index in range(brokers):
-                self._nodes.append(_Node(index, self.directory / f"node-{index}"))
+                self._nodes.append(node := _Node(index, self.directory / f"node-{index}"))
+                for name in self._listeners:
+                    node.listener_ports[name] = _Port()
         except BaseException:
             self.close()
             raise
@@ -382,6 +394,10 @@ class KafkaCluster:
     def address(self, index: int) -> str:
         """The `host:port` clients reach this node at."""
         return f"127.0.0.1:{self._nodes[index].broker_port.number}"
+
+    def listener(self, name: str, index: int = 0) -> str:
+        """The `host:port` of a further listener of this node."""
+        return f"localhost:{self._nodes[index].listener_ports[name].number}"
 
     def pid(self, index: int) -> int | None:
         """The process id of this node, or None if it is not running."""
@@ -428,8 +444,8 @@ class KafkaCluster:
             node.signal(signal.SIGKILL)
         for node in self._nodes:
             node.kill()
-            node.broker_port.release()
-            node.controller_port.release()
+            for port in (node.broker_port, node.controller_port, *node.listener_ports.values()):
+                port.release()
 
     def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
         """Return when every running node answers a metadata request that lists all the running ones."""
@@ -447,7 +463,7 @@ class KafkaCluster:
         classpath = str(resolve_artefacts() / "*")
         self._format(java, classpath, [node for node in nodes if not node.data.exists()], deadline)
         for node in nodes:
-            command = [java, *_BROKER_JVM, "-cp", classpath, "kafka.Kafka", str(node.properties)]
+            command = [java, *_BROKER_JVM, *self._jvm, "-cp", classpath, "kafka.Kafka", str(node.properties)]
             with node.log.open("ab") as log:
                 node.process = _spawn(command, log)
         # Those just started come first: until they have registered anew, the others list them as they were.
@@ -464,7 +480,8 @@ class KafkaCluster:
                 node.properties.write_text(
                     "".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8"
                 )
-                arguments = ("format", "--cluster-id", self._cluster_id, "--config", str(node.properties))
+                arguments = ["format", "--cluster-id", self._cluster_id, "--config", str(node.properties)]
+                arguments += self._formatting
                 command = [java, *_TOOL_JVM, "-cp", classpath, "kafka.tools.StorageTool", *arguments]
                 with node.log.open("ab") as log:
                     formatting.append((node, _spawn(command, log)))
@@ -522,12 +539,15 @@ class KafkaCluster:
         in_sync = "2" if self.brokers >= 3 else "1"
         voters = ",".join(f"{one.index}@127.0.0.1:{one.controller_port.number}" for one in self._nodes)
         address = self.address(node.index)
+        doors = "".join(f",{name}://{self.listener(name, node.index)}" for name in self._listeners)
+        protocols = "".join(f",{name}:{protocol}" for name, protocol in self._listeners.items())
         return {
             "process.roles": "broker,controller",
             "node.id": str(node.index),
-            "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{node.controller_port.number}",
-            "advertised.listeners": f"PLAINTEXT://{address}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{node.controller_port.number}{doors}",
+            "advertised.listeners": f"PLAINTEXT://{address}{doors}",
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
+            "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.voters": voters,
             "log.dirs": str(node.data),

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kafka)
 
 
-def _require_kafka() -> None:
+def require_kafka() -> None:
     reason = unavailable_reason()
     if reason is None:
         return
@@ -37,7 +37,7 @@ def _require_kafka() -> None:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """One broker shared by all tests of this process: use topics and groups of your own, leave it running."""
-    _require_kafka()
+    require_kafka()
     with KafkaCluster(tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster
 
@@ -45,7 +45,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
 @pytest.fixture
 def kafka_cluster_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterFactory]:
     """Starts clusters that this test alone uses, and may break; they are gone when the test ends."""
-    _require_kafka()
+    require_kafka()
     with contextlib.ExitStack() as clusters:
 
         def start(brokers: int = 1, cluster_overrides: Mapping[str, str] | None = None) -> KafkaCluster:

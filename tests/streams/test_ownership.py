@@ -9,6 +9,7 @@ from faust.types import TP
 from models.events import Topic
 from streams import ownership as owning
 from streams.fence import CLAIM_KEY, Claim, Fence, Fenced
+from streams.metrics import Metrics
 from streams.ownership import Ownership
 from streams.partition import Partition
 from streams.processor import Effects
@@ -101,7 +102,7 @@ def owner_of(log: Log) -> Ownership:
         ticks="ticks",
         read_changelog=log.read,
     )
-    ownership = Ownership(shell, log.driver.processor)
+    ownership = Ownership(shell, log.driver.processor, Metrics())
     ownership._sender = lambda: log
     return ownership
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaTimeoutError
 from faust.types import TP
 
 from config.settings import load_settings
@@ -52,9 +52,10 @@ class Fakes:
             raise IllegalStateError(f"{tp} is not assigned")
         return self.positions.get((tp.topic, tp.partition), 0)
 
-    async def send(self, topic: str, value: bytes, partition: int) -> None:
+    async def send(self, topic: str, value: bytes, partition: int) -> "asyncio.Future[None]":
         assert topic == "ticks"
         self.sent.append((partition, decode_tick(value)))
+        return asyncio.get_running_loop().create_future()
 
     def apply(self, topic: Topic, number: int, next_offset: int, latest: int | None = None) -> None:
         """Records of a topic have been applied, and nothing more is there."""
@@ -269,14 +270,37 @@ def test_a_partition_that_is_taken_away_meanwhile_does_no_harm() -> None:
     assert {rig.tick()[0][0] for _ in range(10)} == {NOW - DAY_MS}
 
 
-def test_lag_and_customers_are_shown() -> None:
+def test_what_is_unread_is_noted_and_since_when_nothing_of_it_was_applied() -> None:
     rig = stalled_rig(applied=5, end=9)
-    rig.fakes.partitions[0].rows[b"ann"] = b"row"
+    rig.tick()
+    assert rig.worker.metrics.lag["orders", 0] == 4
+    assert rig.worker.metrics.lag["orders", 1] == 0
+    lag, since = rig.worker.waiting["orders", 0]
+    assert (lag, rig.worker.waiting.keys()) == (4, {("orders", 0)})
+    rig.tick()
+    assert rig.worker.waiting["orders", 0] == (4, since)
+    rig.fakes.apply(Topic.ORDERS, 0, 6)
+    rig.tick()
+    assert rig.worker.waiting["orders", 0][0] == 3
+    assert rig.worker.waiting["orders", 0][1] > since
+    rig.fakes.apply(Topic.ORDERS, 0, 9)
+    rig.tick()
+    assert rig.worker.waiting == {}
+
+
+def test_a_tick_that_the_broker_does_not_take_is_counted() -> None:
+    fakes = Fakes(numbers=(0,))
+
+    async def refused(*_: Any, **__: Any) -> "asyncio.Future[None]":
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(KafkaTimeoutError())
+        return future
+
+    fakes.send = refused  # type: ignore[method-assign]
+    rig = Rig(fakes)
     rig.tick()
     sample = rig.worker.metrics.registry.get_sample_value
-    assert sample("tidemark_lag_records", {"topic": "orders", "partition": "0"}) == 4
-    assert sample("tidemark_lag_records", {"topic": "orders", "partition": "1"}) == 0
-    assert sample("tidemark_customers", {"partition": "0"}) == 1
+    assert sample("tidemark_producer_errors_total", {"error": "KafkaTimeoutError"}) == 1
 
 
 def test_a_tick_carries_the_claim_of_the_owner_who_says_it() -> None:

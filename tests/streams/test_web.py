@@ -68,12 +68,15 @@ async def trickled(port: int) -> bool:
     return False
 
 
-def test_there_are_two_pages_and_nothing_else(tmp_path: Path) -> None:
+def test_there_are_three_pages_and_nothing_else(tmp_path: Path) -> None:
     async def check() -> None:
         async with pages(tmp_path) as port:
             status, answer = await get(port, "/health")
             assert status == 200
-            assert json.loads(answer.splitlines()[-1]) == {"status": "alive", "recovered": False}
+            assert json.loads(answer.splitlines()[-1]) == {"status": "alive"}
+            status, answer = await get(port, "/ready")
+            assert status == 503, "nothing is recovered"
+            assert json.loads(answer.splitlines()[-1]) == {"ready": False, "obstacles": ["recovering"]}
             assert (await get(port, "/metrics"))[0] == 200
             # Faust's own, and ways out of the pages.
             for path in ("/", "/router/", "/table/", "/table/state/", "/table/state/c1/", "/graph", "/performance/"):
@@ -104,10 +107,11 @@ def test_by_default_nobody_but_this_machine_is_listened_to(tmp_path: Path) -> No
     asyncio.run(check())
 
 
-def test_with_a_token_only_health_is_open(tmp_path: Path) -> None:
+def test_with_a_token_only_how_the_process_is_is_open(tmp_path: Path) -> None:
     async def check() -> None:
         async with pages(tmp_path, web_token=TOKEN) as port:
             assert (await get(port, "/health"))[0] == 200
+            assert (await get(port, "/ready"))[0] == 503
             for headers in (
                 (),
                 ("Authorization: Bearer wrong horse batterie",),

@@ -1,0 +1,62 @@
+"""The settings file that TIDEMARK_CONFIG names: YAML, one setting a line, under its name in lower case."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from models.errors import UnusableInput
+
+
+class SettingsError(UnusableInput):
+    """Some settings cannot be used. The message names each variable, what was found and what is allowed."""
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return the values in a settings file by their names as written. Raises SettingsError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"TIDEMARK_CONFIG: {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"TIDEMARK_CONFIG: {path} is not YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"TIDEMARK_CONFIG: {path}: found a {type(values).__name__}, allowed is name: value, a line each"
+        )
+    return {str(name): value for name, value in values.items()}
+
+
+def unknown_names(path: Path, known: set[str]) -> list[str]:
+    """Return a line for each name in a settings file that is no setting, with the nearest that is."""
+    lines = []
+    for name in read_file(path):
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            lines.append(f"{path}: {name}: no such setting{hint}")
+    return lines
+
+
+class FileSource(PydanticBaseSettingsSource):
+    """The values of the settings file, once the sources before it have said which it is."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # upstream's
+        """Nothing field by field: the file is read as a whole."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values of settings that the file names; what it leaves empty is not set."""
+        path = self.current_state.get("config")
+        if not path:
+            return {}
+        known = self.settings_cls.model_fields.keys() - {"config"}
+        return {name: value for name, value in read_file(Path(path)).items() if name in known and value is not None}

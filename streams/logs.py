@@ -1,0 +1,77 @@
+"""Log lines: for people (`console`) or for machines (`json`), with where it happened, and never with who it was about.
+
+Whoever logs gives topic, partition and offset as `extra`. Keys, values and customers are not logged.
+"""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+
+from models.errors import TidemarkError
+
+#: What a line may tell beside its message.
+PLACES = ("topic", "partition", "offset")
+#: Chatty upstream loggers, and the level below which nobody needs them.
+_QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.WARNING, "asyncio": logging.WARNING}
+
+
+class Console(logging.Formatter):
+    """One line an event, for people; an exception follows in lines of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the library's name
+        """Return the line, with where it happened at its end."""
+        where = " ".join(f"{name}={value}" for name, value in _places(record).items())
+        return super().formatMessage(record) + (f" [{where}]" if where else "")
+
+
+class Json(logging.Formatter):
+    """One JSON object a line, for machines: time (RFC 3339, UTC), level, logger, message, where, exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object as text."""
+        told = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_places(record),
+        }
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(told, default=str).decode()
+
+
+def _places(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name in PLACES if (value := getattr(record, name, None)) is not None}
+
+
+def set_up_logging(level: str, form: Literal["console", "json"] = "console") -> None:
+    """Log to stderr, upstream only where something is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Json() if form == "json" else Console())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level != "debug":
+        handler.addFilter(_is_not_faust_chatter)
+        handler.addFilter(_is_not_told_already)
+    for name, quiet in _QUIET.items():
+        logging.getLogger(name).setLevel(quiet if level != "debug" else logging.DEBUG)
+
+
+def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
+    # Faust's services log under the module of whatever subclasses them, marked by a bracket.
+    return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
+
+
+def _is_not_told_already(record: logging.LogRecord) -> bool:
+    """Faust and asyncio tell of a crash again: an error raised on purpose has said in a line what is to be done."""
+    again = record.name == "asyncio" or str(record.msg).startswith("[^")
+    return not (
+        str(record.msg).endswith("Reraising original exception...")
+        or (again and record.exc_info and isinstance(record.exc_info[1], TidemarkError))
+    )
