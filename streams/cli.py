@@ -87,22 +87,7 @@ def topics_check() -> None:
     click.echo("all topics are as they should be")
 
 
-@cli.command()
-@click.argument("files", nargs=-1, required=True, type=FILE)
-@click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
-def load(files: tuple[Path, ...], topic: str) -> None:
-    """Produce the events of JSON-lines files to an input topic, keyed by customer.
-
-    \b
-    tidemark load orders-2025.jsonl orders-2026.jsonl --topic orders
-    """  # noqa: D301  # click wants the character, not the two
-    from config.settings import load_settings
-    from streams.load import load_files
-
-    count = asyncio.run(load_files(load_settings(), list(files), topic))
-    click.echo(f"{count} records produced to {topic}")
-
-
+cli.add_command(cli_history.load)
 cli.add_command(cli_history.replay)
 
 

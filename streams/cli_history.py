@@ -1,5 +1,7 @@
 """The commands over history: replay, diff, simulate, load. As in `streams.cli`, they parse and print."""
 
+import asyncio
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,7 @@ _HISTORY = (
     click.option("--interactions", type=FILE, multiple=True, help="A file of interactions, likewise."),
     click.option("--customers", type=FILE, multiple=True, help="A file of customer profiles, likewise."),
     click.option("--columns", multiple=True, help="CSV, Parquet: [TOPIC:]field=column,field='constant'…"),
+    click.option("--offsets", multiple=True, help="Topics: TOPIC[:PARTITION]=START..STOP; may be given several times."),
     click.option("--from", "since", type=Instant(), help="Only events at or after this instant."),
     click.option("--to", type=Instant(), help="Only events up to and including this instant."),
     click.option("--until", type=Instant(), help="The same, and time is advanced to it (default: the last event)."),
@@ -49,29 +52,60 @@ _HISTORY = (
 @click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run that --out holds, if there is one.")
+@click.option("--publish", metavar="SUFFIX", help="Produce the outputs to shadow topics too: tier-changes-SUFFIX, ….")
+@click.option("--publish-live", is_flag=True, help="Produce tier changes and customers' tiers to the LIVE topics.")
+@click.option("--bootstrap", is_flag=True, help="Write the state as the changelog of a new worker group.")
 @click.option("--in-steps", is_flag=True, help="All customers together, through the worker's processor; slower.")
 def replay(policy: Path, out: Path, resume: bool, in_steps: bool, **options: Any) -> None:
-    """Decide over history, through the same code as live; nothing is sent anywhere.
+    """Decide over history, from files or from topics, through the same code as live.
+
+    Nothing is sent anywhere unless --publish, --publish-live or --bootstrap say so. Topics are read beside the worker
+    group, where --from, --to or --offsets are given and no files.
 
     \b
     tidemark replay --orders orders.jsonl --customers customers.jsonl --policy retail --out result
     tidemark replay --orders 2025.csv.gz --columns order_id=basket,amount=total --policy retail --out result
     tidemark replay --orders orders.jsonl --policy retail --out result --resume
+    tidemark replay --from 2026-01-01T00:00:00Z --to 2026-06-30T00:00:00Z --policy retail --out result
+    tidemark replay --offsets orders=0..5000 --offsets customers=.. --policy retail --out result
+    tidemark replay --orders orders.jsonl --policy retail --out result --publish shadow
     """  # noqa: D301  # click wants the character, not the two
     from config.policy_files import load_timeline
+    from config.settings import load_settings
+    from streams.backfill import publish as publishing
+    from streams.backfill.bootstrap import check_empty
     from streams.backfill.command import plan_of, replay_history, replay_in_steps
     from streams.console import progress_bar, stage_bars, summary_tables
 
-    asked, timeline = _asked(options), load_timeline(policy)
-    plan = plan_of(asked, [timeline])
+    suffix, live = options["publish"], options["publish_live"]
+    if live and suffix is not None:
+        raise click.UsageError("--publish-live and --publish exclude each other")
+    asked, timeline = asked_for(options), load_timeline(policy)
+    settings = load_settings() if asked.topics or asked.bootstrap or live or suffix is not None else None
+    chosen = publishing.targets(load_settings(), suffix) if live or suffix is not None else []
+    quiet_client()
+    plan = plan_of(asked, [timeline], settings)
+    if settings is not None and asked.bootstrap:
+        asyncio.run(check_empty(settings))
     if in_steps:
         with progress_bar("replaying") as told:
             summary = replay_in_steps(asked, timeline, out, told)
     else:
         processes = options["processes"] or cores()
         with stage_bars() as progress:
-            summary = replay_history(plan, policy, out, progress, processes=processes, resume=resume)
+            summary = replay_history(plan, policy, out, progress, processes=processes, resume=resume, settings=settings)
     summary_tables(summary)
+    if settings is not None and chosen:
+        for line in publishing.announce(settings, chosen, summary):
+            click.echo(f"publishing {line}", err=True)
+        click.echo(f"{asyncio.run(publishing.publish(settings, chosen, out)):,} records published")
+    if "bootstrapped" in summary:
+        click.echo(f"the state of {summary['bootstrapped']:,} customers is in the changelog of a new worker group")
+
+
+def quiet_client() -> None:
+    """Keep the Kafka client from logging: what goes wrong is told in one line."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 def cores() -> int:
@@ -79,7 +113,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _asked(options: dict[str, Any]) -> Any:
+def asked_for(options: dict[str, Any]) -> Any:
+    """Return what the options of a history ask for, as `streams.backfill.command.Asked`."""
     from models.events import Topic
     from streams.backfill.command import Asked
 
@@ -89,4 +124,30 @@ def _asked(options: dict[str, Any]) -> Any:
         since=options["since"],
         to=options["to"],
         until=options["until"],
+        offsets=options["offsets"],
+        bootstrap=options.get("bootstrap", False),
     )
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
+@click.option("--columns", multiple=True, help="CSV, Parquet: field=column,field='constant'…")
+def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...]) -> None:
+    """Produce the events of files to an input topic, keyed by customer, with the events' own timestamps.
+
+    JSON lines, CSV and Parquet, plain, gz or zst: the suffix says which. Loading a file again changes nothing, as the
+    ledger knows each id.
+
+    \b
+    tidemark load orders-2025.jsonl orders-2026.jsonl.gz --topic orders
+    tidemark load baskets.csv --topic orders --columns order_id=basket,amount=total
+    """  # noqa: D301  # click wants the character, not the two
+    from config.settings import load_settings
+    from streams.backfill.columns import parse_columns
+    from streams.load import load_files
+
+    quiet_client()
+    mapped = {known.label: fields for known, fields in parse_columns(columns).items()}
+    count = asyncio.run(load_files(load_settings(), list(files), topic, mapped))
+    click.echo(f"{count} records produced to {topic}")

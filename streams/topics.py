@@ -5,6 +5,7 @@ number all the way through (co-partitioning).
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -84,11 +85,16 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 
 
 async def create_topics(settings: Settings) -> list[str]:
-    """Create the topics that are missing; return their names. Raises BrokerError."""
+    """Create the topics of a worker group that are missing; return their names. Raises BrokerError."""
+    return await create_specs(settings, topic_specs(settings))
+
+
+async def create_specs(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
+    """Create those of some topics that are missing; return their names. Raises BrokerError."""
     admin = await _connect(settings)
     try:
         existing = set(await admin.list_topics())
-        missing = [spec for spec in topic_specs(settings) if spec.name not in existing]
+        missing = [spec for spec in specs if spec.name not in existing]
         new = [
             NewTopic(spec.name, settings.partitions, settings.replication, topic_configs=spec.configs)
             for spec in missing

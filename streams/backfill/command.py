@@ -1,17 +1,21 @@
 """A backfill as it is asked for on the command line: what is to be read becomes a plan, and the plan is carried out."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import Topic
 from models.policy import Timeline
 from streams.backfill import job
+from streams.backfill.bootstrap import write_state
 from streams.backfill.columns import parse_columns
-from streams.backfill.plan import Plan, Request, digest_of, plan_files, release, state_of
+from streams.backfill.plan import Plan, Request, digest_of, plan_files, plan_topics, release, state_of
 from streams.backfill.pool import pool_of
+from streams.backfill.topic_range import find_parts, parse_offsets
 from streams.backfill.work import working_in
 from streams.replay import replay
 from streams.replay_files import write_result
@@ -26,6 +30,14 @@ class Asked:
     since: int | None = None
     to: int | None = None
     until: int | None = None
+    offsets: Sequence[str] = ()
+    bootstrap: bool = False
+
+    @property
+    def topics(self) -> bool:
+        """Whether it is in topics: bounds were given, and no files."""
+        bounds = (self.since, self.to)
+        return not any(self.files.values()) and (bool(self.offsets) or any(bound is not None for bound in bounds))
 
 
 def replay_in_steps(
@@ -35,14 +47,19 @@ def replay_in_steps(
 
     Returns the summary. Raises UnusableInput.
     """
-    if asked.since is not None or asked.to is not None:
-        raise UnusableInput("--in-steps: --from and --to do not go with it; --until does")
+    if asked.since is not None or asked.to is not None or asked.topics or asked.bootstrap:
+        raise UnusableInput("--in-steps: --from, --to, --offsets and --bootstrap do not go with it; --until does")
     columns = {topic.label: mapped for topic, mapped in parse_columns(asked.columns).items()}
     return write_result(replay(timeline, asked.files, asked.until, progress, columns=columns), timeline, out)
 
 
-def plan_of(asked: Asked, timelines: Sequence[Timeline]) -> Plan:
-    """Return the plan of what is asked for. Raises UnusableInput where it cannot be read."""
+def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | None = None) -> Plan:
+    """Return the plan of what is asked for. `settings` say where the topics are. Raises UnusableInput, BrokerError."""
+    if not asked.topics and not any(asked.files.values()):
+        told = "give --orders, --interactions or --customers, or --from, --to or --offsets to read topics"
+        raise UnusableInput(f"nothing to replay: {told}")
+    if asked.offsets and any(asked.files.values()):
+        raise UnusableInput("--offsets: topics are read where no files are given")
     limits = [limit for limit in (asked.to, asked.until) if limit is not None]
     files = tuple(state_of(path, topic) for topic in Topic for path in asked.files.get(topic, ()))
     request = Request(
@@ -53,22 +70,39 @@ def plan_of(asked: Asked, timelines: Sequence[Timeline]) -> Plan:
         since=asked.since,
         limit=min(limits, default=None),
         until=asked.until,
+        topics=_described(asked, settings) if asked.topics and settings is not None else None,
+        keep_rows=asked.bootstrap,
     )
-    if not files:
-        raise UnusableInput("nothing to replay: give --orders, --interactions or --customers")
-    return plan_files(request)
+    if request.topics is None or settings is None:
+        return plan_files(request)
+    return plan_topics(request, *find_parts(settings, asked.since, parse_offsets(asked.offsets)))
+
+
+def _described(asked: Asked, settings: Settings) -> dict[str, str]:
+    """Return which topics are read, as text; the offsets that were found may grow between two runs."""
+    return {"broker": settings.broker, "prefix": settings.topic_prefix, "offsets": " ".join(sorted(asked.offsets))}
 
 
 def replay_history(
-    plan: Plan, policy: Path, out: Path, progress: job.Progress, *, processes: int = 1, resume: bool = False
+    plan: Plan,
+    policy: Path,
+    out: Path,
+    progress: job.Progress,
+    *,
+    processes: int = 1,
+    resume: bool = False,
+    settings: Settings | None = None,
 ) -> dict[str, Any]:
     """Carry a plan out into a directory; return the summary. Raises UnusableInput, PoolError.
 
     `resume`: go on with an interrupted run of the same plan, where there is one.
     """
-    with working_in(out) as work:
+    with working_in(out, settings) as work:
         if not (resume and work.resumes(plan)):
             work.begin(plan, [policy])
         pieces = max(len(work.plan.parts), work.plan.shards)  # a small history is not worth a process
         with pool_of(min(processes, pieces)) as pool:
-            return job.run(work, pool, out, progress)
+            summary = job.run(work, pool, out, progress)
+        if settings is not None and work.plan.request.keep_rows:
+            summary["bootstrapped"] = asyncio.run(write_state(work, settings, job.until_of(work)))
+        return summary

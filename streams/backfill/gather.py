@@ -51,8 +51,8 @@ def gather(work: Work, shard: int, until: int | None) -> Figures:
     write_run(work.run(CHANGES, shard), sorted(map(_change_entry, decisions.changes)))
     write_run(work.run(ACTIONS, shard), sorted(map(_action_entry, decisions.actions)))
     write_run(work.run(CUSTOMERS, shard), (_customer_entry(engine, customer, until) for customer in customers))
-    if rows:
-        write_run(work.run(ROWS, shard), sorted(rows))
+    if work.plan.request.keep_rows:
+        write_run(work.run(ROWS, shard), rows)
     figures = count_decisions(decisions.changes, decisions.actions)
     figures.add(count_customers(customers))
     figures.add(Figures(notes=dict(decisions.notes)))

@@ -36,11 +36,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Reading:
-    """What the parts held, all together. `last` (ms) is the latest instant of any event."""
+    """What the parts held, all together. `with_letters` are the parts that had dead letters."""
 
     figures: Figures = field(default_factory=Figures)
     before: int = 0
-    last: int | None = None
     events: int = 0
     with_letters: list[int] = field(default_factory=list)
 
@@ -64,8 +63,6 @@ def read_parts(work: Work, pool: Pool, progress: Progress) -> Reading:
         reading.before += report.before
         counted = {part.topic.label: report.events} if report.events else {}
         reading.figures.add(Figures(events=counted, after_until=report.after))
-        if report.last is not None:
-            reading.last = report.last if reading.last is None else max(reading.last, report.last)
         if report.letters:
             reading.with_letters.append(number)
     return reading
@@ -110,7 +107,7 @@ def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]
     Raises FileError, RangeError, PoolError.
     """
     reading = read_parts(work, pool, progress)
-    until = reading.last if work.plan.request.until is None else work.plan.request.until
+    until = until_of(work)
     figures = decide_shards(work, pool, reading, until, progress)
     figures.add(reading.figures)
     figures.by_reason = dict(Counter(reason for _, (reason, _, _) in _letters(work, reading)))
@@ -120,6 +117,13 @@ def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]
     write_outputs(work, pool, reading, out, progress)
     write_atomically(out / SUMMARY, lambda file: file.write(encode_summary(summary)))
     return summary
+
+
+def until_of(work: Work) -> int | None:
+    """Return the instant (ms) to which a run that is done advanced time."""
+    reports = _done(work.part, range(len(work.plan.parts)), PartReport).values()
+    asked = work.plan.request.until
+    return max((report.last for report in reports if report.last is not None), default=None) if asked is None else asked
 
 
 def _done(name: Callable[[int], Path], numbers: Iterable[int], report: type[R]) -> dict[int, R]:

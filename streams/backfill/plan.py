@@ -23,6 +23,8 @@ PART_BYTES = 1 << 25
 SHARD_BYTES = 1 << 25
 #: What was compressed is taken to be so many times larger.
 _PACKED = 8
+#: What a record of a topic is taken to have.
+_RECORD_BYTES = 150
 _MAX_SHARDS = 4_096
 #: So many bytes at either end of a file tell whether it is still the same.
 _EDGE_BYTES = 1 << 16
@@ -76,11 +78,15 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A request, cut into parts; events are spread over `shards` by customer."""
+    """A request, cut into parts; events are spread over `shards` by customer.
+
+    `stops` are the offsets after the last that is read, by topic and partition.
+    """
 
     request: Request
     parts: tuple[Part, ...]
     shards: int
+    stops: dict[str, dict[int, int]] = {}
 
 
 def digest_of(timeline: Timeline) -> str:
@@ -125,6 +131,11 @@ def plan_files(request: Request) -> Plan:
             total += weight
             parts.append(Part(len(parts), file.topic, file.path, start, stop, weight))
     return Plan(request, tuple(parts), shards_for(total))
+
+
+def plan_topics(request: Request, parts: tuple[Part, ...], stops: dict[str, dict[int, int]]) -> Plan:
+    """Return the plan that reads stretches of topics."""
+    return Plan(request, parts, shards_for(sum(part.weight for part in parts) * _RECORD_BYTES), stops)
 
 
 def shards_for(total_bytes: int) -> int:

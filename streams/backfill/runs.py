@@ -77,6 +77,12 @@ def merge(paths: Sequence[Path], low: str | None, high: str | None, target: Path
     write_atomically(target, lambda file: file.writelines(line + b"\n" for _, line in entries))
 
 
+def entries_of(path: Path) -> Iterator[Entry]:
+    """Yield the entries of a run, in order."""
+    with SegmentFile(path, RunReport) as run:
+        yield from _between(run, None, None)
+
+
 def _between(run: SegmentFile[RunReport], low: str | None, high: str | None) -> Iterator[Entry]:
     firsts = run.report.firsts
     start = 0 if low is None else max(0, bisect_right(firsts, low) - 1)

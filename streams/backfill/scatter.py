@@ -10,6 +10,7 @@ from zlib import crc32
 
 import msgspec
 
+from config.settings import Settings
 from models.errors import BadRecord
 from models.events import Erasure, Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Profile
 from models.instants import MAX_INSTANT, MIN_INSTANT
@@ -57,7 +58,6 @@ class PartReport(msgspec.Struct):
     last: int | None = None
     chunks: int = 0
     letters: int = 0
-    next_offset: int | None = None
 
 
 def scatter(work: Work, number: int) -> PartReport:
@@ -66,8 +66,11 @@ def scatter(work: Work, number: int) -> PartReport:
     part = plan.parts[number]
     report, letters = PartReport(), list[Letter]()
     wire = Wire(work.timeline().latest.money)
-    values = _topic_values if part.partition is not None else _file_values
-    for spread in _spread(values(plan, part, wire, letters), plan, report):
+    if part.partition is None:
+        values = _file_values(plan, part, wire, letters)
+    else:
+        values = _topic_values(work.settings, part, wire, letters)
+    for spread in _spread(values, plan, report):
         path = work.chunk(number, report.chunks)
         write_segments(path, map(encode_events, spread), PartReport)
         report.chunks += 1
@@ -89,9 +92,9 @@ def _file_values(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> I
             letters.append(Letter(line, bad.reason.value, bad.detail, value))
 
 
-def _topic_values(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[Decoded]:
+def _topic_values(settings: Settings, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[Decoded]:
     decode, topic = wire.decode, part.topic
-    for record in read_range(plan, part):
+    for record in read_range(settings, part):
         try:
             customer_id, event = decode(topic, record.key or b"", record.value)
         except BadRecord as bad:

@@ -14,6 +14,7 @@ from typing import IO
 import msgspec
 
 from config.policy_files import load_timeline, policy_text
+from config.settings import Settings
 from models.errors import TidemarkError, UnusableInput
 from models.policy import Timeline
 from streams.backfill.plan import Plan, PlanError, check_same, digest_of
@@ -30,8 +31,17 @@ class OutputError(UnusableInput):
 class Work:
     """Where the pieces of one backfill's work are."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Settings | None = None) -> None:
+        """`settings` say where topics are, where such are read."""
         self.directory = directory
+        self._settings = settings
+
+    @property
+    def settings(self) -> Settings:
+        """Where the topics are. Raises TidemarkError where files are read."""
+        if self._settings is None:
+            raise TidemarkError("this run reads no topics")
+        return self._settings
 
     @property
     def plan(self) -> Plan:
@@ -110,7 +120,7 @@ def _timeline(directory: Path, place: int) -> Timeline:
 
 
 @contextmanager
-def working_in(out: Path) -> Iterator[Work]:
+def working_in(out: Path, settings: Settings | None = None) -> Iterator[Work]:
     """Open the work directory in an output directory; it is this run's alone. Raises OutputError.
 
     It stays where the run is interrupted or fails, and goes where the input cannot be used, with all that was written.
@@ -128,7 +138,7 @@ def working_in(out: Path) -> Iterator[Work]:
         except OSError:
             raise OutputError(f"{out} is being written by another run") from None
         try:
-            yield Work(directory)
+            yield Work(directory, settings)
         except PlanError:
             raise  # what was done is good for the run that was interrupted
         except UnusableInput:
