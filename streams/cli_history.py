@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,29 @@ def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...]) -> None:
     mapped = {known.label: fields for known, fields in parse_columns(columns).items()}
     count = asyncio.run(load_files(load_settings(), list(files), topic, mapped))
     click.echo(f"{count} records produced to {topic}")
+
+
+@click.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--limit", type=click.IntRange(0), default=10, show_default=True, help="Show so many of each difference.")
+def diff(first: str, second: str, limit: int) -> None:
+    """Compare two outputs: what B lacks of A, has besides A, or has otherwise. Exit 1 where something differs.
+
+    A and B are directories that `tidemark replay` wrote. One of them may be `live`, the tier-changes topic of the
+    running deployment, or `topic:NAME`; of a topic, the changes up to the replay's end are compared, without
+    `decided_at`.
+
+    \b
+    tidemark diff result-before result-after
+    tidemark diff result live
+    """  # noqa: D301  # click wants the character, not the two
+    from config.settings import load_settings
+    from streams.console import comparison_tables
+    from streams.diff import compare
+
+    quiet_client()
+    comparisons = compare(first, second, load_settings)
+    comparison_tables(comparisons, limit)
+    if not all(comparison.is_clean for comparison in comparisons):
+        sys.exit(1)

@@ -45,8 +45,8 @@ def parse_offsets(texts: Iterable[str]) -> Asked:
                 f"--offsets: found {text!r}; allowed is TOPIC[:PARTITION]=START..STOP with {', '.join(topics)}"
             )
         partition = None if match["partition"] is None else int(match["partition"])
-        bounds = tuple(int(bound) if bound else None for bound in (match["start"], match["stop"]))
-        asked[topics[match["topic"]], partition] = bounds[0], bounds[1]
+        start, stop = (int(bound) if bound else None for bound in (match["start"], match["stop"]))
+        asked[topics[match["topic"]], partition] = start, stop
     return asked
 
 
@@ -62,10 +62,10 @@ def find_parts(
 
 async def ends_of(settings: Settings, name: str) -> dict[int, int]:
     """Return the next offset of each partition of a topic. Raises BrokerError."""
-    async with _consumer(settings) as consumer:
+    async with consumer_of(settings) as consumer:
         await consumer.topics()
         tps = [TopicPartition(name, number) for number in sorted(consumer.partitions_for_topic(name) or ())]
-        _, ends = await _bounds(consumer, tps)
+        _, ends = await bounds(consumer, tps)
     return {tp.partition: end for tp, end in ends.items()}
 
 
@@ -74,14 +74,14 @@ async def _find_parts(
 ) -> tuple[tuple[Part, ...], dict[str, dict[int, int]]]:
     parts: list[Part] = []
     stops: dict[str, dict[int, int]] = {topic.label: {} for topic in Topic}
-    async with _consumer(settings) as consumer:
+    async with consumer_of(settings) as consumer:
         topics = {settings.topic(topic.label): topic for topic in Topic if not asked or _names(asked, topic)}
         known = await consumer.topics()
         for name in topics:
             if name not in known:
                 raise TopicsError(f"{name} does not exist at {settings.broker}; is the topic prefix right?")
         tps = [TopicPartition(name, n) for name in topics for n in sorted(consumer.partitions_for_topic(name) or ())]
-        begins, ends = await _bounds(consumer, tps)
+        begins, ends = await bounds(consumer, tps)
         looked = dict.fromkeys(tps, (since or 0) - settings.ahead)
         found = {} if since is None else await consumer.offsets_for_times(looked)
         for tp in tps:
@@ -104,10 +104,10 @@ def _names(asked: Asked, topic: Topic) -> bool:
 
 
 def _asked_of(asked: Asked, topic: Topic, tp: TopicPartition, begin: int, end: int) -> range:
-    bounds = asked.get((topic, tp.partition), asked.get((topic, None)))
-    if bounds is None:
+    stretch = asked.get((topic, tp.partition), asked.get((topic, None)))
+    if stretch is None:
         return range(begin, begin)
-    start, stop = (begin if bounds[0] is None else bounds[0]), (end if bounds[1] is None else bounds[1])
+    start, stop = (begin if stretch[0] is None else stretch[0]), (end if stretch[1] is None else stretch[1])
     if start < begin:
         raise RangeError(f"{tp.topic}[{tp.partition}]: offset {start} is cut by retention; {begin} is the first left")
     if stop > end:
@@ -115,7 +115,7 @@ def _asked_of(asked: Asked, topic: Topic, tp: TopicPartition, begin: int, end: i
     return range(start, stop)
 
 
-async def _bounds(
+async def bounds(
     consumer: AIOKafkaConsumer, tps: list[TopicPartition]
 ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
     """Return the first and the next offset of partitions. A fetch tells the end exactly, a list may lag behind."""
@@ -156,7 +156,7 @@ def read_range(settings: Settings, part: Part) -> Iterator[ConsumerRecord]:
     """Yield the records of a part, without those that compaction took. Raises RangeError, BrokerError."""
     tp, stop, position = TopicPartition(part.source, part.partition), part.stop or 0, part.start
     with asyncio.Runner() as runner:
-        opened = _consumer(settings)
+        opened = consumer_of(settings)
         consumer = runner.run(opened.__aenter__())
         try:
             runner.run(_seek(consumer, tp, position))
@@ -192,7 +192,7 @@ async def _fetch(
 
 
 @asynccontextmanager
-async def _consumer(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+async def consumer_of(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     """Open a consumer that belongs to no group. Raises BrokerError where none can be had, or it is refused."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker,

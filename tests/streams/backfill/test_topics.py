@@ -179,3 +179,22 @@ def send(rig: Rig, events: Events) -> None:
         rig.produce(
             [[ToSend(topic.label, each["customer_id"].encode(), json.dumps(each).encode()) for each in events[topic]]]
         )
+
+
+def test_a_replay_is_compared_with_the_live_topic(broker: str, tmp_path: Path) -> None:
+    events = {topic: [e for e in known if e.get("type") != "order.eaten"] for topic, known in made_up(5, 12).items()}
+    paths = written(tmp_path, events)
+    with Rig(broker, tmp_path, clock="event", decide="settled", lateness="400d", idle_after="2s") as rig:
+        send(rig, events)
+        rig.start_worker()
+        rig.wait(rig.is_settled, "everything is settled")
+        done = tidemark(tmp_path, "replay", *options(paths), "--policy", "demo", "--out", "out")
+        assert done.returncode == 0, done.stderr
+        done = tidemark(tmp_path, "diff", "out", "live", **rig.environment)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+        changes = (tmp_path / "out" / "tier-changes.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "out" / "tier-changes.jsonl").write_bytes(b"".join(changes[1:]))
+        done = tidemark(tmp_path, "diff", "out", "live", **rig.environment)
+        assert done.returncode == 1
+        assert f"extra      {json.loads(changes[0])['customer_id']}" in done.stdout
