@@ -89,6 +89,7 @@ def topics_check() -> None:
 
 cli.add_command(cli_history.load)
 cli.add_command(cli_history.diff)
+cli.add_command(cli_history.simulate)
 cli.add_command(cli_history.replay)
 
 

@@ -178,3 +178,66 @@ def diff(first: str, second: str, limit: int) -> None:
     comparison_tables(comparisons, limit)
     if not all(comparison.is_clean for comparison in comparisons):
         sys.exit(1)
+
+
+@click.command()
+@history_options
+@click.option(
+    "--policy",
+    "policies",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Twice: A, the policy as it is, then B, as it might be.",
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report with charts, one file.")
+@click.option("--customer", "names", multiple=True, help="Tell the moves of this customer; may be given several times.")
+@click.option(
+    "--attribute", "attributes", multiple=True, help="Fairness by this attribute (default: region, gender, age)."
+)
+@click.option(
+    "--share", "shares", multiple=True, help="TIER=PERCENT: where would the threshold lie? (default: as under A)"
+)
+def simulate(
+    policies: tuple[Path, ...],
+    html: Path | None,
+    names: tuple[str, ...],
+    attributes: tuple[str, ...],
+    shares: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Decide over one history under two policies: who moves, how many, who gets what, whom it treats differently.
+
+    \b
+    tidemark simulate --policy retail --policy next.yaml --orders orders.jsonl --customers customers.jsonl
+    tidemark simulate --policy retail --policy next.yaml --orders orders.jsonl --html what-if.html --share gold=5
+    tidemark simulate --policy retail --policy next.yaml --orders orders.jsonl --customer c1 --attribute region
+    """  # noqa: D301  # click wants the character, not the two
+    from config.policy_files import load_timeline
+    from config.settings import load_settings
+    from streams.console import stage_bars
+    from streams.simulate import facts, tables
+    from streams.simulate.page import write_page
+    from streams.simulate.population import Kept
+    from streams.simulate.run import simulate as simulating
+
+    if len(policies) != 2:
+        raise click.UsageError(f"--policy: found {len(policies)}, allowed are two: A and B")
+    wanted = facts.parse_shares(shares)
+    asked, timelines = asked_for(options), [load_timeline(policy) for policy in policies]
+    settings = load_settings() if asked.topics else None
+    quiet_client()
+    with stage_bars() as progress:
+        population, until = simulating(
+            asked,
+            policies,
+            timelines,
+            progress,
+            kept=Kept(attributes or Kept().attributes, frozenset(names)),
+            processes=options["processes"] or cores(),
+            settings=settings,
+        )
+    tables.show(population, timelines, wanted)
+    if html is not None:
+        write_page(html, population, timelines, wanted, until)
+        click.echo(f"the report is in {html}")
