@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from aiokafka import TopicPartition
 
 from config.settings import Settings
 from models.errors import UnusableInput
 from models.instants import parse_instant
-from streams.backfill.topic_range import bounds, consumer_of
+from streams.backfill.topic_range import bounds, consumer_of, partitions_of
 from streams.encode import TIER_CHANGES
 from streams.topics import TIMEOUT_S, BrokerError
 
@@ -213,10 +212,8 @@ async def _read_topic(settings: Settings, name: str) -> list[Record]:
 
 async def _changes(settings: Settings, name: str) -> Any:
     seen = set()
+    tps = await partitions_of(settings, [name])
     async with consumer_of(settings) as consumer:
-        if name not in await consumer.topics():
-            raise DiffError(f"{name} does not exist at {settings.broker}; is the topic prefix right?")
-        tps = [TopicPartition(name, number) for number in sorted(consumer.partitions_for_topic(name) or ())]
         begins, ends = await bounds(consumer, tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])

@@ -111,6 +111,21 @@ async def create_specs(settings: Settings, specs: Iterable[TopicSpec]) -> list[s
         await admin.close()
 
 
+async def partition_counts(settings: Settings, names: Iterable[str]) -> dict[str, int]:
+    """Return how many partitions each topic has. Raises TopicsError for one that does not exist, BrokerError."""
+    admin = await _connect(settings)
+    try:
+        existing = set(await admin.list_topics())
+        for name in names:
+            if name not in existing:
+                raise TopicsError(f"{name} does not exist at {settings.broker}; is the topic prefix right?")
+        return {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics(list(names))}
+    except KafkaError as error:
+        raise BrokerError(f"the broker at {settings.broker} refused: {error}") from None
+    finally:
+        await admin.close()
+
+
 async def check_topics(settings: Settings) -> list[str]:
     """Return what is wrong with the broker's topics, one line each; nothing when all is well. Raises BrokerError."""
     admin = await _connect(settings)

@@ -19,7 +19,7 @@ from models.errors import UnusableInput
 from models.events import Topic
 from models.instants import format_instant
 from streams.backfill.plan import Part
-from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError
+from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, partition_counts
 
 #: A part of a partition has so many offsets.
 PART_OFFSETS = 250_000
@@ -62,11 +62,16 @@ def find_parts(
 
 async def ends_of(settings: Settings, name: str) -> dict[int, int]:
     """Return the next offset of each partition of a topic. Raises BrokerError."""
+    tps = await partitions_of(settings, [name])
     async with consumer_of(settings) as consumer:
-        await consumer.topics()
-        tps = [TopicPartition(name, number) for number in sorted(consumer.partitions_for_topic(name) or ())]
         _, ends = await bounds(consumer, tps)
     return {tp.partition: end for tp, end in ends.items()}
+
+
+async def partitions_of(settings: Settings, names: Iterable[str]) -> list[TopicPartition]:
+    """Return the partitions of topics. Raises TopicsError, BrokerError."""
+    counts = await partition_counts(settings, list(names))
+    return [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
 
 
 async def _find_parts(
@@ -74,13 +79,9 @@ async def _find_parts(
 ) -> tuple[tuple[Part, ...], dict[str, dict[int, int]]]:
     parts: list[Part] = []
     stops: dict[str, dict[int, int]] = {topic.label: {} for topic in Topic}
+    topics = {settings.topic(topic.label): topic for topic in Topic if not asked or _names(asked, topic)}
+    tps = sorted(await partitions_of(settings, topics), key=lambda tp: (topics[tp.topic], tp.partition))
     async with consumer_of(settings) as consumer:
-        topics = {settings.topic(topic.label): topic for topic in Topic if not asked or _names(asked, topic)}
-        known = await consumer.topics()
-        for name in topics:
-            if name not in known:
-                raise TopicsError(f"{name} does not exist at {settings.broker}; is the topic prefix right?")
-        tps = [TopicPartition(name, n) for name in topics for n in sorted(consumer.partitions_for_topic(name) or ())]
         begins, ends = await bounds(consumer, tps)
         looked = dict.fromkeys(tps, (since or 0) - settings.ahead)
         found = {} if since is None else await consumer.offsets_for_times(looked)
