@@ -91,7 +91,7 @@ def write_outputs(work: Work, pool: Pool, reading: Reading, out: Path, progress:
         bounds = [None, *keys, None]
         stretches += [(name, place, bounds[place], bounds[place + 1]) for place in range(len(keys) + 1)]
     for place, _ in enumerate(pool.each(partial(_merge, work), stretches), start=1):
-        progress("writing", place, len(stretches))
+        progress("writing", reading.events * place // len(stretches), reading.events)
     for name in SORTED:
         pieces = [work.bucket(name, place) for stem, place, _, _ in stretches if stem == name]
         write_atomically(work.output(name), partial(_join, pieces))
