@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from models.errors import UnusableInput
+from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
 from streams.backfill import job
@@ -19,6 +19,10 @@ from streams.backfill.topic_range import find_parts, parse_offsets
 from streams.backfill.work import working_in
 from streams.replay import replay
 from streams.replay_files import write_result
+
+
+class InterruptedRun(TidemarkError):
+    """The run ended before its time, and its work is kept. The same command with --resume goes on."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def replay_history(
     resume: bool = False,
     settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Carry a plan out into a directory; return the summary. Raises UnusableInput, PoolError.
+    """Carry a plan out into a directory; return the summary. Raises UnusableInput, PoolError, InterruptedRun.
 
     `resume`: go on with an interrupted run of the same plan, where there is one.
     """
@@ -101,8 +105,14 @@ def replay_history(
         if not (resume and work.resumes(plan)):
             work.begin(plan, [policy])
         pieces = max(len(work.plan.parts), work.plan.shards)  # a small history is not worth a process
-        with pool_of(min(processes, pieces)) as pool:
-            summary = job.run(work, pool, out, progress)
+        try:
+            with pool_of(min(processes, pieces)) as pool:
+                summary = job.run(work, pool, out, progress)
+        except KeyboardInterrupt:
+            raise InterruptedRun("interrupted; the same command with --resume goes on") from None
+        except OSError as error:  # what cannot be read has another name by now
+            told = f"{out} cannot be written: {error.strerror}; --resume goes on when it can"
+            raise InterruptedRun(told) from None
         if settings is not None and work.plan.request.keep_rows:
             summary["bootstrapped"] = asyncio.run(write_state(work, settings, job.until_of(work)))
         return summary

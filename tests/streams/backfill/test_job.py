@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from models.events import Topic
 from models.instants import parse_instant
 from streams.backfill import plan as planning
 from streams.backfill import runs
-from streams.backfill.command import Asked, plan_of, replay_history
+from streams.backfill.command import Asked, InterruptedRun, plan_of, replay_history
+from streams.backfill.formats import FileError
 from streams.backfill.plan import Plan
 from streams.backfill.work import NAME, working_in
 from streams.replay import replay
@@ -126,10 +128,10 @@ if __name__ == "__main__":
 """
 
 
-def started(directory: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+def started(directory: Path, *arguments: str, stderr: int | None = None) -> "subprocess.Popen[bytes]":
     (directory / "small.py").write_text(SMALL)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "small.py", *arguments], cwd=directory, env=env)
+    return subprocess.Popen([sys.executable, "small.py", *arguments], cwd=directory, env=env, stderr=stderr)
 
 
 def pieces(out: Path) -> dict[str, int]:
@@ -157,6 +159,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize("after", [2, 12, 30])
 def test_killed_and_resumed_it_ends_in_the_same_bytes(
@@ -227,3 +230,46 @@ def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
     with working_in(tmp_path / "out"):
         line = told(tidemark(tmp_path, "replay", *options(paths), "--policy", "demo", "--out", "out"))
     assert line == "out is being written by another run"
+
+
+def test_a_file_that_changes_while_it_is_read_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    paths = written(tmp_path, made_up(customers=3))
+    plan = planned(paths)
+    paths[Topic.CUSTOMERS].write_bytes(paths[Topic.CUSTOMERS].read_bytes().replace(b"East", b"West"))
+    with pytest.raises(FileError, match=r"customers\.jsonl changed while it was read; nothing was written"):
+        replay_history(plan, POLICY, tmp_path / "out", quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_is_told_and_the_work_is_kept(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_told: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("streams.backfill.job.runs.merge", full)
+        with pytest.raises(InterruptedRun, match="No space left on device; --resume goes on when it can"):
+            replay_history(planned(paths), POLICY, tmp_path / "out", quiet)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {NAME}
+    replay_history(planned(paths), POLICY, tmp_path / "out", quiet, resume=True)
+    assert contents(tmp_path / "out") == expected
+
+
+@pytest.mark.slow
+def test_interrupted_by_hand_it_says_how_to_go_on(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    arguments = ["replay", *options(paths), "--policy", "demo", "--until", "2027-02-01T00:00:00Z", "--out", "out"]
+    process = started(tmp_path, *arguments, "--processes", "2", stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not pieces(tmp_path / "out"):
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "tidemark: interrupted; the same command with --resume goes on" in errors.decode()
+    assert b"Traceback" not in errors
+    resumed = started(tmp_path, *arguments, "--resume")
+    assert resumed.wait(60) == 0
+    assert contents(tmp_path / "out") == expected
