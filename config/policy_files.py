@@ -61,14 +61,19 @@ def check_file(path: Path) -> list[str]:
     return [line if len(line) <= _LINE else f"{line[:_LINE]} …" for line in mistakes]
 
 
-def _read(path: Path) -> list[Any]:
+def policy_text(path: Path) -> str:
+    """Return what a policy file, or the preset of that name, says. Raises PolicyError where it cannot be read."""
     preset = POLICIES / f"{path}.yaml"
     source = preset if not path.suffix and preset.is_file() else path
     try:
-        text = source.read_text(encoding="utf-8")
+        return source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise PolicyError(f"cannot be read: {reason}; presets are {', '.join(presets())}") from None
+
+
+def _read(path: Path) -> list[Any]:
+    text = policy_text(path)
     try:
         return list(yaml.load_all(text, Loader=_UniqueKeys)) or [None]  # a safe loader, see its base
     except (ValueError, RecursionError) as error:  # a date that is none, a file that contains itself

@@ -12,7 +12,7 @@ from models.evaluation import Evaluation
 from models.explain import at_risk
 from models.identity import event_id
 from models.instants import LAST_INSTANT, format_instant
-from models.outputs import Cause, Decisions, Direction, TierChange
+from models.outputs import Cause, Decisions, Direction, Move, TierChange
 from models.policy import Timeline
 from models.schemes import Scheme
 from models.tiering import Position, fall_instant, settle
@@ -88,6 +88,9 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
     direction: Direction = "enter" if before is None else "up" if position.rank > before else "down"
     standing.tier, standing.since, standing.below_since = new, at, position.below_since
     standing.sequence += 1
+    if telling.decisions.moves is not None:
+        telling.decisions.moves.append(Move(scheme.name, old, new, direction, at))
+        return
     customer_id = evaluation.customer.customer_id
     telling.decisions.changes.append(
         TierChange(

@@ -1,7 +1,7 @@
 """The events tidemark emits, in the shapes of docs/contract.md, and the decisions that one step collects."""
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -97,15 +97,27 @@ class CustomerTiers(msgspec.Struct, frozen=True, gc=False):
     policy_version: str
 
 
+class Move(NamedTuple):
+    """A tier change in short, for who counts them only: `at` in ms, nothing is explained."""
+
+    scheme: str
+    from_tier: str | None
+    to_tier: str
+    direction: Direction
+    at: int
+
+
 class Decisions:
     """What was decided while working through some events: to be performed by whoever asked.
 
-    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …).
+    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …). Where `moves` is a list,
+    tier changes are told there in short, and `changes` stays empty: to explain them is most of the work.
     """
 
-    __slots__ = ("actions", "changes", "lateness_ms", "notes")
+    __slots__ = ("actions", "changes", "lateness_ms", "moves", "notes")
 
-    def __init__(self) -> None:
+    def __init__(self, moves: list[Move] | None = None) -> None:
+        self.moves = moves
         self.changes: list[TierChange] = []
         self.actions: list[CareAction] = []
         self.notes: Counter[str] = Counter()

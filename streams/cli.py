@@ -15,24 +15,13 @@ import click
 import orjson
 
 from models.errors import TidemarkError, UnusableInput
+from streams import cli_history
+from streams.cli_history import FILE, Instant
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
-
-
-class _Instant(click.ParamType):
-    name = "instant"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from models.instants import parse_instant
-
-        try:
-            return value if isinstance(value, int) else parse_instant(value)
-        except ValueError:
-            self.fail(f"{value!r} is not RFC 3339 with an offset, as in 2026-12-31T00:00:00Z", param, ctx)
 
 
 @click.group(context_settings=_CONTEXT)
@@ -98,68 +87,22 @@ def topics_check() -> None:
     click.echo("all topics are as they should be")
 
 
-@cli.command()
-@click.argument("files", nargs=-1, required=True, type=_FILE)
-@click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
-def load(files: tuple[Path, ...], topic: str) -> None:
-    """Produce the events of JSON-lines files to an input topic, keyed by customer.
-
-    \b
-    tidemark load orders-2025.jsonl orders-2026.jsonl --topic orders
-    """  # noqa: D301  # click wants the character, not the two
-    from config.settings import load_settings
-    from streams.load import load_files
-
-    count = asyncio.run(load_files(load_settings(), list(files), topic))
-    click.echo(f"{count} records produced to {topic}")
-
-
-@cli.command()
-@click.option("--orders", type=_FILE, help="JSON lines of order events.")
-@click.option("--interactions", type=_FILE, help="JSON lines of interactions.")
-@click.option("--customers", type=_FILE, help="JSON lines of customer profiles.")
-@click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
-@click.option("--until", type=_Instant(), help="Advance time to this instant (default: the last event).")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
-def replay(
-    orders: Path | None,
-    interactions: Path | None,
-    customers: Path | None,
-    policy: Path,
-    until: int | None,
-    out: Path,
-) -> None:
-    """Decide over history from files, through the same code as live; nothing is sent anywhere.
-
-    \b
-    tidemark replay --orders orders.jsonl --customers customers.jsonl --policy retail --out result
-    """  # noqa: D301  # click wants the character, not the two
-    from config.policy_files import load_timeline
-    from models.events import Topic
-    from streams import replay as replaying
-    from streams.console import progress_bar, summary_tables
-    from streams.replay_files import write_result
-
-    given = {Topic.ORDERS: orders, Topic.INTERACTIONS: interactions, Topic.CUSTOMERS: customers}
-    inputs = {topic: path for topic, path in given.items() if path is not None}
-    if not inputs:
-        raise click.UsageError("nothing to replay: give --orders, --interactions or --customers")
-    timeline = load_timeline(policy)
-    with progress_bar("replaying") as progress:
-        result = replaying.replay(timeline, inputs, until, progress)
-    summary_tables(write_result(result, timeline, out))
+cli.add_command(cli_history.load)
+cli.add_command(cli_history.diff)
+cli.add_command(cli_history.simulate)
+cli.add_command(cli_history.replay)
 
 
 @cli.command()
 @click.argument("customer")
 @click.option("--lang", help="Language of the sentences: en or zh (default: zh where LANG says so, else en).")
-@click.option("--at", type=_Instant(), help="Explain as of this instant (default: now; with files, --until).")
+@click.option("--at", type=Instant(), help="Explain as of this instant (default: now; with files, --until).")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON instead of sentences.")
-@click.option("--orders", type=_FILE, help="JSON lines of order events, instead of a running deployment.")
-@click.option("--interactions", type=_FILE, help="JSON lines of interactions, likewise.")
-@click.option("--customers", type=_FILE, help="JSON lines of customer profiles, likewise.")
+@click.option("--orders", type=FILE, help="JSON lines of order events, instead of a running deployment.")
+@click.option("--interactions", type=FILE, help="JSON lines of interactions, likewise.")
+@click.option("--customers", type=FILE, help="JSON lines of customer profiles, likewise.")
 @click.option("--policy", type=click.Path(path_type=Path), help="A policy file or preset (default: TIDEMARK_POLICY).")
-@click.option("--until", type=_Instant(), help="With files: the last instant to read (default: the last event).")
+@click.option("--until", type=Instant(), help="With files: the last instant to read (default: the last event).")
 def explain(
     customer: str, lang: str | None, at: int | None, as_json: bool, policy: Path | None, until: int | None, **files: Any
 ) -> None:

@@ -1,12 +1,14 @@
-"""What people see in a terminal: progress bars and tables. Rich draws; figures come in as plain dictionaries."""
+"""What people see in a terminal: progress bars and tables. Rich draws; figures come in as plain values."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from streams.diff import Comparison
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -41,6 +43,20 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on stderr for each stage of a longer work; yield `update(stage, done, total)`."""
+    tasks: dict[str, TaskID] = {}
+    with new_progress() as progress:
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield update
+
+
 def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: Console = OUT) -> None:
     """Print a table of two columns."""
     console.print(f"[bold]{title}[/]")  # as a title of the table it would be folded to the table's width
@@ -63,3 +79,29 @@ def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
     table("care actions", {**actions["by_rule"], "total": actions["total"]}, ("rule", "actions"), console)
     letters = summary["dead_letters"]
     table("dead letters", {**letters["by_reason"], "total": letters["total"]}, ("reason", "records"), console)
+
+
+def comparison_tables(comparisons: Iterable[Comparison], limit: int, console: Console = OUT) -> None:
+    """Print what differs between two outputs: the counts, then up to `limit` records of each kind of difference."""
+    compared = list(comparisons)
+    drawn = Table("output", *_COUNTED)
+    for each in compared:
+        counts = (each.same, len(each.missing), len(each.extra), len(each.different))
+        drawn.add_row(each.file, *(f"{count:,}" for count in counts))
+    console.print(drawn)
+    for each in compared:
+        told = [f"missing    {_named(key)}" for key in each.missing[:limit]]
+        told += [f"extra      {_named(key)}" for key in each.extra[:limit]]
+        told += [
+            f"different  {_named(other.identity)}: {other.field}: {other.found[0]} | {other.found[1]}"
+            for other in each.different[:limit]
+        ]
+        for line in told:
+            console.print(f"{each.file}: {line}", markup=False, soft_wrap=True)
+
+
+_COUNTED = ("same", "missing", "extra", "different")
+
+
+def _named(identity: Iterable[object]) -> str:
+    return " ".join(str(part) for part in identity if part != "")

@@ -1,68 +1,93 @@
-"""Loading: events from JSON-lines files to an input topic, keyed by customer, as fast as the producer takes them."""
+"""Loading: events from files to an input topic, keyed by customer, as fast as the broker takes them.
 
-from collections.abc import Iterator
+A record's timestamp is the event's own instant, so that topics can be searched by time. The events' ids are the files',
+so that loading a file again changes nothing. Whether the events are good is for the worker to say.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
 
 import msgspec
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import Topic
+from models.instants import from_datetime
+from streams.backfill.columns import Mapped
+from streams.backfill.formats import check_header, read_values
+from streams.bulk import bulk_producer, home_among
 from streams.console import progress_bar
-from streams.security import client_options
-from streams.topics import BrokerError, unreachable
+
+_When = int | Annotated[datetime, msgspec.Meta(tz=True)] | None
+_TOLD_EVERY = 10_000
 
 
 class LoadError(UnusableInput):
-    """A file cannot be loaded. The message says where; nothing of that line was sent."""
+    """A file cannot be loaded. The message says where; nothing of that line was sent, nor of what follows it."""
 
 
-class _Keyed(msgspec.Struct):
+class _Keyed(msgspec.Struct, gc=False):
     customer_id: str
 
 
-def keyed_lines(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, value) of each line. Raises LoadError, with the line, where there is no customer_id."""
-    decoder = msgspec.json.Decoder(_Keyed)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            value = line.strip()
-            if value:
-                try:
-                    yield decoder.decode(value).customer_id.encode(), value
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a customer_id") from None
+class _Timed(_Keyed, gc=False):
+    occurred_at: _When = None
+    updated_at: _When = None
+    registered_at: _When = None
 
 
-async def load_files(settings: Settings, files: list[Path], topic: str) -> int:
-    """Produce every line of the files to an input topic; return how many. Raises LoadError, BrokerError."""
-    if topic not in {known.label for known in Topic}:
-        raise LoadError(f"--topic: found {topic!r}, allowed are {', '.join(known.label for known in Topic)}")
-    total = sum(path.stat().st_size for path in files)
-    producer = AIOKafkaProducer(**client_options(settings), linger_ms=5, max_batch_size=262_144)
-    count = done = 0
-    try:
-        await _start(producer, settings)
-        with progress_bar(f"loading {topic} (bytes)") as progress:
+class KeyedLine(msgspec.Struct, frozen=True, gc=False):
+    """An event as it is produced. `timestamp` in ms; None where it has no instant that Kafka can hold."""
+
+    key: bytes
+    value: bytes
+    timestamp: int | None
+
+
+def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = MappingProxyType({})) -> Iterator[KeyedLine]:
+    """Yield each event of a file. Raises LoadError, with the line, where there is no customer_id, and FileError."""
+    timed, keyed = msgspec.json.Decoder(_Timed), msgspec.json.Decoder(_Keyed)
+    for number, value in read_values(path, topic, columns.get(topic.label, {})):
+        try:
+            event = timed.decode(value)
+            yield KeyedLine(event.customer_id.encode(), value, _timestamp(event))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            try:
+                yield KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a customer_id") from None
+
+
+def _timestamp(event: _Timed) -> int | None:
+    whens = (event.occurred_at, event.updated_at, event.registered_at)
+    when = next((when for when in whens if when is not None), None)
+    instant = from_datetime(when) if isinstance(when, datetime) else when
+    return instant if instant is not None and 0 <= instant < 2**62 else None
+
+
+async def load_files(
+    settings: Settings, files: Sequence[Path], topic: str, columns: Mapping[str, Mapped] = MappingProxyType({})
+) -> int:
+    """Produce every event of the files to an input topic; return how many. Raises LoadError, FileError, BrokerError."""
+    topics = {known.label: known for known in Topic}
+    if topic not in topics:
+        raise LoadError(f"--topic: found {topic!r}, allowed are {', '.join(topics)}")
+    for path in files:
+        check_header(path, topics[topic], columns.get(topic, {}))
+    name, total, read = settings.topic(topic), sum(path.stat().st_size for path in files), 0
+    async with bulk_producer(settings) as bulk:
+        home_of = home_among(await bulk.partitions(name))
+        with progress_bar(f"loading {topic}") as progress:
             for path in files:
-                for key, value in keyed_lines(path):
-                    await producer.send(settings.topic(topic), value, key=key)
-                    count, done = count + 1, done + len(value) + 1
-                    if count % 5_000 == 0:
-                        progress(done, total)
-            await producer.flush()
-            progress(total, total)
-    except KafkaError as error:
-        raise BrokerError(f"the broker at {settings.broker} refused: {error}") from None
-    finally:
-        await producer.stop()
-    return count
-
-
-async def _start(producer: AIOKafkaProducer, settings: Settings) -> None:
-    try:
-        await producer.start()
-    except (KafkaError, OSError):
-        raise await unreachable(settings) from None
+                size = 0
+                for line in keyed_lines(path, topics[topic], columns):
+                    await bulk.add(name, home_of(line.key), line.key, line.value, timestamp=line.timestamp)
+                    size += len(line.value) + 1
+                    if bulk.count % _TOLD_EVERY == 0:
+                        progress(bulk.count, max(bulk.count, bulk.count * total // max(1, read + size)))
+                read += path.stat().st_size
+        await bulk.flush()
+        return bulk.count

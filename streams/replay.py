@@ -1,14 +1,16 @@
-"""Replay: history from files through the very processor that live partitions use, with outputs in files.
+"""Replay in steps: history from files through the very processor that live partitions use, in memory.
 
-The inputs are merged by event time, taken in slices, and time is moved by ticks, as live does it with settled
-decisions; so the result is what a live worker would have decided, to the byte, on every run. Nothing here
-produces to a topic.
+The inputs are merged by event time, taken in slices, and time is moved by ticks for all customers together, as live
+does it with settled decisions; so the result is what a live worker would have decided, to the byte, on every run.
+Nothing here produces to a topic. `streams.backfill` decides the same in bulk, where customers do not depend on each
+other.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from models.customer import Customer
@@ -18,6 +20,8 @@ from models.instants import MAX_INSTANT, MIN_INSTANT
 from models.outputs import CareAction, TierChange
 from models.policy import Timeline
 from models.wire import Wire
+from streams.backfill.columns import Mapped
+from streams.backfill.formats import Numbered, read_values
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
@@ -27,7 +31,7 @@ SLICE_PER_CUSTOMER = 1_000
 
 
 class ReplayError(UnusableInput):
-    """The replay cannot begin. The message names the file or the argument."""
+    """The replay cannot end. The message names the file or the argument."""
 
 
 class FileRecord(NamedTuple):
@@ -64,18 +68,22 @@ class Result:
 
 def replay(
     timeline: Timeline,
-    inputs: dict[Topic, Path],
+    inputs: Mapping[Topic, Path | Sequence[Path]],
     until: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     only: str | None = None,
+    columns: Mapping[str, Mapped] = MappingProxyType({}),
 ) -> Result:
     """Return what the events of the files decide up to and including `until` (ms; default: the last event).
 
     `only` one customer's events are decided about where one is named; the last event is still that of the files.
-    `progress(done, total)` is called now and then, in events. Raises ReplayError where a file cannot be read.
+    `progress(done, total)` is called now and then, in events. `columns` are those of tables, by topic and field.
+    Raises UnusableInput where a file cannot be read.
     """
     result = Result(until=until)
-    lines, last = _read(timeline, inputs, result, only)
+    given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in _listed(paths)]
+    values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
+    lines, last = _read(timeline, values, result, only)
     processor = Processor(timeline, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
     partition = Partition(0, timeline=timeline.fingerprint)
     done = 0
@@ -99,13 +107,19 @@ def replay(
 Line = tuple[int, Topic, FileRecord]
 
 
-def _read(timeline: Timeline, inputs: dict[Topic, Path], result: Result, only: str | None) -> tuple[list[Line], int]:
+def _listed(paths: Path | Sequence[Path]) -> Sequence[Path]:
+    return [paths] if isinstance(paths, Path) else paths
+
+
+def _read(
+    timeline: Timeline, inputs: Iterable[tuple[Topic, Path, Iterator[Numbered]]], result: Result, only: str | None
+) -> tuple[list[Line], int]:
     """Return every good line in merged order: by time, ties by topic rank, then as they came; and the latest time."""
     wire = Wire(timeline.latest.money)
     lines: list[Line] = []
     last = MIN_INSTANT - 1
-    for topic, path in sorted(inputs.items()):
-        for number, value in _lines(path):
+    for topic, path, values in inputs:
+        for number, value in values:
             try:
                 customer_id, event = wire.decode(topic, None, value)
             except BadRecord as bad:
@@ -122,17 +136,6 @@ def _read(timeline: Timeline, inputs: dict[Topic, Path], result: Result, only: s
                 lines.append((at, topic, FileRecord(number, at, customer_id.encode(), value)))
     lines.sort(key=lambda line: line[:2])
     return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)], last
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                value = line.rstrip(b"\r\n")
-                if value:
-                    yield number, value
-    except OSError as error:
-        raise ReplayError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _slices(lines: list[Line]) -> Iterator[list[Line]]:

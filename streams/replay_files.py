@@ -1,10 +1,8 @@
 """The files that a replay writes: one JSON object a line, in one order, byte-identical from run to run."""
 
 import base64
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,13 @@ from models.engine import Engine
 from models.instants import format_instant, parse_instant
 from models.outputs import CareAction, TierChange
 from models.policy import Timeline
+from streams.backfill.spill import write_atomically
 from streams.replay import BadLine, ReplayError, Result
 
 
 def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
     """Write the five files into a directory, each by atomic rename; return the summary. Raises ReplayError."""
-    summary = summarise(result, timeline)
+    summary = summarise(figures_of(result), result.until, timeline)
     engine = Engine(timeline)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -30,7 +29,7 @@ def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[st
         customers = (orjson.dumps(final_state(engine, customer, result.until)) for customer in result.customers)
         _write(directory / "customers.jsonl", customers)
         _write(directory / "dead-letters.jsonl", (orjson.dumps(_dead_letter(bad)) for bad in result.bad_lines))
-        _write(directory / "summary.json", [orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)])
+        write_atomically(directory / "summary.json", lambda file: file.write(encode_summary(summary)))
     except OSError as error:
         raise ReplayError(f"{directory} cannot be written: {error.strerror}") from None
     return summary
@@ -45,38 +44,86 @@ def final_state(engine: Engine, customer: Customer, until: int | None) -> dict[s
     return {"customer_id": customer.customer_id, "tiers": {}, "metrics": {}, **known, "counters": counters}
 
 
-def summarise(result: Result, timeline: Timeline) -> dict[str, Any]:
-    """Return the figures of a replay: what was read, who is where, what was decided."""
-    policy = timeline.latest if result.until is None else timeline.at(result.until)
-    held: dict[str, Counter[str]] = {scheme.name: Counter() for scheme in policy.schemes}
-    for customer in result.customers:
+class Figures(msgspec.Struct):
+    """The counts of a summary. Those of several parts of a history add up."""
+
+    events: dict[str, int] = {}
+    after_until: int = 0
+    customers: int = 0
+    tiers: dict[str, dict[str, int]] = {}
+    by_direction: dict[str, int] = {}
+    by_cause: dict[str, int] = {}
+    by_rule: dict[str, int] = {}
+    by_reason: dict[str, int] = {}
+    notes: dict[str, int] = {}
+
+    def add(self, other: "Figures") -> None:
+        """Add what another part counted."""
+        self.after_until += other.after_until
+        self.customers += other.customers
+        for name in ("events", "by_direction", "by_cause", "by_rule", "by_reason", "notes"):
+            setattr(self, name, dict(Counter(getattr(self, name)) + Counter(getattr(other, name))))
+        for scheme, held in other.tiers.items():
+            self.tiers[scheme] = dict(Counter(self.tiers.get(scheme, {})) + Counter(held))
+
+
+def count_decisions(changes: Iterable[TierChange], actions: Iterable[CareAction]) -> Figures:
+    """Return the counts of what was decided."""
+    changes = list(changes)
+    return Figures(
+        by_direction=dict(Counter(change.direction for change in changes)),
+        by_cause=dict(Counter(change.cause for change in changes)),
+        by_rule=dict(Counter(action.rule for action in actions)),
+    )
+
+
+def count_customers(customers: Iterable[Customer]) -> Figures:
+    """Return how many customers there are, and how many hold each tier."""
+    held: dict[str, Counter[str]] = {}
+    count = 0
+    for customer in customers:
+        count += 1
         for scheme, standing in customer.standings.items():
-            if scheme in held:
-                held[scheme][standing.tier] += 1
+            held.setdefault(scheme, Counter())[standing.tier] += 1
+    return Figures(customers=count, tiers={scheme: dict(tiers) for scheme, tiers in held.items()})
+
+
+def figures_of(result: Result) -> Figures:
+    """Return the counts of a replay."""
+    figures = Figures(
+        events=dict(result.events),
+        after_until=result.after_until,
+        by_reason=dict(Counter(bad.bad.reason.value for bad in result.bad_lines)),
+        notes=dict(result.notes),
+    )
+    figures.add(count_decisions(result.changes, result.actions))
+    figures.add(count_customers(result.customers))
+    return figures
+
+
+def summarise(figures: Figures, until: int | None, timeline: Timeline) -> dict[str, Any]:
+    """Return the summary of a replay up to `until` (ms): what was read, who is where, what was decided."""
+    policy = timeline.latest if until is None else timeline.at(until)
     return {
         "policy_version": policy.version,
-        "until": None if result.until is None else format_instant(result.until),
-        "events": dict(result.events),
-        "after_until": result.after_until,
-        "customers": len(result.customers),
+        "until": None if until is None else format_instant(until),
+        "events": figures.events,
+        "after_until": figures.after_until,
+        "customers": figures.customers,
         "tiers": {
-            scheme.name: {tier.name: held[scheme.name][tier.name] for tier in scheme.tiers} for scheme in policy.schemes
+            scheme.name: {tier.name: figures.tiers.get(scheme.name, {}).get(tier.name, 0) for tier in scheme.tiers}
+            for scheme in policy.schemes
         },
-        "tier_changes": {
-            "total": len(result.changes),
-            "by_direction": dict(Counter(change.direction for change in result.changes)),
-            "by_cause": dict(Counter(change.cause for change in result.changes)),
-        },
-        "care_actions": {
-            "total": len(result.actions),
-            "by_rule": dict(Counter(action.rule for action in result.actions)),
-        },
-        "dead_letters": {
-            "total": len(result.bad_lines),
-            "by_reason": dict(Counter(bad.bad.reason.value for bad in result.bad_lines)),
-        },
-        "notes": dict(result.notes),
+        "tier_changes": _counted(by_direction=figures.by_direction, by_cause=figures.by_cause),
+        "care_actions": _counted(by_rule=figures.by_rule),
+        "dead_letters": _counted(by_reason=figures.by_reason),
+        "notes": figures.notes,
     }
+
+
+def _counted(**counts: dict[str, int]) -> dict[str, Any]:
+    """Return counts with their total, which is that of each of them."""
+    return {"total": sum(next(iter(counts.values())).values()), **counts}
 
 
 def _change_order(change: TierChange) -> tuple[int, str, str, int]:
@@ -88,20 +135,23 @@ def _action_order(action: CareAction) -> tuple[int, str, str, str]:
 
 
 def _dead_letter(line: BadLine) -> dict[str, Any]:
+    place = {"file": line.file, "line": line.line}
+    return dead_letter(place, line.bad.reason, line.bad.detail, line.value)
+
+
+def dead_letter(place: Mapping[str, Any], reason: str, detail: str, value: bytes | None) -> dict[str, Any]:
+    """Return a line of `dead-letters.jsonl`. `place` says where the record was; what is no text is told in base64."""
     try:
-        value = {"value": line.value.decode()}
+        content = {"value": None if value is None else value.decode()}
     except UnicodeDecodeError:
-        value = {"value_base64": base64.b64encode(line.value).decode()}
-    return {"file": line.file, "line": line.line, "reason": line.bad.reason, "detail": line.bad.detail, **value}
+        content = {"value_base64": base64.b64encode(value or b"").decode()}
+    return {**place, "reason": reason, "detail": detail, **content}
+
+
+def encode_summary(summary: Mapping[str, Any]) -> bytes:
+    """Return what `summary.json` holds."""
+    return orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(line + b"\n" for line in lines)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, lambda file: file.writelines(line + b"\n" for line in lines))

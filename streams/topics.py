@@ -6,6 +6,7 @@ number all the way through (co-partitioning).
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -93,11 +94,16 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
 
 
 async def create_topics(settings: Settings) -> list[str]:
-    """Create the topics that are missing; return their names. Raises BrokerError."""
+    """Create the topics of a worker group that are missing; return their names. Raises BrokerError."""
+    return await create_specs(settings, topic_specs(settings))
+
+
+async def create_specs(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
+    """Create those of some topics that are missing; return their names. Raises BrokerError."""
     admin = await _connect(settings)
     try:
         existing = set(await admin.list_topics())
-        missing = [spec for spec in topic_specs(settings) if spec.name not in existing]
+        missing = [spec for spec in specs if spec.name not in existing]
         new = [
             NewTopic(spec.name, settings.partitions, settings.replication, topic_configs=spec.configs)
             for spec in missing
@@ -108,6 +114,21 @@ async def create_topics(settings: Settings) -> list[str]:
                 if code and code != TopicAlreadyExistsError.errno:
                     raise BrokerError(f"topic {name} could not be created: {for_code(code).__name__}")
         return [spec.name for spec in missing]
+    except KafkaError as error:
+        raise BrokerError(f"the broker at {settings.broker} refused: {error}") from None
+    finally:
+        await admin.close()
+
+
+async def partition_counts(settings: Settings, names: Iterable[str]) -> dict[str, int]:
+    """Return how many partitions each topic has. Raises TopicsError for one that does not exist, BrokerError."""
+    admin = await _connect(settings)
+    try:
+        existing = set(await admin.list_topics())
+        for name in names:
+            if name not in existing:
+                raise TopicsError(f"{name} does not exist at {settings.broker}; is the topic prefix right?")
+        return {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics(list(names))}
     except KafkaError as error:
         raise BrokerError(f"the broker at {settings.broker} refused: {error}") from None
     finally:

@@ -29,6 +29,7 @@ BENCHES = {
     "memory": ("memory", "resident bytes an idle customer"),
     "recovery": ("recovery", "customers/s of recovery, beside stock Faust"),
     "latency": ("latency", "from order produced to tier change consumed"),
+    "replay": ("replay", "replay of files, beside the live path and a simulation"),
     "burst": ("burst", "memory in a burst, and while the broker stands still"),
     "peers": ("against_peers", "the same job by other stream processors"),
 }

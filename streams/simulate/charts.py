@@ -1,0 +1,57 @@
+"""Charts as SVG text, for pages that may load nothing. Pygal draws."""
+
+import re
+import zlib
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pygal
+from pygal.style import Style
+
+from streams.simulate.facts import Daily
+
+#: A line has so many points at most: a screen has no more.
+_MAX_POINTS = 200
+_LABELS = 6
+_ADDED = re.compile(r"<!--.*?-->|<script.*?</script>", re.DOTALL)
+_STYLE = Style(
+    background="transparent", plot_background="transparent", font_family="system-ui, sans-serif", opacity=".8"
+)
+
+
+def tiers_by_day(title: str, daily: Daily) -> str:
+    """Return a stacked chart of the customers per tier, the highest tier on top."""
+    chart = pygal.StackedLine(
+        fill=True, show_dots=False, show_minor_x_labels=False, x_labels_major_count=_LABELS, **_options(title)
+    )
+    days = len(next(iter(daily.tiers.values()), []))
+    step = max(1, -(-days // _MAX_POINTS))
+    places = range(days - 1, -1, -step)[::-1]  # the last day is always there
+    begin = date(1970, 1, 1) + timedelta(days=daily.first)
+    chart.x_labels = [str(begin + timedelta(days=place)) for place in places]
+    for tier, counts in daily.tiers.items():
+        chart.add(tier, [counts[place] for place in places])
+    return _text(chart)
+
+
+def bars(title: str, rows: Sequence[Sequence[str | int]]) -> str:
+    """Return bars of (name, under A, under B), side by side."""
+    if not rows:
+        return ""
+    chart = pygal.Bar(**_options(title))
+    chart.x_labels = [str(row[0]) for row in rows]
+    for place, name in ((1, "A"), (2, "B")):
+        chart.add(name, [row[place] for row in rows])
+    return _text(chart)
+
+
+def _options(title: str) -> dict[str, object]:
+    shown = {"include_x_axis": True, "legend_at_bottom": True, "truncate_label": -1, "truncate_legend": -1}
+    plain = {"js": [], "disable_xml_declaration": True, "explicit_size": False, "no_prefix": False}
+    return {"title": title, "style": _STYLE, "width": 760, "height": 420, **shown, **plain}
+
+
+def _text(chart: pygal.Graph) -> str:
+    """Return the chart without what pygal adds: its date would make each page another, and scripts are not run."""
+    chart.uuid = f"{zlib.crc32(repr(chart.raw_series).encode()):08x}"  # else random, and no page like another
+    return _ADDED.sub("", chart.render(is_unicode=True))

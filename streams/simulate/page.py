@@ -1,0 +1,132 @@
+"""A simulation as one file of HTML with charts. It needs no network, runs no script, and says so to the browser."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import IO
+
+from models.instants import format_instant
+from models.policy import Timeline
+from streams.backfill.spill import write_atomically
+from streams.simulate import charts, facts
+from streams.simulate.population import Population
+
+Row = Sequence[str | int]
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b1f24;background:#fff}
+h1{font-size:1.6rem}h2{margin-top:2.5rem;border-bottom:1px solid #ccd}h3{margin-bottom:.3rem}
+table{border-collapse:collapse;margin:.5rem 0 1.5rem}caption{text-align:left;font-weight:600}
+th,td{padding:.2rem .8rem;border:1px solid #dde;text-align:right}th:first-child,td:first-child{text-align:left}
+thead{background:#f2f4f8}.same{background:#eef}.pair{display:flex;flex-wrap:wrap;gap:1rem}.pair>*{flex:1 1 30rem}
+caption{white-space:nowrap}svg{max-width:45rem;width:100%;height:auto}
+"""
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head><body>
+"""
+
+
+def write_page(
+    path: Path,
+    population: Population,
+    timelines: Sequence[Timeline],
+    wanted: Mapping[str, float],
+    until: int | None,
+) -> None:
+    """Write the page; it appears when it is whole. `until` (ms) is the end of the history. Raises OSError."""
+    text = page(population, timelines, wanted, until)
+
+    def write(file: IO[bytes]) -> None:
+        file.write(text.encode())
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, write)
+
+
+def page(population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float], until: int | None) -> str:
+    """Return the page."""
+    versions = [timeline.latest.version for timeline in timelines]
+    title = f"tidemark: {versions[0]} against {versions[1]}"
+    end = "" if until is None else f", up to {format_instant(until)}"
+    parts = [
+        _HEAD.format(title=escape(title), style=_STYLE),
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{population.customers:,} customers{end}. "
+        f"A is the policy {escape(versions[0])}, B is {escape(versions[1])}.</p>",
+    ]
+    for scheme in facts.schemes(timelines):
+        parts += [f'<h2 id="{escape(scheme)}">{escape(scheme)}</h2>', *_scheme(population, timelines, scheme, until)]
+    parts += ["<h2>Care actions</h2>", _actions(population)]
+    if population.known:
+        parts += ["<h2>Customers by name</h2>", _named(population)]
+    parts += ["<h2>Thresholds for a share</h2>", _needs(population, timelines, wanted), "</body></html>\n"]
+    return "\n".join(parts)
+
+
+def _scheme(population: Population, timelines: Sequence[Timeline], scheme: str, until: int | None) -> Iterable[str]:
+    ladders = [facts.ladder(timeline, scheme) for timeline in timelines]
+    flows = population.flows.get(scheme)
+    if flows is not None:
+        yield _flows(flows, ladders)
+    yield '<div class="pair">'
+    for name, side, tiers in zip("AB", population.sides, ladders, strict=True):
+        if tiers and scheme in side.days:
+            daily = facts.daily(side.days[scheme], tiers, until)
+            yield charts.tiers_by_day(f"{name}: customers per tier, each day", daily)
+    yield "</div>"
+    sides = [(name, side.moves.get(scheme, {})) for name, side in zip("AB", population.sides, strict=True)]
+    yield _table(
+        "Moves over the history", ("", "up", "down"), ([n, m.get("up", 0), m.get("down", 0)] for n, m in sides)
+    )
+    for attribute, rows in facts.fairness(population, scheme).items():
+        told: list[Row] = [[value, counts["customers"], *_shares(counts)] for value, counts in rows]
+        yield _table(f"Who moves, by {attribute}", (attribute, "customers", "up under B", "down under B"), told)
+
+
+def _shares(counts: Mapping[str, int]) -> list[str]:
+    return [f"{counts.get(way, 0):,} ({counts.get(way, 0) / counts['customers']:.1%})" for way in ("up", "down")]
+
+
+def _flows(flows: Mapping[str, Mapping[str, int]], ladders: Sequence[list[str]]) -> str:
+    rows: list[Row] = [[old, *(flows.get(old, {}).get(new, 0) for new in ladders[1])] for old in ladders[0]]
+    return _table("From tiers under A (rows) to tiers under B (columns)", ("A \\ B", *ladders[1]), rows, ladders[1])
+
+
+def _actions(population: Population) -> str:
+    a, b = (side.actions for side in population.sides)
+    rows: list[Row] = [[rule, a.get(rule, 0), b.get(rule, 0)] for rule in sorted({*a, *b})]
+    return charts.bars("Care actions by rule", rows) + _table("Actions by rule", ("rule", "A", "B"), rows)
+
+
+def _named(population: Population) -> str:
+    rows = (
+        [move.customer_id, "AB"[move.side], move.scheme, move.from_tier or "", move.to_tier, format_instant(move.at)]
+        for move in population.named
+    )
+    return _table("Their moves", ("customer", "policy", "scheme", "from", "to", "at"), rows)
+
+
+def _needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float]) -> str:
+    rows = (
+        [f"{need.scheme}: {need.tier}", f"{need.share:.2%}", need.metric, f"{need.op} {need.threshold:,g}"]
+        for need in facts.needs(population, timelines, wanted)
+    )
+    return _table("By one metric alone, under B", ("tier and above", "share", "metric", "threshold"), rows)
+
+
+def _table(caption: str, heads: Sequence[str], rows: Iterable[Row], same: Sequence[str] = ()) -> str:
+    """Return a table; cells whose row and column have one name in `same` are set off."""
+    drawn = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    body = "".join(
+        "<tr>" + "".join(_cell(cell, row[0], heads[place], same) for place, cell in enumerate(row)) + "</tr>\n"
+        for row in rows
+    )
+    head = f"<thead><tr>{drawn}</tr></thead>"
+    return f"<table><caption>{escape(caption)}</caption>{head}<tbody>{body}</tbody></table>"
+
+
+def _cell(cell: str | int, row: str | int, head: str, same: Sequence[str]) -> str:
+    mark = ' class="same"' if head in same and row == head else ""
+    return f"<td{mark}>{f'{cell:,}' if isinstance(cell, int) else escape(cell)}</td>"
