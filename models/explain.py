@@ -37,7 +37,7 @@ def whys(findings: list[Finding], money: Money) -> list[Why]:
             f.comparison.metric.name,
             show(f.reading, f.comparison.metric.unit, money),
             f.comparison.op,
-            _threshold(f.comparison, money),
+            show_threshold(f.comparison, money),
             f.met,
         )
         for f in unique.values()
@@ -79,7 +79,8 @@ def at_risk(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at
 
 
 @lru_cache(maxsize=4_096)
-def _threshold(comparison: Comparison, money: Money) -> str | float | int:
+def show_threshold(comparison: Comparison, money: Money) -> str | float | int:
+    """Return what a comparison compares with, in displayed units."""
     value = comparison.threshold
     if comparison.metric.unit is Unit.MONEY:
         return money.text_of_ratio(comparison.edge.numerator, comparison.edge.denominator)

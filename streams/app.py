@@ -20,6 +20,8 @@ from models.errors import UnusableInput
 from models.events import Topic
 from models.instants import format_instant
 from models.policy import Timeline
+from streams.days import BusinessDays, business_days
+from streams.days_reader import listen_to_days
 from streams.encode import Encoder
 from streams.log_reader import read_stretch
 from streams.metrics import Metrics
@@ -27,7 +29,7 @@ from streams.processor import Processor, Timing
 from streams.shell import Shell
 from streams.store import StateTable
 from streams.ticker import Ticker
-from streams.topics import MAX_ROW_BYTES, changelog_name, ticks_name
+from streams.topics import MAX_ROW_BYTES, changelog_name, populations_label, ticks_name
 from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
 from streams.web import Pages, add_pages, web_options
 from streams.worker import Worker
@@ -79,7 +81,9 @@ def make_processor(settings: Settings, timeline: Timeline) -> Processor:
         def home_of(key: bytes) -> int:
             return int((murmur2(key) & 0x7FFFFFFF) % settings.partitions)
 
-    return Processor(timeline, timing, Encoder(f"/{settings.app_id}"), max_bytes=settings.max_bytes, home_of=home_of)
+    days = business_days(timeline, populations_label(settings), settings.partitions)
+    encoder = Encoder(f"/{settings.app_id}")
+    return Processor(timeline, timing, encoder, max_bytes=settings.max_bytes, home_of=home_of, days=days)
 
 
 def build(settings: Settings) -> TidemarkApp:
@@ -95,9 +99,12 @@ def build(settings: Settings) -> TidemarkApp:
         table.directory = _data_dir(settings)
         _ = table.data  # what is wrong with the directory is told before anything starts
     shell = _shell(app, settings, table)
-    worker = Worker(shell, make_processor(settings, timeline), metrics)
+    processor = make_processor(settings, timeline)
+    worker = Worker(shell, processor, metrics)
     _agent(app, settings, shell, worker)
     _lifecycle(app, settings, worker, Ticker(settings, shell, worker))
+    if processor.days is not None:
+        _listen(app, settings, processor.days, worker)
     add_pages(app, metrics, lambda: bool(table.data.partitions))
     return app
 
@@ -199,6 +206,21 @@ def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -
         except Exception as error:
             # Going on would acknowledge what was not done. The supervisor starts the worker anew, state intact.
             log.exception("the worker cannot go on")
+            await app.crash(error)
+            raise
+
+
+def _listen(app: TidemarkApp, settings: Settings, days: BusinessDays, worker: Worker) -> None:
+    days.current = False
+
+    @app.task
+    async def listen() -> None:
+        try:
+            async for keys in listen_to_days(settings, days):
+                if app.tables.actives_ready and not app.rebalancing:
+                    await worker.nudge(keys)
+        except Exception as error:
+            log.exception("what other partitions tell cannot be read")
             await app.crash(error)
             raise
 

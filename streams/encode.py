@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from models.errors import BadRecord
-from models.outputs import CareAction, CustomerTiers, TierChange
+from models.outputs import CareAction, CustomerTiers, TierChange, TierCutoffs
 
 Headers = list[tuple[str, bytes]]
 
@@ -13,6 +13,7 @@ TIER_CHANGES = "tier-changes"
 CARE_ACTIONS = "care-actions"
 CUSTOMER_TIERS = "customer-tiers"
 DEAD_LETTERS = "dead-letters"
+TIER_CUTOFFS = "tier-cutoffs"
 
 #: Key and value of a dead letter together (bytes): more than Kafka's default limit of a record, less than the topic's.
 MAX_KEPT_BYTES = 1_572_864
@@ -46,6 +47,11 @@ class Encoder:
         """Return the `care-actions` record of an action."""
         headers = self._headers(action.action_id, "tidemark.care-action.v1", action.due_at)
         return Out(action.customer_id.encode(), _encode(action), headers)
+
+    def cutoffs(self, cutoffs: TierCutoffs) -> Out:
+        """Return the `tier-cutoffs` record of the cut-offs of a scheme; its key is the scheme."""
+        headers = self._headers(cutoffs.event_id, "tidemark.tier-cutoffs.v1", cutoffs.effective_at)
+        return Out(cutoffs.scheme.encode(), _encode(cutoffs), headers)
 
     def customer_tiers(self, key: bytes, tiers: CustomerTiers) -> Out:
         """Return the compacted `customer-tiers` record of a customer."""

@@ -15,9 +15,10 @@ from models.customer import Customer
 from models.errors import BadRecord, UnusableInput
 from models.events import Topic
 from models.instants import MAX_INSTANT, MIN_INSTANT
-from models.outputs import CareAction, TierChange
+from models.outputs import CareAction, TierChange, TierCutoffs
 from models.policy import Timeline
 from models.wire import Wire
+from streams.days import business_days
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
@@ -57,6 +58,7 @@ class Result:
     after_until: int = 0
     changes: list[TierChange] = field(default_factory=list)
     actions: list[CareAction] = field(default_factory=list)
+    cutoffs: list[TierCutoffs] = field(default_factory=list)
     bad_lines: list[BadLine] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     customers: list[Customer] = field(default_factory=list)
@@ -76,7 +78,8 @@ def replay(
     """
     result = Result(until=until)
     lines, last = _read(timeline, inputs, result, only)
-    processor = Processor(timeline, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
+    timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
+    processor = Processor(timeline, timing, Encoder("/replay"), days=business_days(timeline))
     partition = Partition(0, timeline=timeline.fingerprint)
     done = 0
     for batch in _slices(lines):
@@ -155,9 +158,13 @@ def _advance(result: Result, processor: Processor, partition: Partition, stream_
         effects = processor.tick(partition, Tick(stream_time), now=0)
         _collect(result, effects)
         more = effects.more
+        if processor.days is not None:
+            for out in effects.outputs.get(processor.days.topic, ()):
+                more = processor.days.hear(out.key, out.value) or more
 
 
 def _collect(result: Result, effects: Effects) -> None:
     result.changes += effects.decisions.changes
     result.actions += effects.decisions.actions
+    result.cutoffs += effects.decisions.cutoffs
     result.notes += effects.decisions.notes

@@ -20,13 +20,14 @@ from streams.replay import BadLine, ReplayError, Result
 
 
 def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
-    """Write the five files into a directory, each by atomic rename; return the summary. Raises ReplayError."""
+    """Write the six files into a directory, each by atomic rename; return the summary. Raises ReplayError."""
     summary = summarise(result, timeline)
     engine = Engine(timeline)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write(directory / "tier-changes.jsonl", map(msgspec.json.encode, sorted(result.changes, key=_change_order)))
         _write(directory / "care-actions.jsonl", map(msgspec.json.encode, sorted(result.actions, key=_action_order)))
+        _write(directory / "tier-cutoffs.jsonl", map(msgspec.json.encode, result.cutoffs))
         customers = (orjson.dumps(final_state(engine, customer, result.until)) for customer in result.customers)
         _write(directory / "customers.jsonl", customers)
         _write(directory / "dead-letters.jsonl", (orjson.dumps(_dead_letter(bad)) for bad in result.bad_lines))

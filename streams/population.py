@@ -1,0 +1,148 @@
+"""The population of a partition: in which bucket of each measure every customer is counted, and when that may change.
+
+Kept in memory beside the rows and built from them, so that it can never disagree with them: a crash between two records
+of a batch leaves nothing to repair. A customer costs one entry a measure. Silent customers change by time alone: each
+lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and bags are emptied at
+a business day's end. Nothing here decides or writes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from models.customer import Customer
+from models.histogram import Histogram
+from models.instants import DAY_MS
+from models.metrics import Facts
+from models.policy import Timeline
+from models.ranking import UNRANKED, Measure, Span
+
+#: An entry is one number, so that a million of them take little room: the bag above, the bucket in these bits.
+_BITS = 13
+_MASK = (1 << _BITS) - 1
+#: The bag of those whom time alone does not change.
+_NO_BAG = 1 << 22
+
+
+class _Heads:
+    """Everybody, as one measure sees them."""
+
+    __slots__ = ("bags", "entries", "histogram", "measure")
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+        self.histogram = Histogram()
+        self.entries: dict[bytes, int] = {}
+        self.bags: dict[int, list[bytes]] = {}
+
+    def count(self, key: bytes, facts: Facts, at: int, *, emptied: bool = False) -> None:
+        """Count a customer as they are at an instant (ms). `emptied`: they were just taken out of their bag."""
+        bucket, changes = self.measure.look(facts, at)
+        bag = _NO_BAG if changes is None else min(changes // DAY_MS, _NO_BAG)
+        known = self.entries.get(key)
+        if known is not None:
+            before = known & _MASK
+            if bucket != before:
+                self._move(before, bucket)
+            if not emptied and known >> _BITS <= bag:
+                # They lie in an early bag already: there they are looked at, and put off.
+                if bucket != before:
+                    self.entries[key] = known - before + bucket
+                return
+        else:
+            self._move(UNRANKED, bucket)
+        if bucket == UNRANKED and bag == _NO_BAG:
+            self.entries.pop(key, None)
+            return
+        self.entries[key] = (bag << _BITS) + bucket
+        if bag != _NO_BAG:
+            self.bags.setdefault(bag, []).append(key)
+
+    def forget(self, key: bytes) -> None:
+        """Count a customer no longer."""
+        known = self.entries.pop(key, None)
+        if known is not None:
+            self._move(known & _MASK, UNRANKED)
+
+    def empty_bags(self, until: int) -> Iterator[bytes]:
+        """Yield who lies in the bags up to an instant (ms), each taken out of it."""
+        last = until // DAY_MS
+        for bag in sorted(bag for bag in self.bags if bag <= last):
+            for key in self.bags.pop(bag):
+                if self.entries.get(key, -1) >> _BITS == bag:
+                    yield key
+
+    def within(self, spans: Iterable[Span]) -> set[bytes]:
+        """Return who is counted in some buckets."""
+        found: set[bytes] = set()
+        for low, high in spans:
+            found.update(key for key, entry in self.entries.items() if low <= (entry & _MASK) <= high)
+        return found
+
+    def bagged(self, until: int) -> set[bytes]:
+        """Return who lies in the bags up to an instant (ms)."""
+        last = until // DAY_MS
+        return {key for bag, keys in self.bags.items() if bag <= last for key in keys}
+
+    def _move(self, before: int, after: int) -> None:
+        if before != UNRANKED:
+            self.histogram.remove(before)
+        if after != UNRANKED:
+            self.histogram.add(after)
+
+
+class Population:
+    """The customers of one partition, as every measure of a policy sees them.
+
+    `closed` (ms): everybody is counted as of then at least; None before any day's end. `evaluated`: somebody was
+    decided about. `reranks` are those to be looked at because of new cut-offs: whether they are surely to be evaluated.
+    """
+
+    def __init__(
+        self, timeline: Timeline, measures: Iterable[Measure], rows: Mapping[bytes, bytes], closed: int | None = None
+    ) -> None:
+        """Build from rows: all of them are decoded, once."""
+        self._timeline = timeline
+        self._heads = {measure: _Heads(measure) for measure in measures}
+        self.closed = closed
+        self.evaluated = False
+        self.reranks: dict[bytes, bool] = {}
+        for key, row in rows.items():
+            if not key.startswith(b"\0"):
+                self.count(key, Customer.from_row(key.decode(), row))
+
+    @property
+    def histograms(self) -> dict[str, Histogram]:
+        """The counts by the labels of measures."""
+        return {measure.label: heads.histogram for measure, heads in self._heads.items()}
+
+    def count(self, key: bytes, customer: Customer | None) -> None:
+        """Count a customer as they are at their cursor, or at the last day's end if that is later; None: no longer."""
+        if customer is None:
+            for heads in self._heads.values():
+                heads.forget(key)
+        elif customer.cursor is not None:
+            self.evaluated = True
+            at = customer.cursor if self.closed is None else max(customer.cursor, self.closed)
+            facts = self._facts(customer, at)
+            for heads in self._heads.values():
+                heads.count(key, facts, at)
+
+    def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
+        """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
+        self.closed = until
+        for heads in self._heads.values():
+            for key in dict.fromkeys(heads.empty_bags(until)):
+                customer = Customer.from_row(key.decode(), rows[key])
+                at = max(customer.cursor or until, until)
+                heads.count(key, self._facts(customer, at), at, emptied=True)
+
+    def within(self, measure: Measure, spans: Iterable[Span]) -> set[bytes]:
+        """Return the customers who are counted in some buckets of a measure."""
+        return self._heads[measure].within(spans)
+
+    def changing(self, until: int) -> set[bytes]:
+        """Return the customers whom time alone may change up to an instant (ms)."""
+        return set[bytes]().union(*(heads.bagged(until) for heads in self._heads.values()))
+
+    def _facts(self, customer: Customer, at: int) -> Facts:
+        # No measure reads the tenure.
+        return Facts(customer.ledger, customer.contacts, at, self._timeline.at(at).weights)
