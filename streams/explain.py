@@ -17,6 +17,7 @@ from aiokafka.partitioner import murmur2  # Java's default partitioner
 from config.settings import Settings
 from models.account import Account, account
 from models.customer import Customer
+from models.cutoffs import ranked
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
@@ -44,14 +45,16 @@ def explain_files(
     Events after `until`, or after an earlier `at`, are not read. Raises ExplainError for an unknown customer.
     """
     bounds = [bound for bound in (until, at) if bound is not None]
-    result = replay(timeline, inputs, min(bounds, default=None), progress, only=customer_id)
-    if not result.customers:
+    # Cut-offs come from everybody.
+    only = None if ranked(timeline) else customer_id
+    result = replay(timeline, inputs, min(bounds, default=None), progress, only=only)
+    customer = next((each for each in result.customers if each.customer_id == customer_id), None)
+    if customer is None:
         raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the instant asked for")
-    (customer,) = result.customers
     instant = result.until if at is None else at
     if instant is None:
         instant = customer.cursor or _now()  # nothing in the files has a time
-    return account(customer, timeline, instant)
+    return account(customer, result.timeline, instant)
 
 
 async def explain_live(settings: Settings, timeline: Timeline, customer_id: str, at: int | None = None) -> Account:

@@ -51,8 +51,12 @@ class BadLine(NamedTuple):
 
 @dataclass
 class Result:
-    """Everything a replay decided. `customers` are the final states, in order of their ids."""
+    """Everything a replay decided. `customers` are the final states, in order of their ids.
 
+    `timeline` has the cut-offs that hold in the end, where any were computed.
+    """
+
+    timeline: Timeline
     until: int | None = None
     events: Counter[str] = field(default_factory=Counter)
     after_until: int = 0
@@ -76,10 +80,10 @@ def replay(
     `only` one customer's events are decided about where one is named; the last event is still that of the files.
     `progress(done, total)` is called now and then, in events. Raises ReplayError where a file cannot be read.
     """
-    result = Result(until=until)
-    lines, last = _read(timeline, inputs, result, only)
     timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
     processor = Processor(timeline, timing, Encoder("/replay"), days=business_days(timeline))
+    result = Result(processor.engine.timeline, until)
+    lines, last = _read(timeline, inputs, result, only)
     partition = Partition(0, timeline=timeline.fingerprint)
     done = 0
     for batch in _slices(lines):
