@@ -129,11 +129,16 @@ class Population:
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
         self.closed = until
+        taken: dict[bytes, list[_Heads]] = {}
         for heads in self._heads.values():
             for key in dict.fromkeys(heads.empty_bags(until)):
-                customer = Customer.from_row(key.decode(), rows[key])
-                at = max(customer.cursor or until, until)
-                heads.count(key, self._facts(customer, at), at, emptied=True)
+                taken.setdefault(key, []).append(heads)
+        for key, places in taken.items():
+            customer = Customer.from_row(key.decode(), rows[key])
+            at = max(customer.cursor or until, until)
+            facts = self._facts(customer, at)
+            for heads in places:
+                heads.count(key, facts, at, emptied=True)
 
     def within(self, measure: Measure, spans: Iterable[Span]) -> set[bytes]:
         """Return the customers who are counted in some buckets of a measure."""

@@ -2,7 +2,8 @@
 
 A golden file says how many customers each tier holds at the end of the year, how many changes there were by direction
 and cause, how often each care rule fired, cut-offs where they are computed, and the whole history of four households, a
-row a change: the instant, from, to, cause. So a change of the core, or of a preset, shows as a difference that can be read.
+row a change: the instant, from, to, cause. So a change of the core, or of a preset, shows as a difference that can be
+read.
 
 Where it is meant, write the files anew, and look at what `git diff` says before you commit:
 
