@@ -121,6 +121,7 @@ def load(files: tuple[Path, ...], topic: str) -> None:
 @click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
 @click.option("--until", type=_Instant(), help="Advance time to this instant (default: the last event).")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option("--cutoffs-at", type=_Instant(), multiple=True, help="Compute cut-offs then too, as if asked for.")
 def replay(
     orders: Path | None,
     interactions: Path | None,
@@ -128,6 +129,7 @@ def replay(
     policy: Path,
     until: int | None,
     out: Path,
+    cutoffs_at: tuple[int, ...],
 ) -> None:
     """Decide over history from files, through the same code as live; nothing is sent anywhere.
 
@@ -146,7 +148,7 @@ def replay(
         raise click.UsageError("nothing to replay: give --orders, --interactions or --customers")
     timeline = load_timeline(policy)
     with progress_bar("replaying") as progress:
-        result = replaying.replay(timeline, inputs, until, progress)
+        result = replaying.replay(timeline, inputs, until, progress, cutoffs_at=cutoffs_at)
     summary_tables(write_result(result, timeline, out))
 
 
@@ -199,6 +201,46 @@ def explain(
     else:
         for sentence in render(account, language):
             click.echo(sentence)
+
+
+@cli.command()
+@click.option("--scheme", help="Only the cut-offs of this scheme.")
+@click.option("--last", type=click.IntRange(1), default=30, show_default=True, help="So many of each scheme.")
+@click.option("--file", type=_FILE, help="The tier-cutoffs.jsonl of a replay, instead of a running deployment.")
+@click.option("--json", "as_json", is_flag=True, help="Print the events, one a line, instead of tables.")
+@click.option("--compute", is_flag=True, help="Ask the deployment for cut-offs that hold from --at on; shows nothing.")
+@click.option("--at", type=_Instant(), help="With --compute: an instant to come (default: in a minute).")
+def cutoffs(scheme: str | None, last: int, file: Path | None, as_json: bool, compute: bool, at: int | None) -> None:
+    """Show the cut-offs of percentile schemes over time, or ask for new ones between two days' ends.
+
+    \b
+    tidemark cutoffs
+    tidemark cutoffs --scheme abc --last 7
+    tidemark cutoffs --file result/tier-cutoffs.jsonl
+    tidemark cutoffs --compute
+    """  # noqa: D301  # click wants the character, not the two
+    import msgspec
+
+    from config.settings import load_settings
+    from models.instants import format_instant
+    from streams import cutoffs as cutting
+    from streams.console import cutoff_tables
+
+    if (file is not None and compute) or (at is not None and not compute):
+        raise click.UsageError("--at goes with --compute, and --compute with a running deployment, not with --file")
+    if compute:
+        asked = asyncio.run(cutting.request_cutoffs(load_settings(), at))
+        click.echo(f"asked for cut-offs that hold from {format_instant(asked)} on")
+        return
+    found = cutting.cutoffs_of_file(file) if file else asyncio.run(cutting.read_cutoffs(load_settings()))
+    told = cutting.latest(found, scheme, last)
+    if as_json:
+        for each in told:
+            click.echo(msgspec.json.encode(each))
+    elif told:
+        cutoff_tables(told)
+    else:
+        click.echo("there are no cut-offs yet")
 
 
 @cli.group()

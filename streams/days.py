@@ -6,7 +6,7 @@ be told to the others leaves as effects, and what they told comes in through `he
 A *report* is a partition's population as of a day's end. Partition 0 leads: with the reports of all partitions at hand,
 it computes the cut-offs. Both travel through an internal compacted topic, where the latest of each is enough: no
 partition reports another day before it holds the cut-offs of this one. For the same reason a report is told in a step
-of its own, after the state that it follows from is acknowledged.
+of its own, after the state that it follows from is acknowledged. Whoever takes a partition over tells it again.
 """
 
 import logging
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 #: The partition whose owner computes the cut-offs.
 LEADER = 0
 CUTOFFS_KEY = b"cutoffs"
+#: Somebody asks for cut-offs between two days' ends; the value is the instant (ms) at which they are to begin to hold.
+REQUEST_KEY = b"request"
 _REPORT_KEY = b"report/"
 
 
@@ -53,7 +55,7 @@ class BusinessDays:
         self._reports: dict[int, Report] = {}
         self._heard: dict[bytes, bytes] = {}
         self._inbox: deque[tuple[bytes, bytes]] = deque()
-        self._led = MIN_INSTANT
+        self._requests: set[int] = set()
 
     def hear(self, key: bytes | None, value: bytes | None) -> bool:
         """Take in a record of the internal topic; say whether it is news. May be called beside a running step."""
@@ -70,10 +72,14 @@ class BusinessDays:
             try:
                 if key == CUTOFFS_KEY:
                     self.timeline.learn(msgspec.msgpack.decode(value, type=CutoffSet))
+                elif key == REQUEST_KEY:
+                    self._requests.add(msgspec.msgpack.decode(value, type=int))
                 else:
                     self._reports[int(key.removeprefix(_REPORT_KEY))] = msgspec.msgpack.decode(value, type=Report)
             except (msgspec.MsgspecError, ValueError):
-                log.warning("a record on the populations topic is neither a report nor cut-offs, and is ignored")
+                log.warning(
+                    "a record on the populations topic is neither a report nor cut-offs nor a request, and is ignored"
+                )
 
     def lead(self, partition: Partition) -> tuple[list[Out], list[TierCutoffs]] | None:
         """Compute the next cut-offs, where this is the leader and everybody has reported; None where there are none.
@@ -84,9 +90,8 @@ class BusinessDays:
             return None
         at = min(report.at for report in self._reports.values())
         latest = self.timeline.latest_set
-        if at <= self._led or (latest is not None and at <= latest.at):
+        if latest is not None and at <= latest.at:
             return None
-        self._led = at
         labels = {label for report in self._reports.values() for label in report.histograms}
         whole = {
             label: merge(
@@ -119,9 +124,10 @@ class BusinessDays:
         return NEVER if days is None else days.barrier
 
     def begin(self, partition: Partition, horizon: int) -> Days:
-        """Return how far a partition is in days. It begins with the last day's end before anything is decided.
+        """Return how far a partition is in days, with what was asked for in between taken for a day's end.
 
-        Where customers were decided about before there were cut-offs, it begins with the next one.
+        It begins with the last day's end before anything is decided. Where customers were decided about before there
+        were cut-offs, it begins with the next one.
         """
         days = partition.progress.days
         if days is None:
@@ -129,6 +135,9 @@ class BusinessDays:
             decided = self.population(partition).evaluated
             barrier = self.timeline.day_end(horizon) if decided else self.timeline.day_start(first)
             days = partition.progress.days = Days(barrier)
+        if not self.population(partition).reported:
+            done = days.known[-1].at if days.known else MIN_INSTANT
+            days.barrier = min([days.barrier, *(at for at in self._requests if at > done)])
         return days
 
     def go_on(self, partition: Partition, days: Days) -> bool:
@@ -139,8 +148,10 @@ class BusinessDays:
         at = days.barrier
         days.known = [*days.known, CutoffSet(at, cutoffs.schemes)][-2:]
         self.timeline.learn(days.known[-1])
-        days.barrier, days.reported = self.timeline.day_end(at), False
-        self.population(partition).close(at - 1, partition.rows)
+        days.barrier = self.timeline.day_end(at)
+        population = self.population(partition)
+        population.reported = False
+        population.close(at - 1, partition.rows)
         self._expect_reranks(partition, at)
         return True
 
@@ -148,7 +159,7 @@ class BusinessDays:
         """Return the report of a partition that has decided all before a day's end."""
         population = self.population(partition)
         population.close(days.barrier - 1, partition.rows)
-        days.reported = True
+        population.reported = True
         histograms = {label: histogram.encode() for label, histogram in population.histograms.items()}
         key = _REPORT_KEY + str(partition.number).encode()
         return Out(key, msgspec.msgpack.encode(Report(days.barrier, histograms)))

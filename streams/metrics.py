@@ -62,6 +62,22 @@ class Metrics:
         self.rebalances = Counter("tidemark_rebalances", "Rebalances", registry=registry)
         self.ticks = Counter("tidemark_ticks", "Ticks applied", registry=registry)
         self.recovered = Gauge("tidemark_ready", "1 while partitions are recovered and processed", registry=registry)
+        self.cutoffs = Gauge(
+            "tidemark_cutoff",
+            "Cut-offs computed last, by the worker of partition 0",
+            ["scheme", "tier"],
+            registry=registry,
+        )
+        self.shares = Gauge(
+            "tidemark_cutoff_share", "The share of customers who reach a cut-off", ["scheme", "tier"], registry=registry
+        )
+        self.ranked = Gauge("tidemark_ranked_customers", "Customers ranked for cut-offs", ["scheme"], registry=registry)
+        self.waiting = Gauge(
+            "tidemark_waiting_for_cutoffs",
+            "1 while a partition stands at a day's end and waits for others",
+            ["partition"],
+            registry=registry,
+        )
         self.policy = Gauge(
             "tidemark_policy_info", "The versions of the policy", ["version", "effective_from"], registry=registry
         )
@@ -82,5 +98,10 @@ class Metrics:
         for change in decisions.changes:
             labels = (change.scheme, change.from_tier or "", change.to_tier, change.direction, change.cause)
             self.changes.labels(*labels).inc()
+        for told in decisions.cutoffs:
+            self.ranked.labels(told.scheme).set(told.population)
+            for cutoff in told.cutoffs:
+                self.cutoffs.labels(told.scheme, cutoff.tier).set(float(cutoff.cut))
+                self.shares.labels(told.scheme, cutoff.tier).set(cutoff.share)
         for action in decisions.actions:
             self.actions.labels(action.rule, action.channel).inc()

@@ -28,12 +28,11 @@ PROGRESS_KEY = b"\x00progress/"
 class Days(msgspec.Struct):
     """How far a partition is in business days, where cut-offs are computed at their ends.
 
-    `barrier` is the next day's end (ms): nothing at or after it is decided before its cut-offs are known. `reported`:
-    the partition has told its population as of then. `known` are the cut-offs in force, and those before them.
+    `barrier` is the next day's end (ms): nothing at or after it is decided before its cut-offs are known. `known` are
+    the cut-offs in force, and those before them.
     """
 
     barrier: int
-    reported: bool = False
     known: list[CutoffSet] = []
 
 

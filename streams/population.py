@@ -93,7 +93,8 @@ class Population:
     """The customers of one partition, as every measure of a policy sees them.
 
     `closed` (ms): everybody is counted as of then at least; None before any day's end. `evaluated`: somebody was
-    decided about. `reranks` are those to be looked at because of new cut-offs: whether they are surely to be evaluated.
+    decided about. `reported`: it was told as of the next day's end, by this owner. `reranks` are those to be looked at
+    because of new cut-offs: whether they are surely to be evaluated.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Population:
         self._heads = {measure: _Heads(measure) for measure in measures}
         self.closed = closed
         self.evaluated = False
+        self.reported = False
         self.reranks: dict[bytes, bool] = {}
         for key, row in rows.items():
             if not key.startswith(b"\0"):

@@ -194,7 +194,7 @@ class Processor:
         if not touched and horizon >= days.barrier - 1 and not effects.more:
             if ends.go_on(partition, days):
                 effects.more = True
-            elif not days.reported:
+            elif not ends.population(partition).reported:
                 effects.produce(ends.topic, ends.report(partition, days))
             else:
                 return

@@ -6,10 +6,12 @@ produces to a topic.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from models.customer import Customer
 from models.errors import BadRecord, UnusableInput
@@ -18,7 +20,7 @@ from models.instants import MAX_INSTANT, MIN_INSTANT
 from models.outputs import CareAction, TierChange, TierCutoffs
 from models.policy import Timeline
 from models.wire import Wire
-from streams.days import business_days
+from streams.days import REQUEST_KEY, business_days
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
@@ -74,14 +76,19 @@ def replay(
     until: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     only: str | None = None,
+    cutoffs_at: Iterable[int] = (),
 ) -> Result:
     """Return what the events of the files decide up to and including `until` (ms; default: the last event).
 
     `only` one customer's events are decided about where one is named; the last event is still that of the files.
+    `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days' ends, as if they were asked for.
     `progress(done, total)` is called now and then, in events. Raises ReplayError where a file cannot be read.
     """
     timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
     processor = Processor(timeline, timing, Encoder("/replay"), days=business_days(timeline))
+    if processor.days is not None:
+        for at in cutoffs_at:
+            processor.days.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
     result = Result(processor.engine.timeline, until)
     lines, last = _read(timeline, inputs, result, only)
     partition = Partition(0, timeline=timeline.fingerprint)

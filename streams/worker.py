@@ -120,6 +120,8 @@ class Worker:
         await self._ownership.renew(partition)
         self._shell.consumer().mark_applied(tp, chunk.records[-1].offset + 1)
         self.metrics.ticks.inc()
+        if partition.population is not None:
+            self.metrics.waiting.labels(partition.number).set(partition.population.reported)
         if partition.progress.stream_time is not None:
             self.metrics.stream_time.labels(partition.number).set(partition.progress.stream_time / 1000)
 

@@ -84,7 +84,9 @@ def tables(out: Path, orders: Path) -> Any:
             CREATE TABLE {name} AS
             WITH sums AS (
                 SELECT day_end, customer_id, sum(cents) AS spent, 100 * count(*) AS visits
-                FROM days JOIN orders ON orders.at <= day_end - {back} AND orders.at > day_end - {back} - {window} GROUP BY ALL
+                FROM days JOIN orders
+                     ON orders.at <= day_end - {back} AND orders.at > day_end - {back} - {window}
+                GROUP BY ALL
             )
             UNPIVOT sums ON spent, visits INTO NAME scheme VALUE value
             """

@@ -1,5 +1,6 @@
 """Business days over partitions, workers and crashes come to what a replay of one population comes to."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -8,13 +9,14 @@ import msgspec
 import pytest
 
 from models.events import Topic
-from models.instants import DAY_MS, HOUR_MS, MAX_INSTANT, parse_instant
+from models.instants import DAY_MS, HOUR_MS, MAX_INSTANT, format_instant, parse_instant
 from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
+from streams.days import REQUEST_KEY
 from streams.encode import TIER_CHANGES, TIER_CUTOFFS
 from streams.processor import Timing
 from streams.replay import Result, replay
-from tests.support.driver import order
+from tests.support.driver import Record, order, version
 from tests.support.group import Group, rows_of, write_lines
 
 START = parse_instant("2026-03-20T00:00:00Z")
@@ -45,8 +47,11 @@ def orders(draw: Random, count: int = 400, customers: int = 40) -> list[tuple[in
     return sorted(found)
 
 
-def replayed(history: list[tuple[int, bytes, bytes]], rules: Timeline, tmp_path: Path) -> Result:
-    return replay(rules, {Topic.ORDERS: write_lines(tmp_path / "orders.jsonl", [value for _, _, value in history])})
+def replayed(
+    history: list[tuple[int, bytes, bytes]], rules: Timeline, tmp_path: Path, cutoffs_at: Iterable[int] = ()
+) -> Result:
+    lines = write_lines(tmp_path / "orders.jsonl", [value for _, _, value in history])
+    return replay(rules, {Topic.ORDERS: lines}, cutoffs_at=cutoffs_at)
 
 
 def assert_same(group: Group, result: Result) -> None:
@@ -93,3 +98,66 @@ def test_eager_decisions_wait_for_cut_offs_and_come_to_the_same_where_input_is_i
                 group.tick(number, at)
     group.settle(history[-1][0])
     assert_same(group, replayed(history, rules, tmp_path))
+
+
+@pytest.mark.parametrize("crashes", [0.0, 0.05])
+def test_cut_offs_that_are_asked_for_hold_from_their_instant_on_in_every_partition(
+    crashes: float, tmp_path: Path
+) -> None:
+    draw = Random(3)
+    history, rules = orders(draw), timeline()
+    asked = [START + 10 * DAY_MS + 5_000_000, START + 15 * DAY_MS + 77]
+    group = Group(rules, SETTLED, draw)
+    group.crash_rate = crashes
+    for at, key, value in history:
+        while asked and at > asked[0] - 6 * HOUR_MS:
+            group.told.append((REQUEST_KEY, msgspec.msgpack.encode(asked.pop(0))))
+        group.produce(at, key, value)
+        for number in range(3):
+            group.consume(number, 1)
+            group.tick(number, at)
+    group.crash_rate = 0.0
+    group.settle(history[-1][0] + LATENESS + 1)
+    asked = [START + 10 * DAY_MS + 5_000_000, START + 15 * DAY_MS + 77]
+    result = replayed(history, rules, tmp_path, asked)
+    assert {format_instant(at) for at in asked} < {cutoffs.effective_at for cutoffs in result.cutoffs}
+    assert_same(group, result)
+
+
+def test_what_is_no_record_of_the_protocol_is_ignored() -> None:
+    group = Group(timeline(), SETTLED, Random(1))
+    group.told += [(b"", b""), (b"report/x", b"\x90"), (b"cutoffs", b"no"), (None, b"x"), (REQUEST_KEY, None)]
+    group.produce(START, *order("c1", 1, START, "5.00"))
+    group.settle(START + 2 * DAY_MS)
+    assert len(group.outputs[TIER_CUTOFFS]) == 4
+
+
+def test_an_erased_customer_is_ranked_no_longer() -> None:
+    group = Group(timeline(), SETTLED, Random(1), partitions=1, workers=1)
+    for number in range(1, 5):
+        group.produce(START, *order(f"c{number}", number, START, f"{number}0.00"))
+    group.settle(START + DAY_MS)
+    (partition,) = group.partitions
+    effects = group.processors[0].process(partition, Topic.CUSTOMERS, "customers", [Record(0, 0, b"c4", None)], 0)
+    group.perform(0, effects)
+    group.settle(START + 2 * DAY_MS)
+    told = sorted((c["effective_at"], c["population"]) for c in group.outputs[TIER_CUTOFFS].values())
+    assert [population for _, population in told] == [4, 4, 3, 3]
+
+
+def test_ranking_may_begin_where_customers_are_known_already() -> None:
+    """Somebody writes a percentile scheme into a policy that has run for long: it begins with the next day's end."""
+    before, after = version("old", 50), timeline()
+    plain = Group(Timeline([before]), EAGER, Random(1), partitions=1, workers=1)
+    for number in range(1, 12):
+        plain.produce(START, *order(f"c{number}", number, START, f"{number}0.00"))
+    plain.consume(0, 100)
+    plain.tick(0, START + HOUR_MS)
+    group = Group(after, EAGER, Random(1), partitions=1, workers=1)
+    group.changelogs, group.inputs = plain.changelogs, plain.inputs
+    group.crash(0)
+    group.tick(0, START + 2 * HOUR_MS)
+    group.settle(START + 2 * DAY_MS)
+    told = [c for c in group.outputs[TIER_CUTOFFS].values() if c["scheme"] == "top"]
+    assert [c["population"] for c in told] == [11, 11]
+    assert {c["customer_id"] for c in group.outputs[TIER_CHANGES].values() if c["to"] == "a"} == {"c11"}

@@ -53,7 +53,7 @@ class Group:
             for place, (key, value, at) in enumerate(self.inputs[number][first : first + most])
         ]
         if batch:
-            self._perform(number, self._processor(number).process(partition, Topic.ORDERS, "orders", batch, 0))
+            self.perform(number, self._processor(number).process(partition, Topic.ORDERS, "orders", batch, 0))
 
     def tick(self, number: int, time: int | None) -> None:
         """Move the time of a partition, and let it do all it can."""
@@ -61,7 +61,7 @@ class Group:
         more = True
         while more:
             effects = self._processor(number).tick(self.partitions[number], Tick(time), 0)
-            more = self._perform(number, effects) and effects.more
+            more = self.perform(number, effects) and effects.more
 
     def unread(self, number: int) -> int:
         """Return how many records of a partition are not applied."""
@@ -100,7 +100,7 @@ class Group:
     def _recover(self, number: int) -> Partition:
         return Partition(number, dict(self.changelogs[number]), timeline=self.timeline.fingerprint)
 
-    def _perform(self, number: int, effects: Effects) -> bool:
+    def perform(self, number: int, effects: Effects) -> bool:
         """Perform effects; return whether the partition lives to tell."""
         assert not effects.reasons
         rate = self.crash_rate
@@ -130,8 +130,8 @@ class Group:
 
     def _listen(self, worker: int) -> None:
         days = self.processors[worker].days
-        assert days is not None
         for key, value in self.told[self.heard[worker] :]:
+            assert days is not None
             days.hear(key, value)
         self.heard[worker] = len(self.told)
 
