@@ -17,13 +17,15 @@ from aiokafka.partitioner import murmur2  # Java's default partitioner
 from config.settings import Settings
 from models.account import Account, account
 from models.customer import Customer
-from models.cutoffs import ranked
+from models.cutoffs import RankedTimeline, ranked
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
+from models.ranking import CutoffSet
+from streams.days import CUTOFFS_KEY
 from streams.fence import Fence
 from streams.replay import replay
-from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name
+from streams.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, TopicsError, changelog_name, populations_label
 
 _FETCH_MS = 500
 
@@ -63,6 +65,8 @@ async def explain_live(settings: Settings, timeline: Timeline, customer_id: str,
     Raises ExplainError for an unknown customer, TopicsError and BrokerError where the state cannot be read.
     """
     row = await latest_row(settings, customer_id)
+    if ranked(timeline):
+        timeline = await _with_cutoffs(settings, timeline)
     if row is None:
         raise ExplainError(f"customer {customer_id!r} is not in {changelog_name(settings)} at {settings.broker}")
     try:
@@ -83,6 +87,20 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     key = customer_id.encode()
     if not key or b"\0" in key:
         return None  # a customer_id is neither; what has a NUL in its key is no customer's row
+    return await _latest_value(settings, changelog_name(settings), key)
+
+
+async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
+    """Return a timeline with the cut-offs that a deployment has computed last."""
+    value = await _latest_value(settings, settings.topic(populations_label(settings)), CUTOFFS_KEY)
+    known = RankedTimeline(timeline.versions)
+    if value is not None:
+        known.learn(msgspec.msgpack.decode(value, type=CutoffSet))
+    return known
+
+
+async def _latest_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
+    """Return the latest value of a key in a topic; None where there is none. Raises TopicsError, BrokerError."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker,
         enable_auto_commit=False,
@@ -92,7 +110,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     )
     try:
         await _start(consumer, settings)
-        home, others = await _partitions(consumer, settings, key)
+        home, others = await _partitions(consumer, settings, topic, key)
         # Producers may choose partitions in another way; a customer is in one partition all the same.
         record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
     except (KafkaError, TimeoutError) as error:
@@ -116,10 +134,9 @@ async def _start(consumer: AIOKafkaConsumer, settings: Settings) -> None:
 
 
 async def _partitions(
-    consumer: AIOKafkaConsumer, settings: Settings, key: bytes
+    consumer: AIOKafkaConsumer, settings: Settings, name: str, key: bytes
 ) -> tuple[TopicPartition, list[TopicPartition]]:
-    """Return the changelog partition that a key hashes to, and the others."""
-    name = changelog_name(settings)
+    """Return the partition of a topic that a key hashes to, and the others."""
     if name not in await consumer.topics():
         raise TopicsError(f"{name} does not exist at {settings.broker}; are the app id and the topic prefix right?")
     numbers = sorted(consumer.partitions_for_topic(name) or ())
