@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from typing import NamedTuple
 
 import msgspec
@@ -25,6 +25,8 @@ UNRANKED = len(EDGES) + 1
 
 #: Metrics whose readings are whole numbers; of others, thousandths are counted.
 _WHOLE = frozenset({"monetary", "margin", "frequency", "referrals"})
+#: Metrics that time alone never raises: nothing in a window counts against a customer.
+_ONLY_FALLING = frozenset({"monetary", "frequency", "referrals"})
 _NO_EDGES = Edges.of([])
 
 
@@ -101,6 +103,13 @@ class Ranking:
         """Return a cut-off in the metric's native unit."""
         return Fraction(number, self.measure.scale)
 
+    def falls_from(self, cuts: Iterable[Fraction | None]) -> int:
+        """Return the least bucket from which time alone may carry a customer over one of the cut-offs (native unit)."""
+        known = [cut for cut in cuts if cut is not None]
+        if self.measure.metric.name not in _ONLY_FALLING or not known:
+            return BELOW
+        return bucket_of(floor(min(known) * self.measure.scale))
+
     def cut(self, histogram: Histogram) -> Cuts | None:
         """Return the cut-offs of a population; None where nobody is ranked."""
         if not histogram.total:
@@ -132,6 +141,6 @@ def crossed(ranking: Ranking, before: Iterable[Fraction | None], after: Iterable
     for old, new in zip(before, after, strict=True):
         if old != new:
             known = [edge * ranking.measure.scale for edge in (old, new) if edge is not None]
-            high = bucket_of(floor(max(known))) if len(known) == 2 else len(EDGES)
+            high = bucket_of(ceil(max(known)) - 1) if len(known) == 2 else len(EDGES)
             spans.append(Span(bucket_of(floor(min(known))), high))
     return spans

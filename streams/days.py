@@ -166,15 +166,17 @@ class BusinessDays:
 
     def _expect_reranks(self, partition: Partition, at: int) -> None:
         """Note whom new cut-offs may move at an instant (ms), or make due earlier on the day that begins then."""
-        population = self.population(partition)
+        population, until = self.population(partition), self.timeline.day_end(at) - 1
         before = {scheme.name: scheme for scheme in self.timeline.at(at - 1).schemes}
         for scheme in self.timeline.at(at).schemes:
-            old = before.get(scheme.name)
-            if scheme.ranking is not None and old is not None and old.ranking == scheme.ranking:
-                spans = crossed(scheme.ranking, edges(old), edges(scheme))
-                population.reranks |= dict.fromkeys(population.within(scheme.ranking.measure, spans), True)
-        for key in population.changing(self.timeline.day_end(at) - 1):
-            population.reranks.setdefault(key, False)
+            ranking, old = scheme.ranking, before.get(scheme.name)
+            if ranking is None:
+                continue
+            if old is not None and old.ranking == ranking:
+                spans = crossed(ranking, edges(old), edges(scheme))
+                population.reranks |= dict.fromkeys(population.within(ranking.measure, spans), True)
+            for key in population.changing(ranking.measure, until, ranking.falls_from(edges(scheme))):
+                population.reranks.setdefault(key, False)
 
 
 def business_days(timeline: Timeline, topic: str = "populations", partitions: int = 1) -> BusinessDays | None:

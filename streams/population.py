@@ -20,6 +20,7 @@ _BITS = 13
 _MASK = (1 << _BITS) - 1
 #: The bag of those whom time alone does not change.
 _NO_BAG = 1 << 22
+_NO_WEIGHTS: Mapping[str, int] = {}
 
 
 class _Heads:
@@ -77,10 +78,11 @@ class _Heads:
             found.update(key for key, entry in self.entries.items() if low <= (entry & _MASK) <= high)
         return found
 
-    def bagged(self, until: int) -> set[bytes]:
-        """Return who lies in the bags up to an instant (ms)."""
+    def bagged(self, until: int, least: int) -> Iterator[bytes]:
+        """Yield who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
         last = until // DAY_MS
-        return {key for bag, keys in self.bags.items() if bag <= last for key in keys}
+        for bag in [bag for bag in self.bags if bag <= last]:
+            yield from (key for key in self.bags[bag] if self.entries.get(key, 0) & _MASK >= least)
 
     def _move(self, before: int, after: int) -> None:
         if before != UNRANKED:
@@ -103,30 +105,34 @@ class Population:
         """Build from rows: all of them are decoded, once."""
         self._timeline = timeline
         self._heads = {measure: _Heads(measure) for measure in measures}
+        self._weighs = any(measure.metric.name == "engagement" for measure in self._heads)
         self.closed = closed
         self.evaluated = False
         self.reported = False
         self.reranks: dict[bytes, bool] = {}
         for key, row in rows.items():
             if not key.startswith(b"\0"):
-                self.count(key, Customer.from_row(key.decode(), row))
+                self.count_all({key: Customer.from_row(key.decode(), row)})
 
     @property
     def histograms(self) -> dict[str, Histogram]:
         """The counts by the labels of measures."""
         return {measure.label: heads.histogram for measure, heads in self._heads.items()}
 
-    def count(self, key: bytes, customer: Customer | None) -> None:
-        """Count a customer as they are at their cursor, or at the last day's end if that is later; None: no longer."""
-        if customer is None:
-            for heads in self._heads.values():
-                heads.forget(key)
-        elif customer.cursor is not None:
-            self.evaluated = True
-            at = customer.cursor if self.closed is None else max(customer.cursor, self.closed)
-            facts = self._facts(customer, at)
-            for heads in self._heads.values():
-                heads.count(key, facts, at)
+    def count_all(self, touched: Mapping[bytes, Customer | None]) -> None:
+        """Count customers as they are at their cursors, or at the last day's end if that is later; None: no longer."""
+        closed, places = self.closed, list(self._heads.values())
+        for key, customer in touched.items():
+            if customer is None:
+                for heads in places:
+                    heads.forget(key)
+            elif (at := customer.cursor) is not None:
+                self.evaluated = True
+                if closed is not None and closed > at:
+                    at = closed
+                facts = self._facts(customer, at)
+                for heads in places:
+                    heads.count(key, facts, at)
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
@@ -146,10 +152,11 @@ class Population:
         """Return the customers who are counted in some buckets of a measure."""
         return self._heads[measure].within(spans)
 
-    def changing(self, until: int) -> set[bytes]:
-        """Return the customers whom time alone may change up to an instant (ms)."""
-        return set[bytes]().union(*(heads.bagged(until) for heads in self._heads.values()))
+    def changing(self, measure: Measure, until: int, least: int) -> Iterator[bytes]:
+        """Yield the customers in a bucket from `least` on whom time alone may change up to an instant (ms)."""
+        return self._heads[measure].bagged(until, least)
 
     def _facts(self, customer: Customer, at: int) -> Facts:
-        # No measure reads the tenure.
-        return Facts(customer.ledger, customer.contacts, at, self._timeline.at(at).weights)
+        # No measure reads the tenure, and one only the weights.
+        weights = self._timeline.at(at).weights if self._weighs else _NO_WEIGHTS
+        return Facts(customer.ledger, customer.contacts, at, weights)

@@ -263,10 +263,9 @@ class Processor:
             effects.outputs[CARE_ACTIONS] = [encoder.care_action(action) for action in decisions.actions]
         held: list[Out] = []
         rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
-        population = None if self.days is None else self.days.population(partition)
+        if self.days is not None:
+            self.days.population(partition).count_all(touched)
         for key, customer in touched.items():
-            if population is not None:
-                population.count(key, customer)
             if customer is None:
                 rows.pop(key, None)
                 changelog.append((key, None))

@@ -1,7 +1,8 @@
 """What computed cut-offs cost: a job whose tiers are ranked, beside the same job with a threshold scheme.
 
-Both sides process the same orders, with a tick after every batch, and run in turn; the first half of the orders makes
-the population, and is not measured. In one setting no order leaves the window; in the other most of them do, so that
+Both sides process the same orders at the pace of a stream: no batch reaches over midnight, and a tick comes after every
+batch, at midnight after the last of a day. They run in turn; the first half of the orders makes the population, and is
+not measured. In one setting no order leaves the window; in the other most of them do, so that
 silent customers change all the time. All days' ends that the second half crosses are in the figures. What is measured
 is processor time, so that a busy machine tells the same.
 """
@@ -9,11 +10,13 @@ is processor time, so that a busy machine tells the same.
 import statistics
 import time
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import yaml
 
 from models.events import Topic
+from models.instants import DAY_MS
 from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 from streams.days import business_days
@@ -44,7 +47,10 @@ _RANKED = {
 
 def run(scale: Scale) -> list[Report]:
     """Measure with the customers and orders stated, in windows that no order and that most orders leave."""
-    load = batches(orders(scale.orders, scale.customers))
+    by_day = groupby(orders(scale.orders, scale.customers), key=lambda order: order.at // DAY_MS)
+    load: list[list[FileRecord]] = []
+    for _, day in by_day:
+        load += batches(day, first=sum(map(len, load)))
     rows, figures = [], []
     for window in _WINDOWS:
         plain, ranked, sizes = [], [], []
@@ -80,7 +86,8 @@ def _rate(load: list[list[FileRecord]], timeline: Timeline) -> tuple[float, int]
         if number == warm:
             started = time.process_time()
         work.process(held, Topic.ORDERS, "orders", batch, NOW_MS)
-        _tick(work, held, batch[-1].timestamp)
+        following = load[number + 1][0].timestamp if number + 1 < len(load) else batch[-1].timestamp
+        _tick(work, held, max(batch[-1].timestamp, following // DAY_MS * DAY_MS))
     took = time.process_time() - started
     histograms = {} if held.population is None else held.population.histograms
     count = sum(map(len, load[warm:]))

@@ -111,8 +111,8 @@ def test_nobody_ranked_has_no_cut() -> None:
 
 def test_only_buckets_between_the_old_cut_off_and_the_new_one_are_looked_at() -> None:
     assert crossed(TOP, [Fraction(100), Fraction(500)], [Fraction(100), Fraction(500)]) == []
-    assert crossed(TOP, [Fraction(100), Fraction(150)], [Fraction(120), Fraction(150)]) == [Span(100, 120)]
-    assert crossed(TOP, [Fraction(120), Fraction(150)], [Fraction(100), Fraction(150)]) == [Span(100, 120)]
+    assert crossed(TOP, [Fraction(100), Fraction(150)], [Fraction(120), Fraction(150)]) == [Span(100, 119)]
+    assert crossed(TOP, [Fraction(120), Fraction(150)], [Fraction(100), Fraction(150)]) == [Span(100, 119)]
 
 
 def test_where_there_was_no_cut_off_everybody_above_the_new_one_is() -> None:
