@@ -27,6 +27,8 @@ UNRANKED = len(EDGES) + 1
 _WHOLE = frozenset({"monetary", "margin", "frequency", "referrals"})
 #: Metrics that time alone never raises: nothing in a window counts against a customer.
 _ONLY_FALLING = frozenset({"monetary", "frequency", "referrals"})
+#: Metrics that look at interactions.
+_OF_CONTACTS = frozenset({"engagement", "satisfaction", "referrals"})
 _NO_EDGES = Edges.of([])
 
 
@@ -66,6 +68,11 @@ class Measure:
     def scale(self) -> int:
         """What a reading in the metric's native unit is multiplied by before it is counted."""
         return 1 if self.metric.name in _WHOLE else 1_000
+
+    @property
+    def of_contacts(self) -> bool:
+        """Whether interactions are looked at, and not orders alone."""
+        return self.metric.name in _OF_CONTACTS
 
     def look(self, facts: Facts, at: int) -> tuple[int, int | None]:
         """Return the bucket of a customer as of an instant (ms), and the next one at which time alone may change it.

@@ -63,7 +63,7 @@ def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT) -> Non
         drawn.add_column("from")
         drawn.add_column("ranked", justify="right")
         for cutoff in told[-1].cutoffs:
-            drawn.add_column(f"{cutoff.tier} (top {cutoff.top:.4%})", justify="right")
+            drawn.add_column(f"{cutoff.tier} (top {cutoff.top * 100:g}%)", justify="right")
         for each in told:
             cells = [f"{cutoff.cut} ({cutoff.share:.2%})" for cutoff in each.cutoffs]
             drawn.add_row(each.effective_at, f"{each.population:,}", *cells)

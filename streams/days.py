@@ -33,6 +33,8 @@ CUTOFFS_KEY = b"cutoffs"
 #: Somebody asks for cut-offs between two days' ends; the value is the instant (ms) at which they are to begin to hold.
 REQUEST_KEY = b"request"
 _REPORT_KEY = b"report/"
+#: So many requests are remembered; more are not made between two days' ends.
+_MAX_REQUESTS = 64
 
 
 class Report(msgspec.Struct, array_like=True, frozen=True):
@@ -74,9 +76,11 @@ class BusinessDays:
                     self.timeline.learn(msgspec.msgpack.decode(value, type=CutoffSet))
                 elif key == REQUEST_KEY:
                     self._requests.add(msgspec.msgpack.decode(value, type=int))
+                    self._requests.difference_update(sorted(self._requests)[:-_MAX_REQUESTS])
                 else:
-                    self._reports[int(key.removeprefix(_REPORT_KEY))] = msgspec.msgpack.decode(value, type=Report)
-            except (msgspec.MsgspecError, ValueError):
+                    number = range(self._partitions)[int(key.removeprefix(_REPORT_KEY))]
+                    self._reports[number] = msgspec.msgpack.decode(value, type=Report)
+            except (msgspec.MsgspecError, ValueError, IndexError):
                 log.warning(
                     "a record on the populations topic is neither a report nor cut-offs nor a request, and is ignored"
                 )

@@ -8,9 +8,11 @@ a business day's end. Nothing here decides or writes.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from models.customer import Customer
+from models.contacts import Contacts
+from models.customer import Customer, row_orders
 from models.histogram import Histogram
 from models.instants import DAY_MS
+from models.ledger import Ledger
 from models.metrics import Facts
 from models.policy import Timeline
 from models.ranking import UNRANKED, Measure, Span
@@ -21,6 +23,7 @@ _MASK = (1 << _BITS) - 1
 #: The bag of those whom time alone does not change.
 _NO_BAG = 1 << 22
 _NO_WEIGHTS: Mapping[str, int] = {}
+_NO_CONTACTS = Contacts()
 
 
 class _Heads:
@@ -105,14 +108,17 @@ class Population:
         """Build from rows: all of them are decoded, once."""
         self._timeline = timeline
         self._heads = {measure: _Heads(measure) for measure in measures}
-        self._weighs = any(measure.metric.name == "engagement" for measure in self._heads)
+        self._of_contacts = any(measure.of_contacts for measure in self._heads)
         self.closed = closed
         self.evaluated = False
         self.reported = False
         self.reranks: dict[bytes, bool] = {}
         for key, row in rows.items():
             if not key.startswith(b"\0"):
-                self.count_all({key: Customer.from_row(key.decode(), row)})
+                cursor, ledger, contacts = self._read(row)
+                if cursor is not None:
+                    self.evaluated = True
+                    self._count(key, ledger, contacts, cursor if closed is None else max(cursor, closed))
 
     @property
     def histograms(self) -> dict[str, Histogram]:
@@ -121,18 +127,13 @@ class Population:
 
     def count_all(self, touched: Mapping[bytes, Customer | None]) -> None:
         """Count customers as they are at their cursors, or at the last day's end if that is later; None: no longer."""
-        closed, places = self.closed, list(self._heads.values())
         for key, customer in touched.items():
             if customer is None:
-                for heads in places:
+                for heads in self._heads.values():
                     heads.forget(key)
             elif (at := customer.cursor) is not None:
                 self.evaluated = True
-                if closed is not None and closed > at:
-                    at = closed
-                facts = self._facts(customer, at)
-                for heads in places:
-                    heads.count(key, facts, at)
+                self._count(key, customer.ledger, customer.contacts, max(at, self.closed or at))
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
@@ -142,9 +143,9 @@ class Population:
             for key in dict.fromkeys(heads.empty_bags(until)):
                 taken.setdefault(key, []).append(heads)
         for key, places in taken.items():
-            customer = Customer.from_row(key.decode(), rows[key])
-            at = max(customer.cursor or until, until)
-            facts = self._facts(customer, at)
+            cursor, ledger, contacts = self._read(rows[key])
+            at = until if cursor is None else max(cursor, until)
+            facts = Facts(ledger, contacts, at, self._weights(at))
             for heads in places:
                 heads.count(key, facts, at, emptied=True)
 
@@ -156,7 +157,17 @@ class Population:
         """Yield the customers in a bucket from `least` on whom time alone may change up to an instant (ms)."""
         return self._heads[measure].bagged(until, least)
 
-    def _facts(self, customer: Customer, at: int) -> Facts:
-        # No measure reads the tenure, and one only the weights.
-        weights = self._timeline.at(at).weights if self._weighs else _NO_WEIGHTS
-        return Facts(customer.ledger, customer.contacts, at, weights)
+    def _count(self, key: bytes, ledger: Ledger, contacts: Contacts, at: int) -> None:
+        facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
+        for heads in self._heads.values():
+            heads.count(key, facts, at)
+
+    def _read(self, row: bytes) -> tuple[int | None, Ledger, Contacts]:
+        """Return the cursor of a row, and what the measures look at."""
+        if not self._of_contacts:
+            return *row_orders(row), _NO_CONTACTS
+        customer = Customer.from_row("", row)
+        return customer.cursor, customer.ledger, customer.contacts
+
+    def _weights(self, at: int) -> Mapping[str, int]:
+        return self._timeline.at(at).weights if self._of_contacts else _NO_WEIGHTS

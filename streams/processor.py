@@ -222,7 +222,7 @@ class Processor:
             if row is None:
                 continue
             customer = Customer.from_row(key.decode(), row)
-            if surely or self.engine.falls_due(customer, at, days.barrier):
+            if surely or self.engine.falls_due(customer, at, ends.timeline.day_end(at)):
                 touched[key] = customer
                 self.engine.rerank(customer, at, effects.decisions, decided_at)
 

@@ -126,7 +126,14 @@ def test_cut_offs_that_are_asked_for_hold_from_their_instant_on_in_every_partiti
 
 def test_what_is_no_record_of_the_protocol_is_ignored() -> None:
     group = Group(timeline(), SETTLED, Random(1))
-    group.told += [(b"", b""), (b"report/x", b"\x90"), (b"cutoffs", b"no"), (None, b"x"), (REQUEST_KEY, None)]
+    group.told += [
+        (b"", b""),
+        (b"report/x", b"\x90"),
+        (b"report/7", b"\x92\x01\x80"),
+        (b"cutoffs", b"no"),
+        (None, b"x"),
+        (REQUEST_KEY, None),
+    ]
     group.produce(START, *order("c1", 1, START, "5.00"))
     group.settle(START + 2 * DAY_MS)
     assert len(group.outputs[TIER_CUTOFFS]) == 4
