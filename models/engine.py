@@ -9,7 +9,7 @@ from bisect import bisect_right
 
 import msgspec
 
-from models.customer import Customer
+from models.customer import NEVER, Customer
 from models.errors import TidemarkError
 from models.evaluate import evaluate
 from models.evaluation import facts_of
@@ -32,6 +32,8 @@ class Engine:
         self.timeline = timeline
         self._fingerprint = timeline.fingerprint
         self._settled = settled
+        #: Events from this instant (ms) on wait, settled or not: cut-offs that may decide them are not known yet.
+        self.barrier = NEVER
 
     def ingest(self, customer: Customer, event: Event, decisions: Decisions, now: int | None = None) -> None:
         """Take in one event. `now` (ms) is told as `decided_at`; None: the instant decided about.
@@ -42,18 +44,38 @@ class Engine:
             raise TidemarkError("an erasure removes the customer's state; there is nothing to decide")
         if customer.timeline != self._fingerprint:
             self._reconcile(customer, decisions, now)
-        if self._settled and event.at is not None and (customer.cursor is None or event.at >= customer.cursor):
+        at = event.at
+        if (
+            (self._settled or self.barrier != NEVER)
+            and at is not None
+            and (self._settled or at >= self.barrier)
+            and (customer.cursor is None or at >= customer.cursor)
+        ):
             self._wait(customer, event, decisions, now)
-        else:
-            self._apply(customer, event, decisions, now)
+            return
+        if customer.pending and not self._settled and at is not None:
+            self._settle(customer, at, decisions, now)  # what waited for cut-offs comes first
+        self._apply(customer, event, decisions, now)
 
     def advance(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None = None) -> None:
         """Settle waiting events and evaluate due instants up to and including `horizon` (ms)."""
         if customer.timeline != self._fingerprint:
             self._reconcile(customer, decisions, now)
-        while customer.pending and _instant(customer.pending[0]) <= horizon:
-            self._apply(customer, customer.pending.pop(0), decisions, now)
+        self._settle(customer, horizon, decisions, now)
         self._evaluate_due(customer, horizon, decisions, now)
+
+    def rerank(self, customer: Customer, at: int, decisions: Decisions, now: int | None = None) -> None:
+        """Evaluate a customer as of the instant (ms) from which other cut-offs hold, or as of the cursor if later."""
+        if customer.cursor is not None:
+            evaluate(customer, self.timeline, max(at, customer.cursor), "time", decisions, now)
+
+    def falls_due(self, customer: Customer, at: int, until: int) -> bool:
+        """Whether the cut-offs that hold at an instant (ms) make a customer due before `until`, earlier than known."""
+        if customer.cursor is None or customer.cursor >= at:
+            return False
+        policy = self.timeline.at(at)
+        due = policy.look(facts_of(customer, policy, at), at)[1]
+        return due < min(customer.due, until)
 
     def tiers(self, customer: Customer, at: int | None = None) -> CustomerTiers | None:
         """Return the customer's tiers, and metrics as of `at` (ms; default: the cursor); None before any evaluation."""
@@ -77,6 +99,10 @@ class Engine:
         policy = self.timeline.at(at)
         written = policy.snapshot(customer.customer_id, customer.standings, facts_of(customer, policy, at), at)
         return msgspec.json.encode(self.tiers(customer)) if written is None else written
+
+    def _settle(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None) -> None:
+        while customer.pending and _instant(customer.pending[0]) <= horizon:
+            self._apply(customer, customer.pending.pop(0), decisions, now)
 
     def _wait(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
         pending = customer.pending

@@ -110,6 +110,11 @@ def local_midnight(day: date, tz: ZoneInfo) -> int:
     return local_instant(day, time(0), tz)
 
 
+def next_midnight(instant: int, tz: ZoneInfo) -> int:
+    """Return the instant (ms) at which the day of an instant ends in a time zone, and the next one begins."""
+    return local_midnight(local_date(instant, tz) + timedelta(days=1), tz)
+
+
 def local_date(instant: int, tz: ZoneInfo) -> date:
     """Return the calendar date that an instant (ms) falls on in a time zone."""
     return to_datetime(instant).astimezone(tz).date()

@@ -107,6 +107,35 @@ class Move(NamedTuple):
     at: int
 
 
+class Cutoff(msgspec.Struct, frozen=True, gc=False):
+    """The cut-off of one tier, in displayed units, and what it comes to.
+
+    `top` is the share of customers wanted and `share` the one reached (parts of 1), `customers` how many have a reading
+    of at least `cut`, those of higher tiers included.
+    """
+
+    tier: str
+    cut: str | float | int
+    top: float
+    share: float
+    customers: int
+
+
+class TierCutoffs(msgspec.Struct, frozen=True, gc=False):
+    """A `tier-cutoffs` event: from which readings on the tiers of a scheme are reached, from `effective_at` on.
+
+    `cutoffs` are those of the tiers above the lowest, lowest first. `population`: how many customers were ranked.
+    """
+
+    event_id: str
+    scheme: str
+    metric: str
+    effective_at: str
+    population: int
+    cutoffs: list[Cutoff]
+    policy_version: str
+
+
 class Decisions:
     """What was decided while working through some events: to be performed by whoever asked.
 
@@ -114,11 +143,12 @@ class Decisions:
     tier changes are told there in short, and `changes` stays empty: to explain them is most of the work.
     """
 
-    __slots__ = ("actions", "changes", "lateness_ms", "moves", "notes")
+    __slots__ = ("actions", "changes", "cutoffs", "lateness_ms", "moves", "notes")
 
     def __init__(self, moves: list[Move] | None = None) -> None:
         self.moves = moves
         self.changes: list[TierChange] = []
         self.actions: list[CareAction] = []
+        self.cutoffs: list[TierCutoffs] = []
         self.notes: Counter[str] = Counter()
         self.lateness_ms: list[int] = []

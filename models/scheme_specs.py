@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from models.instants import parse_duration
 from models.metrics import METRICS
+from models.ranking import RISING
 from models.spec_types import (
     Condition,
     Duration,
@@ -122,10 +123,14 @@ class PercentileTier(Spec):
 
 
 class Percentile(Scheme):
-    """Tiers by rank among all customers: the top shares of a metric. Heads are ranked, never sales."""
+    """Tiers by rank among all customers: the top shares of a metric. Heads are ranked, never sales.
+
+    `cutoffs`: computed from the customers at each business day's end (`cut`s hold until the first), or fixed by `cut`s.
+    """
 
     kind: Literal["percentile"]
     metric: MetricName = "monetary"
+    cutoffs: Literal["daily", "fixed"] = "daily"
     tiers: Annotated[list[PercentileTier], Field(min_length=2, max_length=32)]
 
     @model_validator(mode="after")
@@ -140,6 +145,15 @@ class Percentile(Scheme):
                 raise ValueError(f"tiers.{index}.top: found {narrower}, allowed is less than {wider} of the tier below")
         if None in shares[1:]:
             raise ValueError(f"tiers.{shares.index(None, 1)}.top: every tier above the lowest has a share, as in 5%")
+        return self
+
+    @model_validator(mode="after")
+    def _cutoffs_can_be_had(self) -> "Percentile":
+        if self.cutoffs == "fixed" and self.tiers[-1].cut is None:
+            raise ValueError("tiers.1.cut: every tier above the lowest has one where cutoffs are fixed")
+        if self.cutoffs == "daily" and self.metric in RISING:
+            allowed = ", ".join(sorted(METRICS.keys() - RISING))
+            raise ValueError(f"metric: found {self.metric}, allowed are {allowed}; or any with cutoffs: fixed")
         return self
 
 

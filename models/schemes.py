@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 from models import scheme_specs as specs
 from models.instants import DAY_MS, parse_duration
 from models.metrics import METRICS, Edges, Gauge, Unit
+from models.ranking import Measure, Ranking
 from models.rules import INVERSE, Comparison, Graded, Junction, Op, Rule, Score
 from models.spec_types import parse_comparison
 
@@ -51,7 +52,8 @@ class Scheme:
     """A compiled scheme. `gauges` are the indexes of what its rules read, `shown` of what its events show.
 
     `ladder`: whether a customer climbs from tier to tier. Stages of a life and segments are ordered, so that a move
-    has a direction, but nobody works their way up to "dormant". `sinking`: time alone lifts nobody.
+    has a direction, but nobody works their way up to "dormant". `sinking`: time alone lifts nobody. `ranking`: how its
+    cut-offs are computed, None where they are not.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Scheme:
     ranks: Mapping[str, int]
     ladder: bool
     sinking: bool
+    ranking: Ranking | None = None
 
 
 class GaugeBook:
@@ -116,8 +119,13 @@ def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: Gaug
             tiers = _segments(spec, window, book)
         case _:
             raise TypeError(f"no compiler for {type(spec).__name__}")
+    ranking = _ranking(spec, window) if isinstance(spec, specs.Percentile) else None
     leaves = [leaf for tier in tiers if tier.rule is not None for leaf in tier.rule.leaves()]
+    pairs = {(leaf.metric.name, leaf.op) for leaf in leaves}
     read = dict.fromkeys(leaf.gauge for leaf in leaves)
+    if ranking is not None:  # its rules follow later
+        pairs.add((ranking.measure.metric.name, ">="))
+        read[book.index(ranking.measure.metric.name, window)] = None
     base = [book.index(metric, window) for metric in BASE_METRICS]
     shown = tuple(dict.fromkeys([*base, *read]))
     demotion = Demotion(
@@ -128,8 +136,8 @@ def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: Gaug
     )
     ranks = {tier.name: rank for rank, tier in enumerate(tiers)}
     ladder = not isinstance(spec, specs.Lifecycle | specs.Segments)
-    sinking = all(leaf.op in _SINKING.get(leaf.metric.name, ()) for leaf in leaves)
-    return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder, sinking)
+    sinking = all(op in _SINKING.get(metric, ()) for metric, op in pairs)
+    return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder, sinking, ranking)
 
 
 def compile_condition(when: Mapping[str, Any], window: int, book: GaugeBook) -> Rule:
@@ -183,6 +191,13 @@ def _percentile(spec: specs.Percentile, window: int, book: GaugeBook) -> tuple[T
         rule = book.compare(spec.metric, ">=", Fraction(tier.cut or 0), window) if known else NEVER_HOLDS
         tiers.append(Tier(tier.name, rule))
     return tuple(tiers)
+
+
+def _ranking(spec: specs.Percentile, window: int) -> Ranking | None:
+    if spec.cutoffs == "fixed":
+        return None
+    shares = tuple(Fraction((tier.top or "")[:-1]) / 100 for tier in spec.tiers[1:])
+    return Ranking(Measure(METRICS[spec.metric], window), shares)
 
 
 def _band(breaks: tuple[Comparison, ...], low: int, high: int) -> list[Rule]:

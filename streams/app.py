@@ -19,6 +19,8 @@ from models.errors import UnusableInput
 from models.events import Topic
 from models.instants import format_instant
 from models.policy import Timeline
+from streams.days import BusinessDays, business_days
+from streams.days_reader import listen_to_days
 from streams.encode import Encoder
 from streams.log_reader import read_stretch
 from streams.metrics import Held, Metrics
@@ -28,7 +30,7 @@ from streams.security import credentials
 from streams.shell import Shell
 from streams.store import StateTable
 from streams.ticker import Ticker
-from streams.topics import MAX_ROW_BYTES, changelog_name, ticks_name
+from streams.topics import MAX_ROW_BYTES, changelog_name, populations_label, ticks_name
 from streams.transport import MicroBatchConsumer, MicroBatchTransport, RawSchema
 from streams.watchdog import end_within
 from streams.web import Pages, add_pages, web_options
@@ -81,7 +83,9 @@ def make_processor(settings: Settings, timeline: Timeline) -> Processor:
         def home_of(key: bytes) -> int:
             return int((murmur2(key) & 0x7FFFFFFF) % settings.partitions)
 
-    return Processor(timeline, timing, Encoder(f"/{settings.app_id}"), max_bytes=settings.max_bytes, home_of=home_of)
+    days = business_days(timeline, populations_label(settings), settings.partitions)
+    encoder = Encoder(f"/{settings.app_id}")
+    return Processor(timeline, timing, encoder, max_bytes=settings.max_bytes, home_of=home_of, days=days)
 
 
 def build(settings: Settings) -> TidemarkApp:
@@ -108,6 +112,8 @@ def build(settings: Settings) -> TidemarkApp:
     metrics.registry.register(
         Held(metrics, timeline, lambda: table.data.partitions, remaining, processor.horizon, clock)
     )
+    if processor.days is not None:
+        _listen(app, settings, processor.days, worker)
     add_pages(app, metrics, readiness)
     return app
 
@@ -209,6 +215,21 @@ def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -
             await worker.run(stream.events())
         except Exception as error:
             # Going on would acknowledge what was not done. The supervisor starts the worker anew, state intact.
+            await app.crash(error)
+            raise
+
+
+def _listen(app: TidemarkApp, settings: Settings, days: BusinessDays, worker: Worker) -> None:
+    days.current = False
+
+    @app.task
+    async def listen() -> None:
+        try:
+            async for keys in listen_to_days(settings, days):
+                if app.tables.actives_ready and not app.rebalancing:
+                    await worker.nudge(keys)
+        except Exception as error:
+            log.exception("what other partitions tell cannot be read")
             await app.crash(error)
             raise
 

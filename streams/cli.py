@@ -143,6 +143,46 @@ def explain(
             click.echo(sentence)
 
 
+@cli.command()
+@click.option("--scheme", help="Only the cut-offs of this scheme.")
+@click.option("--last", type=click.IntRange(1), default=30, show_default=True, help="So many of each scheme.")
+@click.option("--file", type=FILE, help="The tier-cutoffs.jsonl of a replay, instead of a running deployment.")
+@click.option("--json", "as_json", is_flag=True, help="Print the events, one a line, instead of tables.")
+@click.option("--compute", is_flag=True, help="Ask the deployment for cut-offs from --at on; shows nothing.")
+@click.option("--at", type=Instant(), help="With --compute: an instant to come (default: in a minute).")
+def cutoffs(scheme: str | None, last: int, file: Path | None, as_json: bool, compute: bool, at: int | None) -> None:
+    """Show the cut-offs of percentile schemes over time, or ask for new ones between two days' ends.
+
+    \b
+    tidemark cutoffs
+    tidemark cutoffs --scheme abc --last 7
+    tidemark cutoffs --file result/tier-cutoffs.jsonl
+    tidemark cutoffs --compute
+    """  # noqa: D301  # click wants the character, not the two
+    import msgspec
+
+    from config.settings import load_settings
+    from models.instants import format_instant
+    from streams import cutoffs as cutting
+    from streams.console import cutoff_tables
+
+    if (file is not None and compute) or (at is not None and not compute):
+        raise click.UsageError("--at goes with --compute, and --compute with a running deployment, not with --file")
+    if compute:
+        asked = asyncio.run(cutting.request_cutoffs(load_settings(), at))
+        click.echo(f"asked for cut-offs that hold from {format_instant(asked)} on")
+        return
+    found = cutting.cutoffs_of_file(file) if file else asyncio.run(cutting.read_cutoffs(load_settings()))
+    told = cutting.latest(found, scheme, last)
+    if as_json:
+        for each in told:
+            click.echo(msgspec.json.encode(each))
+    elif told:
+        cutoff_tables(told)
+    else:
+        click.echo("there are no cut-offs yet")
+
+
 @cli.group()
 def policy() -> None:
     """Check a policy file, or print the JSON Schema that editors use."""

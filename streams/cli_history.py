@@ -57,7 +57,10 @@ _HISTORY = (
 @click.option("--publish-live", is_flag=True, help="Produce tier changes and customers' tiers to the LIVE topics.")
 @click.option("--bootstrap", is_flag=True, help="Write the state as the changelog of a new worker group.")
 @click.option("--in-steps", is_flag=True, help="All customers together, through the worker's processor; slower.")
-def replay(policy: Path, out: Path, resume: bool, in_steps: bool, **options: Any) -> None:
+@click.option("--cutoffs-at", type=Instant(), multiple=True, help="Compute cut-offs then too, as if asked for.")
+def replay(  # an option each
+    policy: Path, out: Path, resume: bool, in_steps: bool, cutoffs_at: tuple[int, ...], **options: Any
+) -> None:
     """Decide over history, from files or from topics, through the same code as live.
 
     Nothing is sent anywhere unless --publish, --publish-live or --bootstrap say so. Topics are read beside the worker
@@ -73,6 +76,7 @@ def replay(policy: Path, out: Path, resume: bool, in_steps: bool, **options: Any
     """  # noqa: D301  # click wants the character, not the two
     from config.policy_files import load_timeline
     from config.settings import load_settings
+    from models.cutoffs import ranked
     from streams.backfill import publish as publishing
     from streams.backfill.bootstrap import check_empty
     from streams.backfill.command import plan_of, replay_history, replay_in_steps
@@ -88,9 +92,9 @@ def replay(policy: Path, out: Path, resume: bool, in_steps: bool, **options: Any
     plan = plan_of(asked, [timeline], settings)
     if settings is not None and asked.bootstrap:
         asyncio.run(check_empty(settings))
-    if in_steps:
+    if in_steps or ranked(timeline):  # who is ranked beside others is decided about together with them
         with progress_bar("replaying") as told:
-            summary = replay_in_steps(asked, timeline, out, told)
+            summary = replay_in_steps(asked, timeline, out, told, cutoffs_at)
     else:
         processes = options["processes"] or cores()
         with stage_bars() as progress:

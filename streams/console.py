@@ -1,6 +1,6 @@
 """What people see in a terminal: progress bars and tables. Rich draws; figures come in as plain values."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from models.outputs import TierCutoffs
 from streams.diff import Comparison
 
 OUT = Console(highlight=False)
@@ -66,6 +67,22 @@ def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: 
     for name, value in rows.items():
         drawn.add_row(str(name), f"{value:,}" if isinstance(value, int) else str(value))
     console.print(drawn)
+
+
+def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT) -> None:
+    """Print cut-offs over time, a table a scheme: population, and each tier's cut with the share that reaches it."""
+    for scheme in dict.fromkeys(each.scheme for each in cutoffs):
+        told = [each for each in cutoffs if each.scheme == scheme]
+        console.print(f"[bold]cut-offs, {scheme}[/] ({told[-1].metric})")
+        drawn = Table()
+        drawn.add_column("from")
+        drawn.add_column("ranked", justify="right")
+        for cutoff in told[-1].cutoffs:
+            drawn.add_column(f"{cutoff.tier} (top {cutoff.top * 100:g}%)", justify="right")
+        for each in told:
+            cells = [f"{cutoff.cut} ({cutoff.share:.2%})" for cutoff in each.cutoffs]
+            drawn.add_row(each.effective_at, f"{each.population:,}", *cells)
+        console.print(drawn)
 
 
 def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from models.errors import BadRecord
-from models.outputs import CareAction, TierChange
+from models.outputs import CareAction, TierChange, TierCutoffs
 
 Headers = list[tuple[str, bytes]]
 
@@ -13,6 +13,7 @@ TIER_CHANGES = "tier-changes"
 CARE_ACTIONS = "care-actions"
 CUSTOMER_TIERS = "customer-tiers"
 DEAD_LETTERS = "dead-letters"
+TIER_CUTOFFS = "tier-cutoffs"
 
 #: Key and value of a dead letter together (bytes): more than Kafka's default limit of a record, less than the topic's.
 MAX_KEPT_BYTES = 1_572_864
@@ -23,6 +24,7 @@ _encode = msgspec.json.Encoder().encode
 _JSON: Headers = [("content-type", b"application/json")]
 _VERSION = ("ce_specversion", b"1.0")
 _TIER_CHANGE = ("ce_type", b"tidemark.tier-change.v1")
+_TIER_CUTOFFS = ("ce_type", b"tidemark.tier-cutoffs.v1")
 _CARE_ACTION = ("ce_type", b"tidemark.care-action.v1")
 
 
@@ -53,6 +55,11 @@ class Encoder:
     def customer_tiers(self, key: bytes, snapshot: bytes) -> Out:
         """Return the compacted `customer-tiers` record of a customer, whose JSON is written already."""
         return Out(key, snapshot, _JSON)
+
+    def cutoffs(self, cutoffs: TierCutoffs) -> Out:
+        """Return the `tier-cutoffs` record of the cut-offs of a scheme; its key is the scheme."""
+        headers = self._headers(cutoffs.event_id, _TIER_CUTOFFS, cutoffs.effective_at)
+        return Out(cutoffs.scheme.encode(), _encode(cutoffs), headers)
 
     def dead_letter(
         self,

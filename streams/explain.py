@@ -17,9 +17,12 @@ from aiokafka.partitioner import murmur2  # Java's default partitioner
 from config.settings import Settings
 from models.account import Account, account
 from models.customer import Customer
+from models.cutoffs import RankedTimeline, ranked
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
+from models.ranking import CutoffSet
+from streams.days import CUTOFFS_KEY
 from streams.fence import Fence
 from streams.replay import replay
 from streams.security import client_options
@@ -30,6 +33,7 @@ from streams.topics import (
     TopicsError,
     changelog_name,
     partitions_of,
+    populations_label,
     unreachable,
 )
 
@@ -53,14 +57,16 @@ def explain_files(
     Events after `until`, or after an earlier `at`, are not read. Raises ExplainError for an unknown customer.
     """
     bounds = [bound for bound in (until, at) if bound is not None]
-    result = replay(timeline, inputs, min(bounds, default=None), progress, only=customer_id)
-    if not result.customers:
+    # Cut-offs come from everybody.
+    only = None if ranked(timeline) else customer_id
+    result = replay(timeline, inputs, min(bounds, default=None), progress, only=only)
+    customer = next((each for each in result.customers if each.customer_id == customer_id), None)
+    if customer is None:
         raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the instant asked for")
-    (customer,) = result.customers
     instant = result.until if at is None else at
     if instant is None:
         instant = customer.cursor or _now()  # nothing in the files has a time
-    return account(customer, timeline, instant)
+    return account(customer, result.timeline, instant)
 
 
 async def explain_live(settings: Settings, timeline: Timeline, customer_id: str, at: int | None = None) -> Account:
@@ -69,6 +75,8 @@ async def explain_live(settings: Settings, timeline: Timeline, customer_id: str,
     Raises ExplainError for an unknown customer, TopicsError and BrokerError where the state cannot be read.
     """
     row = await latest_row(settings, customer_id)
+    if ranked(timeline):
+        timeline = await _with_cutoffs(settings, timeline)
     if row is None:
         raise ExplainError(f"customer {customer_id!r} is not in {changelog_name(settings)} at {settings.broker}")
     try:
@@ -89,6 +97,20 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     key = customer_id.encode()
     if not key or b"\0" in key:
         return None  # a customer_id is neither; what has a NUL in its key is no customer's row
+    return await _latest_value(settings, changelog_name(settings), key)
+
+
+async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
+    """Return a timeline with the cut-offs that a deployment has computed last."""
+    value = await _latest_value(settings, settings.topic(populations_label(settings)), CUTOFFS_KEY)
+    known = RankedTimeline(timeline.versions)
+    if value is not None:
+        known.learn(msgspec.msgpack.decode(value, type=CutoffSet))
+    return known
+
+
+async def _latest_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
+    """Return the latest value of a key in a topic; None where there is none. Raises TopicsError, BrokerError."""
     consumer = AIOKafkaConsumer(
         **client_options(settings),
         enable_auto_commit=False,
@@ -98,7 +120,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     )
     try:
         await _start(consumer, settings)
-        home, others = await _partitions(settings, key)
+        home, others = await _partitions(settings, topic, key)
         # Producers may choose partitions in another way; a customer is in one partition all the same.
         record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
     except (KafkaError, TimeoutError) as error:
@@ -121,9 +143,8 @@ async def _start(consumer: AIOKafkaConsumer, settings: Settings) -> None:
         raise await unreachable(settings) from None
 
 
-async def _partitions(settings: Settings, key: bytes) -> tuple[TopicPartition, list[TopicPartition]]:
-    """Return the changelog partition that a key hashes to, and the others."""
-    name = changelog_name(settings)
+async def _partitions(settings: Settings, name: str, key: bytes) -> tuple[TopicPartition, list[TopicPartition]]:
+    """Return the partition of a topic that a key hashes to, and the others."""
     numbers = await partitions_of(settings, name)
     if not numbers:
         raise TopicsError(f"{name} does not exist at {settings.broker}; are the app id and the topic prefix right?")

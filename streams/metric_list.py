@@ -242,4 +242,33 @@ COMMIT_ERRORS = Metric(
     "A few are harmless. Many: look at the broker and at rebalances.",
 )
 
+CUTOFF = Metric(
+    "tidemark_cutoff",
+    "gauge",
+    ("scheme", "tier"),
+    "The cut-offs that this worker computed last; only the worker of partition 0 does",
+    "For information; `tidemark cutoffs` shows them over time.",
+)
+CUTOFF_SHARE = Metric(
+    "tidemark_cutoff_share",
+    "gauge",
+    ("scheme", "tier"),
+    "The share of ranked customers, 0 to 1, who reach them",
+    "Far from the share wanted: many customers have the same reading, or there are few.",
+)
+RANKED_CUSTOMERS = Metric(
+    "tidemark_ranked_customers",
+    "gauge",
+    ("scheme",),
+    "How many customers were ranked",
+    "For information.",
+)
+WAITING_FOR_CUTOFFS = Metric(
+    "tidemark_waiting_for_cutoffs",
+    "gauge",
+    ("partition",),
+    "1 while a partition stands at a day's end and waits for the others",
+    "For minutes: some partition has not reached the day's end, one without a worker or with a backlog.",
+)
+
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

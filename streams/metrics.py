@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from models.customer import NEVER
 from models.errors import Reason
 from models.events import Topic
+from models.outputs import TierCutoffs
 from models.policy import Timeline
 from streams import metric_list as listed
 from streams.metric_list import Metric
@@ -47,6 +48,9 @@ class Metrics:
         self.policy = self._gauge(listed.POLICY_INFO)
         self.producer_errors = self._counter(listed.PRODUCER_ERRORS)
         self.commit_errors = self._counter(listed.COMMIT_ERRORS)
+        self.cutoffs = self._gauge(listed.CUTOFF)
+        self.shares = self._gauge(listed.CUTOFF_SHARE)
+        self.ranked = self._gauge(listed.RANKED_CUSTOMERS)
         #: Unread records by (input topic, partition), as of the last tick.
         self.lag: Mapping[tuple[str, int], int] = {}
         self._begin_at_zero()
@@ -80,6 +84,14 @@ class Metrics:
         actions = Tally((a.rule, a.channel, "held_out" if a.holdout else "emitted") for a in decisions.actions)
         for action, count in actions.items():
             self.actions.labels(*action).inc(count)
+        self._observe_cutoffs(decisions.cutoffs)
+
+    def _observe_cutoffs(self, computed: Iterable[TierCutoffs]) -> None:
+        for told in computed:
+            self.ranked.labels(told.scheme).set(told.population)
+            for cutoff in told.cutoffs:
+                self.cutoffs.labels(told.scheme, cutoff.tier).set(float(cutoff.cut))
+                self.shares.labels(told.scheme, cutoff.tier).set(cutoff.share)
 
     def acknowledged(self, sent: "asyncio.Future[Any]") -> None:
         """Look at what became of a record that nobody waits for."""
@@ -152,6 +164,8 @@ class Held(Collector):
         for (scheme, tier), count in dict(partition.tier_counts).items():
             if scheme in self._schemes:
                 yield listed.TIER_CUSTOMERS, [scheme, tier], count
+        if partition.population is not None:
+            yield listed.WAITING_FOR_CUTOFFS, [], partition.population.reported
         reached = partition.progress.stream_time
         if reached is None:
             return
@@ -172,6 +186,7 @@ _HELD = (
     listed.STATE_BYTES,
     listed.TIER_CUSTOMERS,
     listed.RECOVERY_REMAINING,
+    listed.WAITING_FOR_CUTOFFS,
 )
 
 

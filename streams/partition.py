@@ -16,8 +16,10 @@ import msgspec
 from models.customer import Customer, Standing, row_instant
 from models.events import Topic
 from models.outputs import TierChange
+from models.ranking import CutoffSet
 from streams.due_index import DueIndex
 from streams.fence import CLAIM_KEY
+from streams.population import Population
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +27,30 @@ log = logging.getLogger(__name__)
 PROGRESS_KEY = b"\x00progress/"
 
 
+class Days(msgspec.Struct):
+    """How far a partition is in business days, where cut-offs are computed at their ends.
+
+    `barrier` is the next day's end (ms): nothing at or after it is decided before its cut-offs are known. `known` are
+    the cut-offs in force, and those before them.
+    """
+
+    barrier: int
+    known: list[CutoffSet] = []
+
+
 class Progress(msgspec.Struct):
     """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
-    `tiers`: per scheme how many customers stand in each tier; None in what was written before it was counted.
+    `tiers`: per scheme how many customers stand in each tier; None in what was written before it was counted. `days`
+    is None where no cut-offs are computed, and before the first day.
     """
 
     applied: dict[str, int] = {}
     latest: dict[str, int] = {}
     stream_time: int | None = None
     tiers: dict[str, dict[str, int]] | None = None
+    days: Days | None = None
 
 
 class Tick(msgspec.Struct):
@@ -70,6 +85,8 @@ class Partition:
         self.row_bytes = 0
         #: Customers who stand in a tier, by (scheme, tier).
         self.tier_counts: Counter[tuple[str, str]] = Counter()
+        #: Whoever ranks customers keeps here what it knows of ours; None until it has looked.
+        self.population: Population | None = None
         self.progress_key = PROGRESS_KEY + str(number).encode()
         self._claim_key = CLAIM_KEY + str(number).encode()
         self._restore(timeline)

@@ -16,7 +16,8 @@ from models.events import Erasure, Profile, Topic
 from models.outputs import Decisions
 from models.policy import Timeline
 from models.wire import Wire
-from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, Encoder, Out
+from streams.days import BusinessDays
+from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS, Encoder, Out
 from streams.partition import Partition, Tick
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
@@ -86,9 +87,14 @@ class Processor:
         *,
         max_bytes: int = 65_536,
         home_of: Callable[[bytes], int] | None = None,
+        days: BusinessDays | None = None,
     ) -> None:
-        """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused."""
-        self.engine = Engine(timeline, settled=timing.settled)
+        """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused.
+
+        `days` is how this process knows of business days, where any cut-offs are computed at their ends.
+        """
+        self.days = days
+        self.engine = Engine(timeline if days is None else days.timeline, settled=timing.settled)
         self._wire = Wire(timeline.latest.money, max_bytes)
         self._timing = timing
         self._encoder = encoder
@@ -99,6 +105,8 @@ class Processor:
         effects, touched = Effects(), dict[bytes, Customer | None]()
         next_offset, watermark = partition.next_offset(topic), None
         latest, decided_at = now + self._timing.ahead, now if self._timing.wall_decides else None
+        if self.days is not None:
+            self.engine.barrier = self.days.barrier(partition)
         for record in records:
             if record.offset < next_offset:
                 effects.skipped += 1
@@ -135,10 +143,24 @@ class Processor:
         if stream_time is None:
             return effects
         horizon = self.horizon(stream_time)
-        if partition.due.next_instant() > horizon:
-            return effects
-        touched: dict[bytes, Customer | None] = {}
         decided_at = now if self._timing.wall_decides else None
+        if self.days is not None:
+            self._tick_by_days(self.days, partition, horizon, effects, decided_at)
+        elif partition.due.next_instant() <= horizon:
+            touched: dict[bytes, Customer | None] = {}
+            self._evaluate_due(partition, horizon, touched, effects, decided_at)
+            self._close(partition, touched, effects)
+        return effects
+
+    def _evaluate_due(
+        self,
+        partition: Partition,
+        horizon: int,
+        touched: dict[bytes, Customer | None],
+        effects: Effects,
+        decided_at: int | None,
+    ) -> None:
+        """Evaluate customers that are due up to `horizon` (ms), as many as a step may."""
 
         def instant_of(key: bytes) -> int:
             row = partition.rows.get(key)
@@ -151,9 +173,62 @@ class Processor:
             if len(touched) >= DUE_PER_STEP:
                 effects.more = True
                 break
-        effects.evaluated = len(touched)
+        effects.evaluated += len(touched)
+
+    def _tick_by_days(
+        self, ends: BusinessDays, partition: Partition, horizon: int, effects: Effects, decided_at: int | None
+    ) -> None:
+        """Evaluate what has become due before the next day's end; where nothing is left, report it, or go beyond it.
+
+        Every step does one of these, and is acknowledged before the next.
+        """
+        ends.take_in()
+        if (led := ends.lead(partition)) is not None:
+            effects.outputs[ends.topic], effects.decisions.cutoffs = led
+            effects.outputs[TIER_CUTOFFS] = [self._encoder.cutoffs(event) for event in effects.decisions.cutoffs]
+            effects.more = True
+            self._close(partition, {}, effects)
+            return
+        days = ends.begin(partition, horizon)
+        touched: dict[bytes, Customer | None] = {}
+        self._rerank(ends, partition, touched, effects, decided_at)
+        if not effects.more:
+            self._evaluate_due(partition, min(horizon, days.barrier - 1), touched, effects, decided_at)
+        if not touched and horizon >= days.barrier - 1 and not effects.more:
+            if ends.go_on(partition, days):
+                effects.more = True
+            elif not ends.population(partition).reported:
+                effects.produce(ends.topic, ends.report(partition, days))
+            else:
+                return
+        elif not touched:
+            return
+        effects.more = effects.more or (bool(touched) and horizon >= days.barrier - 1)
         self._close(partition, touched, effects)
-        return effects
+
+    def _rerank(
+        self,
+        ends: BusinessDays,
+        partition: Partition,
+        touched: dict[bytes, Customer | None],
+        effects: Effects,
+        decided_at: int | None,
+    ) -> None:
+        """Evaluate whom the cut-offs of the last day's end move, as of then, as many as a step may."""
+        reranks, days = ends.population(partition).reranks, partition.progress.days
+        while reranks and days is not None:
+            if len(touched) >= DUE_PER_STEP:
+                effects.more = True
+                return
+            key, surely = reranks.popitem()
+            row, at = partition.rows.get(key), days.known[-1].at
+            if row is None:
+                continue
+            customer = Customer.from_row(key.decode(), row)
+            if surely or self.engine.falls_due(customer, at, ends.timeline.day_end(at)):
+                partition.row_bytes -= len(row)
+                touched[key] = customer
+                self.engine.rerank(customer, at, effects.decisions, decided_at)
 
     def restate(self, partition: Partition, keys: Iterable[bytes]) -> Effects:
         """Say anew what the rows of some keys are, and what `customer-tiers` shows: somebody wrote over them."""
@@ -206,6 +281,8 @@ class Processor:
             effects.outputs[CARE_ACTIONS] = [encoder.care_action(action) for action in decisions.actions]
         held: list[Out] = []
         rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
+        if self.days is not None:
+            self.days.population(partition).count_all(touched)
         for key, customer in touched.items():
             if customer is None:
                 rows.pop(key, None)

@@ -13,15 +13,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from models.customer import Customer
 from models.errors import BadRecord, UnusableInput
 from models.events import Topic
 from models.instants import MAX_INSTANT, MIN_INSTANT
-from models.outputs import CareAction, TierChange
+from models.outputs import CareAction, TierChange, TierCutoffs
 from models.policy import Timeline
 from models.wire import Wire
 from streams.backfill.columns import Mapped
 from streams.backfill.formats import Numbered, read_values
+from streams.days import REQUEST_KEY, business_days
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
@@ -54,13 +57,18 @@ class BadLine(NamedTuple):
 
 @dataclass
 class Result:
-    """Everything a replay decided. `customers` are the final states, in order of their ids."""
+    """Everything a replay decided. `customers` are the final states, in order of their ids.
 
+    `timeline` has the cut-offs that hold in the end, where any were computed.
+    """
+
+    timeline: Timeline
     until: int | None = None
     events: Counter[str] = field(default_factory=Counter)
     after_until: int = 0
     changes: list[TierChange] = field(default_factory=list)
     actions: list[CareAction] = field(default_factory=list)
+    cutoffs: list[TierCutoffs] = field(default_factory=list)
     bad_lines: list[BadLine] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     customers: list[Customer] = field(default_factory=list)
@@ -73,18 +81,24 @@ def replay(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     only: str | None = None,
     columns: Mapping[str, Mapped] = MappingProxyType({}),
+    cutoffs_at: Iterable[int] = (),
 ) -> Result:
     """Return what the events of the files decide up to and including `until` (ms; default: the last event).
 
     `only` one customer's events are decided about where one is named; the last event is still that of the files.
-    `progress(done, total)` is called now and then, in events. `columns` are those of tables, by topic and field.
-    Raises UnusableInput where a file cannot be read.
+    `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days' ends, as if they were asked for.
+    `progress(done, total)` is called now and then, in events. `columns` are those of tables, by topic
+    and field. Raises UnusableInput where a file cannot be read.
     """
-    result = Result(until=until)
+    timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
+    processor = Processor(timeline, timing, Encoder("/replay"), days=business_days(timeline))
+    if processor.days is not None:
+        for at in cutoffs_at:
+            processor.days.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
+    result = Result(processor.engine.timeline, until)
     given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in _listed(paths)]
     values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
     lines, last = _read(timeline, values, result, only)
-    processor = Processor(timeline, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
     partition = Partition(0, timeline=timeline.fingerprint)
     done = 0
     for batch in _slices(lines):
@@ -158,9 +172,13 @@ def _advance(result: Result, processor: Processor, partition: Partition, stream_
         effects = processor.tick(partition, Tick(stream_time), now=0)
         _collect(result, effects)
         more = effects.more
+        if processor.days is not None:
+            for out in effects.outputs.get(processor.days.topic, ()):
+                more = processor.days.hear(out.key, out.value) or more
 
 
 def _collect(result: Result, effects: Effects) -> None:
     result.changes += effects.decisions.changes
     result.actions += effects.decisions.actions
+    result.cutoffs += effects.decisions.cutoffs
     result.notes += effects.decisions.notes

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from models.customer import Customer
+from models.cutoffs import ranked
 from models.engine import Engine
 from models.instants import format_instant, parse_instant
 from models.outputs import CareAction, TierChange
@@ -19,13 +20,20 @@ from streams.replay import BadLine, ReplayError, Result
 
 
 def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
-    """Write the five files into a directory, each by atomic rename; return the summary. Raises ReplayError."""
+    """Write the files into a directory, each by atomic rename; return the summary. Raises ReplayError.
+
+    `tier-cutoffs.jsonl` is there only where the policy has cut-offs computed.
+    """
     summary = summarise(figures_of(result), result.until, timeline)
     engine = Engine(timeline)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write(directory / "tier-changes.jsonl", map(msgspec.json.encode, sorted(result.changes, key=_change_order)))
         _write(directory / "care-actions.jsonl", map(msgspec.json.encode, sorted(result.actions, key=_action_order)))
+        cutoffs = directory / "tier-cutoffs.jsonl"
+        cutoffs.unlink(missing_ok=True)  # of an earlier replay by another policy
+        if ranked(timeline):
+            _write(cutoffs, map(msgspec.json.encode, result.cutoffs))
         customers = (orjson.dumps(final_state(engine, customer, result.until)) for customer in result.customers)
         _write(directory / "customers.jsonl", customers)
         _write(directory / "dead-letters.jsonl", (orjson.dumps(_dead_letter(bad)) for bad in result.bad_lines))

@@ -24,7 +24,7 @@ from config.settings import Settings
 from models.errors import TidemarkError
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS
-from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS
 from streams.security import client_options
 
 #: How long (seconds) to wait for a broker to answer.
@@ -73,6 +73,11 @@ def ticks_name(settings: Settings) -> str:
     return settings.topic(f"{settings.app_id}-ticks")
 
 
+def populations_label(settings: Settings) -> str:
+    """Return the label of the internal topic of populations and cut-offs; its name is `settings.topic` of it."""
+    return f"{settings.app_id}-populations"
+
+
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return every topic that a worker group reads or writes."""
     return [
@@ -82,6 +87,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(settings.topic(TIER_CHANGES), compacted=False, retention_ms=-1),
         TopicSpec(settings.topic(CARE_ACTIONS), compacted=False, retention_ms=90 * DAY_MS),
         TopicSpec(settings.topic(CUSTOMER_TIERS), compacted=True),
+        TopicSpec(settings.topic(TIER_CUTOFFS), compacted=False, retention_ms=-1),
         TopicSpec(
             settings.topic(DEAD_LETTERS),
             compacted=False,
@@ -89,6 +95,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
             max_bytes=MAX_DEAD_LETTER_BYTES,
         ),
         TopicSpec(ticks_name(settings), compacted=False, retention_ms=HOUR_MS),
+        TopicSpec(settings.topic(populations_label(settings)), compacted=True),
         TopicSpec(changelog_name(settings), compacted=True, max_bytes=MAX_ROW_BYTES),
     ]
 

@@ -8,12 +8,14 @@ is missing is fetched again. An error of the broker ends the worker; whoever sup
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from faust.types import TP
 
+from streams.days import CUTOFFS_KEY, LEADER
 from streams.metrics import Metrics
 from streams.ownership import Ownership
 from streams.partition import Partition, Tick, decode_tick
@@ -123,6 +125,8 @@ class Worker:
             if effects.changelog:
                 await self._ownership.perform(partition, effects)
                 self.metrics.observe("ticks", effects)
+                if (days := self._processor.days) is not None:
+                    await self.nudge(out.key for out in effects.outputs.get(days.topic, ()) if days.hear(*out[:2]))
                 if self._shell.store().partition(tp.partition) is not partition:
                     return  # it turned out to be another's
             more = effects.more
@@ -135,7 +139,16 @@ class Worker:
         """Return the last tick of this claim. What another owner had read, or we before a rebalance, proves nothing."""
         claim = self._shell.store().claims[partition.number].encoded
         ticks = (decode_tick(record.value) for record in reversed(chunk.records))
-        return next((tick for tick in ticks if tick is not None and tick.claim == claim), None)
+        ours = [tick for tick in ticks if tick is not None and tick.claim == claim]
+        return next((tick for tick in ours if tick.time is not None), ours[0] if ours else None)
+
+    async def nudge(self, keys: Iterable[bytes | None]) -> None:
+        """Have partitions of ours go on at once, where records of other partitions may have been waited for."""
+        news = set(keys)
+        for number, claim in list(self._shell.store().claims.items()):
+            if CUTOFFS_KEY in news or (news and number == LEADER):
+                tick = Tick(None, claim.encoded)
+                await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
 
     async def _has_gap(self, expected: int, tp: TP, chunk: Chunk) -> bool:
         """Whether records before the chunk are missing; has them fetched again, once: a hole in the log is no gap."""

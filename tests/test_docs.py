@@ -30,7 +30,7 @@ from models.instants import DAY_MS, HOUR_MS, MAX_DURATION, parse_instant
 from models.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
 from models.metrics import METRICS
 from models.money import MAX_MINOR, Money
-from models.outputs import CareAction, CustomerTiers, Decisions, TierChange
+from models.outputs import CareAction, CustomerTiers, Decisions, TierChange, TierCutoffs
 from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
 from models.scheme_specs import Demotion, Scheme
 from streams.cli import cli
@@ -45,6 +45,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONTRACT, GUIDE, OPERATIONS = (ROOT / "docs" / f"{name}.md" for name in ("contract", "policy-guide", "operations"))
 OUTPUTS = {"tier-changes": TierChange, "care-actions": CareAction, "customer-tiers": CustomerTiers}
+CUTOFFS = {"tier-cutoffs": TierCutoffs}
 FENCE = re.compile(r"^```(\w*) ?([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -116,7 +117,7 @@ def codes(text: str) -> list[str]:
 def test_every_block_says_what_it_is():
     known = {
         "bash": {"", "run"},
-        "json": {"output", "change", *OUTPUTS, *(topic.label for topic in Topic)},
+        "json": {"output", *CUTOFFS, "change", *OUTPUTS, *(topic.label for topic in Topic)},
         "python": {""},
         "text": {"", "output", "mistakes"},
         "yaml": {"", "policy", "broken"},
@@ -395,10 +396,16 @@ def decided(tmp_path: Path) -> dict[str, list[Any]]:
     }
 
 
-@pytest.mark.parametrize("topic", OUTPUTS)
-def test_output_fields_are_documented(topic: str):
+@pytest.mark.parametrize(("topic", "shape"), [*OUTPUTS.items(), *CUTOFFS.items()])
+def test_output_fields_are_documented(topic: str, shape: Any):
     documented = [name for row in table_rows(CONTRACT, f"### `{topic}`") for name in codes(row[0])]
-    assert sorted(documented) == sorted(field.encode_name for field in msgspec.structs.fields(OUTPUTS[topic]))
+    assert sorted(documented) == sorted(field.encode_name for field in msgspec.structs.fields(shape))
+
+
+@marked("json", *CUTOFFS)
+def test_cut_offs_are_shown_as_they_are_told(block: Block):
+    shown = json.loads(block.text)
+    assert msgspec.to_builtins(msgspec.convert(shown, CUTOFFS[block.mark])) == shown
 
 
 @pytest.mark.parametrize(

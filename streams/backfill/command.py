@@ -1,7 +1,7 @@
 """A backfill as it is asked for on the command line: what is to be read becomes a plan, and the plan is carried out."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,16 +45,24 @@ class Asked:
 
 
 def replay_in_steps(
-    asked: Asked, timeline: Timeline, out: Path, progress: Callable[[int, int], None] = lambda _done, _total: None
+    asked: Asked,
+    timeline: Timeline,
+    out: Path,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    cutoffs_at: Iterable[int] = (),
 ) -> dict[str, Any]:
     """Replay files through the worker's processor, all customers together, step by step, in memory.
 
     Returns the summary. Raises UnusableInput.
     """
     if asked.since is not None or asked.to is not None or asked.topics or asked.bootstrap:
-        raise UnusableInput("--in-steps: --from, --to, --offsets and --bootstrap do not go with it; --until does")
+        told = (
+            "--from, --to, --offsets and --bootstrap: only files and --until go with --in-steps, and with a policy that"
+        )
+        raise UnusableInput(f"{told} ranks customers at each day's end")
     columns = {topic.label: mapped for topic, mapped in parse_columns(asked.columns).items()}
-    return write_result(replay(timeline, asked.files, asked.until, progress, columns=columns), timeline, out)
+    result = replay(timeline, asked.files, asked.until, progress, columns=columns, cutoffs_at=cutoffs_at)
+    return write_result(result, timeline, out)
 
 
 def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | None = None) -> Plan:

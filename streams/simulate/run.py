@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from config.settings import Settings
+from models.cutoffs import ranked
 from models.errors import UnusableInput
 from models.policy import Timeline
 from streams.backfill import job
@@ -36,6 +37,8 @@ def simulate(
     monies = [timeline.latest.money for timeline in timelines]
     if any((money.currency, money.rates) != (monies[0].currency, monies[0].rates) for money in monies):
         raise SimulateError("the policies count in different currencies, or at different rates; amounts are read once")
+    if any(map(ranked, timelines)):
+        raise SimulateError("a policy ranks customers at each day's end; only `cutoffs: fixed` can be simulated")
     plan = plan_of(asked, timelines, settings)
     with tempfile.TemporaryDirectory(prefix="tidemark-") as directory, working_in(Path(directory), settings) as work:
         work.begin(plan, policies)

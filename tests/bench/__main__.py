@@ -26,6 +26,7 @@ BENCHES = {
     "profile": ("processor", "the processor alone: events/s, and where its time goes"),
     "growth": ("growth", "events/s as customers grow"),
     "tick": ("tick", "a tick with nothing due, and with a few due"),
+    "cutoffs": ("cutoffs", "tiers by rank beside tiers by thresholds"),
     "memory": ("memory", "resident bytes an idle customer"),
     "recovery": ("recovery", "customers/s of recovery, beside stock Faust"),
     "latency": ("latency", "from order produced to tier change consumed"),

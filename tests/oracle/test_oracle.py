@@ -72,6 +72,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "percentile": {
         "kind": "percentile",
+        "cutoffs": "fixed",
         "metric": "monetary",
         "tiers": [
             {"name": "c"},

@@ -88,7 +88,7 @@ def instant(at: str | int) -> int:
     return at if isinstance(at, int) else parse_instant(at)
 
 
-def order(name: str, number: int | str, at: str, amount: str = "10.00", **fields: Any) -> tuple[bytes, bytes]:
+def order(name: str, number: int | str, at: str | int, amount: str = "10.00", **fields: Any) -> tuple[bytes, bytes]:
     event = {"type": "order.placed", "order_id": f"o{number}", "customer_id": name, "occurred_at": at, "amount": amount}
     return name.encode(), json.dumps(event | fields).encode()
 

@@ -1,0 +1,192 @@
+"""Cut-offs in time: computed for a day's end, put into the policy, and told as events.
+
+A `RankedTimeline` is the versions of a policy with the cut-offs that are known so far. It answers, like any timeline,
+which policy holds at an instant; the cut-offs of percentile schemes are then ordinary comparisons in it, so that
+evaluating, explaining and hysteresis need not know where they come from.
+"""
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import msgspec
+
+from models.explain import threshold
+from models.histogram import Histogram
+from models.identity import event_id
+from models.instants import DAY_MS, MAX_INSTANT, MIN_INSTANT, format_instant, local_date, local_midnight, next_midnight
+from models.metrics import Edges, Unit
+from models.money import Money
+from models.outputs import Cutoff, TierCutoffs
+from models.policy import ConditionRule, Policy, Timeline
+from models.ranking import CutoffSet, Cuts, Measure, Ranking
+from models.rules import Comparison
+from models.schemes import Scheme
+
+#: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
+KEPT = 4
+
+
+class RankedTimeline(Timeline):
+    """The versions of a policy, with the cut-offs of their percentile schemes."""
+
+    def __init__(self, versions: Sequence[Policy]) -> None:
+        """As `Timeline`."""
+        super().__init__(versions)
+        self._sets: list[CutoffSet] = []
+        self._policies: dict[tuple[str, bytes], Policy] = {}
+        self._from, self._to, self._held = MAX_INSTANT, MIN_INSTANT, self.versions[0]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What any version ranks by, each once."""
+        rankings = [scheme.ranking for policy in self.versions for scheme in policy.schemes]
+        return tuple(dict.fromkeys(ranking.measure for ranking in rankings if ranking is not None))
+
+    @property
+    def latest_set(self) -> CutoffSet | None:
+        """The cut-offs that were computed last."""
+        return self._sets[-1] if self._sets else None
+
+    def known(self, at: int) -> CutoffSet | None:
+        """Return the first cut-offs known that hold from an instant (ms), or from a later one, on."""
+        return next((each for each in self._sets if each.at >= at), None)
+
+    def learn(self, cutoffs: CutoffSet) -> None:
+        """Take cut-offs into account; what is known already for their instant stays as it is."""
+        if any(each.at == cutoffs.at for each in self._sets):
+            return
+        insort(self._sets, cutoffs, key=lambda each: each.at)
+        del self._sets[:-KEPT]
+        self._to = MIN_INSTANT
+
+    def at(self, instant: int) -> Policy:
+        """Return the version that holds at an instant (ms), with the cut-offs that do."""
+        if self._from <= instant < self._to:
+            return self._held
+        version = super().at(instant)
+        starts = [each.at for each in self._sets]
+        place = bisect_right(starts, instant)
+        policy = self._with(version, self._sets[place - 1]) if place else version
+        ends = [starts[place]] if place < len(starts) else []
+        ends += [start for start in (self.next_start(instant),) if start is not None]
+        begins = [version.effective_from, *starts[place - 1 : place]] if place else [version.effective_from]
+        self._held, self._from, self._to = policy, max(begins), min(ends, default=MAX_INSTANT)
+        return policy
+
+    def day_end(self, instant: int) -> int:
+        """Return the first end of a business day (ms) after an instant, in the time zone of the version that holds."""
+        return next_midnight(instant, super().at(instant).zone)
+
+    def day_start(self, instant: int) -> int:
+        """Return when the business day (ms) of an instant begins: the day's end before it."""
+        tz = super().at(instant).zone
+        return local_midnight(local_date(instant, tz), tz)
+
+    def compute(self, at: int, histograms: Mapping[str, Histogram]) -> tuple[CutoffSet, list[TierCutoffs]]:
+        """Return the cut-offs that hold from an instant (ms) on, and the events that tell them.
+
+        `histograms` are those of the whole population, by the labels of measures. A scheme in which nobody is ranked
+        keeps the cut-offs that it had, and tells nothing.
+        """
+        version = super().at(at)
+        cuts = {} if self.latest_set is None else dict(self.latest_set.schemes)
+        computed = []
+        for scheme in version.schemes:
+            if scheme.ranking is not None:
+                population = histograms.get(scheme.ranking.measure.label, Histogram())
+                found = scheme.ranking.cut(population)
+                if found is not None:
+                    cuts[scheme.name] = found
+                    computed.append(scheme.name)
+        cutoffs = CutoffSet(at, cuts)
+        policy = _apply(version, cutoffs)
+        events = [
+            _event(policy, scheme, scheme.ranking, at, cuts[scheme.name])
+            for scheme in policy.schemes
+            if scheme.ranking is not None and scheme.name in computed
+        ]
+        return cutoffs, events
+
+    def _with(self, version: Policy, cutoffs: CutoffSet) -> Policy:
+        """Return a version with cut-offs; compiled once for the same ones."""
+        key = version.version, msgspec.msgpack.encode(cutoffs.schemes)
+        policy = self._policies.get(key)
+        if policy is None:
+            if len(self._policies) >= 2 * KEPT:
+                self._policies.clear()
+            policy = self._policies[key] = _apply(version, cutoffs)
+        return policy
+
+
+def ranked(timeline: Timeline) -> bool:
+    """Whether any scheme of any version has its cut-offs computed."""
+    return any(scheme.ranking is not None for policy in timeline.versions for scheme in policy.schemes)
+
+
+def edges(scheme: Scheme) -> list[Fraction | None]:
+    """Return the cut-offs in force of a percentile scheme, in the metric's native unit; None where there is none."""
+    rules = [tier.rule for tier in scheme.tiers[1:]]
+    return [rule.edge if isinstance(rule, Comparison) else None for rule in rules]
+
+
+def _apply(policy: Policy, cutoffs: CutoffSet) -> Policy:
+    """Return a policy in which the cut-offs are the rules of its schemes, where they were computed for such schemes."""
+    schemes: list[Scheme] = []
+    for scheme in policy.schemes:
+        ranking, cuts = scheme.ranking, cutoffs.schemes.get(scheme.name)
+        if ranking is not None and cuts is not None and cuts.label == ranking.label:
+            schemes.append(_cut(policy, scheme, ranking, cuts))
+        else:
+            schemes.append(scheme)
+    if tuple(schemes) == policy.schemes:
+        return policy
+    compared: list[set[tuple[str, Fraction]]] = [set() for _ in policy.gauges]
+    for leaf in _leaves(policy, schemes):
+        compared[leaf.gauge].add((leaf.op, leaf.edge))
+    gauges = tuple(replace(gauge, edges=Edges.of(pairs)) for gauge, pairs in zip(policy.gauges, compared, strict=True))
+    changed = replace(policy, schemes=tuple(schemes), gauges=gauges)
+    # What is shown does not depend on cut-offs, and is not compiled again.
+    changed.__dict__.update(show=policy.show, shows=policy.shows, snapshot=policy.snapshot)
+    return changed
+
+
+def _cut(policy: Policy, scheme: Scheme, ranking: Ranking, cuts: Cuts) -> Scheme:
+    measure = ranking.measure
+    gauge = next(
+        index
+        for index, each in enumerate(policy.gauges)
+        if (each.metric.name, each.window) == (measure.metric.name, measure.window)
+    )
+    tiers = [scheme.tiers[0]]
+    for tier, number in zip(scheme.tiers[1:], cuts.numbers, strict=True):
+        edge = ranking.edge(number)
+        threshold = _displayed(edge, measure.metric.unit, policy.money)
+        tiers.append(replace(tier, rule=Comparison(gauge, measure.metric, ">=", threshold, edge)))
+    return replace(scheme, tiers=tuple(tiers))
+
+
+def _leaves(policy: Policy, schemes: Sequence[Scheme]) -> Iterator[Comparison]:
+    for scheme in schemes:
+        for tier in scheme.tiers:
+            if tier.rule is not None:
+                yield from tier.rule.leaves()
+    for care in policy.care:
+        if isinstance(care, ConditionRule):
+            yield from care.rule.leaves()
+
+
+def _displayed(edge: Fraction, unit: Unit, money: Money) -> Fraction:
+    return edge / {Unit.DAYS: DAY_MS, Unit.MONEY: money.scale}.get(unit, 1)
+
+
+def _event(policy: Policy, scheme: Scheme, ranking: Ranking, at: int, cuts: Cuts) -> TierCutoffs:
+    told = [
+        Cutoff(tier.name, threshold(tier.rule, policy.money), float(share), admitted / cuts.population, admitted)
+        for tier, share, admitted in zip(scheme.tiers[1:], ranking.shares, cuts.admitted, strict=True)
+        if isinstance(tier.rule, Comparison)
+    ]
+    identity = event_id("tier-cutoffs", scheme.name, at, policy.version)
+    metric = ranking.measure.metric.name
+    return TierCutoffs(identity, scheme.name, metric, format_instant(at), cuts.population, told, policy.version)

@@ -1,0 +1,105 @@
+"""What computed cut-offs cost: a job whose tiers are ranked, beside the same job with a threshold scheme.
+
+Both sides process the same orders at the pace of a stream: no batch reaches over midnight, and a tick comes after every
+batch, at midnight after the last of a day. They run in turn; the first half of the orders makes the population, and is
+not measured. In one setting no order leaves the window; in the other most of them do, so that
+silent customers change all the time. All days' ends that the second half crosses are in the figures. What is measured
+is processor time, so that a busy machine tells the same.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+import yaml
+
+from models.events import Topic
+from models.instants import DAY_MS
+from models.policy import Timeline, compile_policy
+from models.policy_spec import PolicySpec
+from streams.days import business_days
+from streams.encode import Encoder
+from streams.partition import Partition, Tick
+from streams.processor import Processor, Timing
+from streams.replay import FileRecord
+from tests.bench.population import NOW_MS, POLICY, batches
+from tests.bench.report import Report, Scale, ratio
+from tests.bench.workload import orders
+
+#: The least part of the events/s with thresholds that the ranked job may have.
+TARGET = 0.9
+#: The most bytes that a histogram may have.
+TARGET_BYTES = 20_000
+_WINDOWS = ("90d", "10d")
+_RANKED = {
+    "kind": "percentile",
+    "tiers": [
+        {"name": "regular"},
+        {"name": "silver", "top": "25%", "cut": "300"},
+        {"name": "gold", "top": "5%", "cut": "1200"},
+        {"name": "platinum", "top": "1%", "cut": "2500"},
+    ],
+    "demotion": {"grace": "30d"},
+}
+
+
+def run(scale: Scale) -> list[Report]:
+    """Measure with the customers and orders stated, in windows that no order and that most orders leave."""
+    by_day = groupby(orders(scale.orders, scale.customers), key=lambda order: order.at // DAY_MS)
+    load: list[list[FileRecord]] = []
+    for _, day in by_day:
+        load += batches(day, first=sum(map(len, load)))
+    rows, figures = [], []
+    for window in _WINDOWS:
+        plain, ranked, sizes = [], [], []
+        for _ in range(scale.runs):
+            plain.append(_rate(load, _timeline(window))[0])
+            rate, size = _rate(load, _timeline(window, _RANKED))
+            ranked.append(rate)
+            sizes.append(size)
+        share = ratio(ranked, plain)
+        told = [f"{statistics.median(plain):,.0f}", f"{statistics.median(ranked):,.0f}", f"{share:.2f}"]
+        rows.append([window, *told, f"{max(sizes):,}"])
+        figures.append({"window": window, "plain": plain, "ranked": ranked, "ratio": share, "bytes": max(sizes)})
+    columns = ["window", "thresholds, events/s", "ranked, events/s", "ratio", "histogram, bytes"]
+    title = f"Cut-offs: {scale.orders:,} orders of {scale.customers:,} customers over 25 days, in one partition"
+    return [Report(title, columns, rows, {"target": TARGET, "target_bytes": TARGET_BYTES, "settings": figures})]
+
+
+def _timeline(window: str, loyalty: dict[str, Any] | None = None) -> Timeline:
+    spec = yaml.safe_load(POLICY.read_text())
+    spec["window"] = window
+    if loyalty is not None:
+        spec["schemes"]["loyalty"] = loyalty
+    return Timeline([compile_policy(PolicySpec.model_validate(spec))])
+
+
+def _rate(load: list[list[FileRecord]], timeline: Timeline) -> tuple[float, int]:
+    """Return events/s of the second half, and the bytes of the largest histogram."""
+    days = business_days(timeline)
+    work = Processor(timeline, Timing(), Encoder("/bench"), days=days)
+    held = Partition(0, timeline=timeline.fingerprint)
+    started, warm = time.process_time(), len(load) // 2
+    for number, batch in enumerate(load):
+        if number == warm:
+            started = time.process_time()
+        work.process(held, Topic.ORDERS, "orders", batch, NOW_MS)
+        following = load[number + 1][0].timestamp if number + 1 < len(load) else batch[-1].timestamp
+        _tick(work, held, max(batch[-1].timestamp, following // DAY_MS * DAY_MS))
+    took = time.process_time() - started
+    histograms = {} if held.population is None else held.population.histograms
+    count = sum(map(len, load[warm:]))
+    return count / took, max((len(histogram.encode()) for histogram in histograms.values()), default=0)
+
+
+def _tick(work: Processor, held: Partition, at: int) -> None:
+    hear: Callable[[bytes | None, bytes | None], bool] | None = None if work.days is None else work.days.hear
+    more = True
+    while more:
+        effects = work.tick(held, Tick(at), NOW_MS)
+        more = effects.more
+        if hear is not None:
+            for out in effects.outputs.get("populations", ()):
+                more = hear(out.key, out.value) or more

@@ -1,0 +1,155 @@
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from models.cutoffs import RankedTimeline, edges, ranked
+from models.histogram import Histogram, bucket_of
+from models.instants import DAY_MS, format_instant, parse_instant
+from models.policy import Policy, Timeline
+from models.ranking import CutoffSet
+from tests.models.build import day, policy, tiers
+
+LABEL = f"monetary/{100 * DAY_MS}"
+
+
+def scheme(*cuts: str | None, **more: Any) -> dict[str, Any]:
+    shares = ("50%", "10%")
+    named = [
+        {"name": f"t{n}", "top": top, "cut": cut} for n, (top, cut) in enumerate(zip(shares, cuts, strict=True), 1)
+    ]
+    return {"kind": "percentile", "tiers": [{"name": "t0"}, *named], **more}
+
+
+def timeline(*versions: Policy) -> RankedTimeline:
+    return RankedTimeline(versions or [policy(scheme("10", "20"))])
+
+
+def histogram(*values: int) -> Histogram:
+    found = Histogram()
+    for value in values:
+        found.add(bucket_of(value))
+    return found
+
+
+def cut(known: RankedTimeline, at: int) -> list[Fraction | None]:
+    return edges(known.at(at).schemes[0])
+
+
+# --- in time ------------------------------------------------------------------------------------------------
+
+
+def test_given_cuts_hold_until_some_are_computed_and_those_from_their_instant_on() -> None:
+    known = timeline()
+    assert cut(known, day(5)) == [1_000, 2_000]
+    cutoffs, _ = known.compute(day(3), {LABEL: histogram(*range(1, 101))})
+    assert cut(known, day(5)) == [1_000, 2_000]
+    known.learn(cutoffs)
+    assert cut(known, day(3, -1)) == [1_000, 2_000]
+    assert cut(known, day(3)) == cut(known, day(50)) == [51, 91]
+    assert known.at(day(3)) is known.at(day(4))
+
+
+def test_without_a_cut_nobody_is_admitted_before_the_first_cut_offs() -> None:
+    known = timeline(policy(scheme(None, None)))
+    assert cut(known, day(1)) == [None, None]
+    known.learn(known.compute(day(2), {LABEL: histogram(5, 6)})[0])
+    assert cut(known, day(2)) == [6, 6]
+
+
+def test_what_is_known_for_an_instant_stays_as_it_is() -> None:
+    known = timeline()
+    first, second = (known.compute(day(3), {LABEL: histogram(value)})[0] for value in (7, 8))
+    known.learn(first)
+    known.learn(second)
+    assert cut(known, day(3)) == [7, 7]
+
+
+def test_where_nobody_is_ranked_cut_offs_stay_and_nothing_is_told() -> None:
+    known = timeline()
+    known.learn(known.compute(day(3), {LABEL: histogram(7)})[0])
+    cutoffs, events = known.compute(day(4), {})
+    known.learn(cutoffs)
+    assert events == []
+    assert cut(known, day(4)) == [7, 7]
+
+
+def test_a_version_that_ranks_alike_goes_on_with_the_cut_offs_and_another_begins_with_its_cuts() -> None:
+    start = {"effective_from": format_instant(day(10)), "version": "2"}
+    alike = timeline(policy(scheme("10", "20")), policy(scheme("30", "40"), **start))
+    other = timeline(policy(scheme("10", "20")), policy(scheme("30", "40", window="50d"), **start))
+    for known, after in ((alike, [7, 7]), (other, [3_000, 4_000])):
+        known.learn(known.compute(day(3), {LABEL: histogram(7)})[0])
+        assert cut(known, day(10, -1)) == [7, 7]
+        assert cut(known, day(10)) == after
+
+
+def test_a_fixed_scheme_keeps_its_cuts() -> None:
+    fixed = policy(scheme("10", "20", cutoffs="fixed"))
+    assert not ranked(Timeline([fixed]))
+    assert ranked(Timeline([policy(scheme("10", "20"))]))
+    known = timeline(fixed)
+    known.learn(CutoffSet(day(3), {}))
+    assert cut(known, day(5)) == [1_000, 2_000]
+
+
+def test_other_schemes_and_care_rules_are_as_they_were() -> None:
+    care = {"name": "x", "kind": "x", "trigger": "condition", "when": {"frequency": ">= 3"}, "consent": "not_needed"}
+    both = {"top": scheme(None, None), "plain": tiers({"monetary": ">= 5"})}
+    known = timeline(policy(None, care, schemes=both))
+    known.learn(known.compute(day(3), {LABEL: histogram(150)})[0])
+    before, after = known.at(day(1)), known.at(day(3))
+    assert after.schemes[1] == before.schemes[1]
+    (gauge,) = [g for g in after.gauges if g.metric.name == "monetary"]
+    assert gauge.edges.reached == (150, 500)
+    assert [g for g in after.gauges if g.metric.name == "frequency"] == [
+        g for g in before.gauges if g.metric.name == "frequency"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "zone", "end"),
+    [
+        ("2026-03-01T12:00:00Z", "UTC", "2026-03-02T00:00:00Z"),
+        ("2026-03-02T00:00:00Z", "UTC", "2026-03-03T00:00:00Z"),
+        ("2026-03-29T00:30:00+01:00", "Europe/Berlin", "2026-03-30T00:00:00+02:00"),
+        ("2026-10-25T00:30:00+02:00", "Europe/Berlin", "2026-10-26T00:00:00+01:00"),
+        ("2026-04-24T12:00:00+02:00", "Africa/Cairo", "2026-04-25T00:00:00+03:00"),
+    ],
+)
+def test_a_day_ends_at_midnight_of_the_policy_s_time_zone(at: str, zone: str, end: str) -> None:
+    known = timeline(policy(scheme("10", "20"), timezone=zone))
+    assert known.day_end(parse_instant(at)) == parse_instant(end)
+    assert known.day_start(parse_instant(end)) == parse_instant(end)
+    assert known.day_start(parse_instant(end) - 1) <= parse_instant(at)
+
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+def test_an_event_tells_cuts_wanted_and_reached_shares() -> None:
+    (event,) = timeline().compute(day(3), {LABEL: histogram(*range(1, 13))})[1]
+    assert (event.scheme, event.metric, event.population) == ("loyalty", "monetary", 12)
+    assert (event.effective_at, event.policy_version) == ("2026-01-04T00:00:00Z", "test-1")
+    assert [(c.tier, c.cut, c.top, c.share, c.customers) for c in event.cutoffs] == [
+        ("t1", "0.07", 0.5, 0.5, 6),
+        ("t2", "0.12", 0.1, 1 / 12, 1),
+    ]
+
+
+def test_an_event_has_the_same_id_whenever_it_is_computed() -> None:
+    one, other = (timeline().compute(day(3), {LABEL: histogram(value)})[1][0] for value in (7, 8))
+    later = timeline().compute(day(4), {LABEL: histogram(7)})[1][0]
+    assert one.event_id == other.event_id != later.event_id
+
+
+@pytest.mark.parametrize(
+    ("metric", "number", "cut"),
+    [("frequency", 7, 7), ("engagement", 2_500, 2.5), ("average_order_value", 1_234_500, "12.345000")],
+)
+def test_cuts_are_told_in_displayed_units(metric: str, number: int, cut: str | float) -> None:
+    known = timeline(policy(scheme(None, None, metric=metric)))
+    (event,) = known.compute(day(3), {f"{metric}/{100 * DAY_MS}": histogram(number)})[1]
+    found = event.cutoffs[0].cut
+    assert float(found) == pytest.approx(float(cut), rel=0.01)
+    assert type(found) is type(cut)
