@@ -6,9 +6,11 @@ change is asked only where there is one.
 
 from dataclasses import dataclass
 
-from models import care, explain
+from models import explain
+from models.care.attend import attend
 from models.customer import NEVER, Customer, Standing
 from models.evaluation import Evaluation
+from models.events import Campaign, Pending
 from models.identity import event_id
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import Cause, Decisions, Direction, TierChange
@@ -18,9 +20,18 @@ from models.tiering import Position, fall_instant, settle
 
 
 def evaluate(
-    customer: Customer, timeline: Timeline, at: int, cause: Cause, decisions: Decisions, now: int | None
+    customer: Customer,
+    timeline: Timeline,
+    at: int,
+    cause: Cause,
+    decisions: Decisions,
+    now: int | None,
+    event: Pending | Campaign | None = None,
 ) -> None:
-    """Evaluate a customer as of an instant (ms), which becomes their cursor; `now` (ms) is told as `decided_at`."""
+    """Evaluate a customer as of an instant (ms), which becomes their cursor; `now` (ms) is told as `decided_at`.
+
+    `event`: what the evaluation is about, where care is to know it.
+    """
     policy = timeline.at(at)
     customer.cursor = at
     customer.timeline = timeline.fingerprint
@@ -31,7 +42,7 @@ def evaluate(
         customer.contacts.forget_until(at - timeline.horizon)
     evaluation = Evaluation(customer, policy, at)
     ranks, due = policy.look(evaluation.facts, at)
-    standings = customer.standings
+    standings, told = customer.standings, len(decisions.changes)
     for scheme, qualified in zip(policy.schemes, ranks, strict=False):
         standing = standings.get(scheme.name)
         if standing is None or standing.below_since is not None or scheme.tiers[qualified].name != standing.tier:
@@ -39,7 +50,8 @@ def evaluate(
             if falls is not None and falls < due:
                 due = falls
     if policy.care:
-        attended = care.attend(evaluation, ranks[len(policy.schemes) :], decisions)
+        changes = decisions.changes[told:]
+        attended = attend(evaluation, ranks[len(policy.schemes) :], changes, event, decisions)
         if attended is not None and attended < due:
             due = attended
     starts = timeline.next_start(at)

@@ -68,12 +68,18 @@ def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Nex
 
 def at_risk(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> AtRisk | None:
     """Return when and whereto the customer falls if nothing more happens; None if never."""
+    fall = next_fall(scheme, policy, position, facts, at)
+    return None if fall is None else AtRisk(fall[0], format_instant(fall[1]))
+
+
+def next_fall(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> tuple[str, int] | None:
+    """Return the tier that the customer falls to by time alone, and the instant (ms); None if never."""
     if position.rank == 0 and scheme.sinking:
         return None
     look = policy.looks[scheme.name]
     for instant, moved in pass_time(scheme.demotion, look, position, facts, at, policy.zone):
         if moved.rank < position.rank:
-            return AtRisk(scheme.tiers[moved.rank].name, format_instant(instant))
+            return scheme.tiers[moved.rank].name, instant
         position = moved
     return None
 

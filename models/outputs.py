@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from models.care.budgets import Purse
+
 Direction = Literal["up", "down", "enter"]
 Cause = Literal["order", "refund", "interaction", "profile", "time", "late", "policy"]
 
@@ -100,13 +102,23 @@ class CustomerTiers(msgspec.Struct, frozen=True, gc=False):
 class Decisions:
     """What was decided while working through some events: to be performed by whoever asked.
 
-    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …).
+    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …), `refusals` care actions by
+    rule and reason, `outcomes` what came of them by rule, tier, hold-out and outcome. `purse` is what care may spend;
+    None: nobody counts.
     """
 
-    __slots__ = ("actions", "changes", "lateness_ms", "notes")
+    __slots__ = ("actions", "changes", "lateness_ms", "notes", "outcomes", "purse", "refusals")
 
-    def __init__(self) -> None:
+    def __init__(self, purse: Purse | None = None) -> None:
         self.changes: list[TierChange] = []
         self.actions: list[CareAction] = []
         self.notes: Counter[str] = Counter()
         self.lateness_ms: list[int] = []
+        self.refusals: Counter[tuple[str, str]] = Counter()
+        self.outcomes: Counter[tuple[str, str, bool, str]] = Counter()
+        self.purse = purse
+
+    def refuse(self, rule: str, reason: str) -> None:
+        """Count a care action that is not emitted."""
+        self.notes[f"care_{reason}"] += 1
+        self.refusals[rule, reason] += 1

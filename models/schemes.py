@@ -89,6 +89,10 @@ class GaugeBook:
         self._edges[index].add((op, edge))
         return Comparison(index, METRICS[metric], op, threshold, edge, undefined)
 
+    def window(self, index: int) -> int:
+        """Return the window (ms) of the gauge at an index."""
+        return list(self._indexes)[index][1]
+
     def gauges(self) -> tuple[Gauge, ...]:
         """Return the gauges with all edges noted so far, in the order of their indexes."""
         pairs = zip(self._indexes, self._edges, strict=True)
@@ -127,7 +131,7 @@ def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: Gaug
         spec.demotion.keep,
     )
     ranks = {tier.name: rank for rank, tier in enumerate(tiers)}
-    ladder = not isinstance(spec, specs.Lifecycle | specs.Segments)
+    ladder = specs.is_ladder(spec)
     sinking = all(leaf.op in _SINKING.get(leaf.metric.name, ()) for leaf in leaves)
     return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder, sinking)
 

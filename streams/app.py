@@ -21,6 +21,7 @@ from models.events import Topic
 from models.instants import format_instant
 from models.policy import Timeline
 from streams.encode import Encoder
+from streams.homes import home_of
 from streams.log_reader import read_stretch
 from streams.metrics import Metrics
 from streams.processor import Processor, Timing
@@ -72,14 +73,15 @@ class TidemarkApp(faust.App):
 def make_processor(settings: Settings, timeline: Timeline) -> Processor:
     """Return the processor that a worker with these settings uses."""
     timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall")
-    home_of = None
-    if settings.partitioner == "murmur2":
-        from aiokafka.partitioner import murmur2  # Java's default partitioner
-
-        def home_of(key: bytes) -> int:
-            return int((murmur2(key) & 0x7FFFFFFF) % settings.partitions)
-
-    return Processor(timeline, timing, Encoder(f"/{settings.app_id}"), max_bytes=settings.max_bytes, home_of=home_of)
+    home = partial(home_of, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
+    return Processor(
+        timeline,
+        timing,
+        Encoder(f"/{settings.app_id}"),
+        max_bytes=settings.max_bytes,
+        home_of=home,
+        partitions=settings.partitions,
+    )
 
 
 def build(settings: Settings) -> TidemarkApp:

@@ -35,6 +35,10 @@ class _Instant(click.ParamType):
             self.fail(f"{value!r} is not RFC 3339 with an offset, as in 2026-12-31T00:00:00Z", param, ctx)
 
 
+def _language() -> str:
+    return "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
+
+
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="tidemark")
 def cli() -> None:
@@ -100,7 +104,7 @@ def topics_check() -> None:
 
 @cli.command()
 @click.argument("files", nargs=-1, required=True, type=_FILE)
-@click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
+@click.option("--topic", required=True, help="orders, interactions, customers or campaigns (without the prefix).")
 def load(files: tuple[Path, ...], topic: str) -> None:
     """Produce the events of JSON-lines files to an input topic, keyed by customer.
 
@@ -118,35 +122,36 @@ def load(files: tuple[Path, ...], topic: str) -> None:
 @click.option("--orders", type=_FILE, help="JSON lines of order events.")
 @click.option("--interactions", type=_FILE, help="JSON lines of interactions.")
 @click.option("--customers", type=_FILE, help="JSON lines of customer profiles.")
+@click.option("--campaigns", type=_FILE, help="JSON lines of campaigns.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 1024),
+    help="Partitions among which budgets are shared (default: TIDEMARK_PARTITIONS).",
+)
 @click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
 @click.option("--until", type=_Instant(), help="Advance time to this instant (default: the last event).")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
-def replay(
-    orders: Path | None,
-    interactions: Path | None,
-    customers: Path | None,
-    policy: Path,
-    until: int | None,
-    out: Path,
-) -> None:
+def replay(policy: Path, until: int | None, out: Path, partitions: int | None, **files: Path | None) -> None:
     """Decide over history from files, through the same code as live; nothing is sent anywhere.
 
     \b
     tidemark replay --orders orders.jsonl --customers customers.jsonl --policy retail --out result
     """  # noqa: D301  # click wants the character, not the two
     from config.policy_files import load_timeline
+    from config.settings import load_settings
     from models.events import Topic
     from streams import replay as replaying
     from streams.console import progress_bar, summary_tables
     from streams.replay_files import write_result
 
-    given = {Topic.ORDERS: orders, Topic.INTERACTIONS: interactions, Topic.CUSTOMERS: customers}
-    inputs = {topic: path for topic, path in given.items() if path is not None}
+    inputs = {topic: path for topic in Topic if (path := files[topic.label]) is not None}
     if not inputs:
         raise click.UsageError("nothing to replay: give --orders, --interactions or --customers")
     timeline = load_timeline(policy)
+    if partitions is None:
+        partitions = load_settings().partitions
     with progress_bar("replaying") as progress:
-        result = replaying.replay(timeline, inputs, until, progress)
+        result = replaying.replay(timeline, inputs, until, progress, partitions=partitions)
     summary_tables(write_result(result, timeline, out))
 
 
@@ -158,6 +163,7 @@ def replay(
 @click.option("--orders", type=_FILE, help="JSON lines of order events, instead of a running deployment.")
 @click.option("--interactions", type=_FILE, help="JSON lines of interactions, likewise.")
 @click.option("--customers", type=_FILE, help="JSON lines of customer profiles, likewise.")
+@click.option("--campaigns", type=_FILE, help="JSON lines of campaigns, likewise.")
 @click.option("--policy", type=click.Path(path_type=Path), help="A policy file or preset (default: TIDEMARK_POLICY).")
 @click.option("--until", type=_Instant(), help="With files: the last instant to read (default: the last event).")
 def explain(
@@ -182,7 +188,7 @@ def explain(
     from models.events import Topic
     from streams import explain as explaining
 
-    language = lang or ("zh" if os.environ.get("LANG", "").startswith("zh") else "en")
+    language = lang or _language()
     catalogue(language)  # an unknown one is told before anything is read
     settings = load_settings() if policy is None else load_settings(policy=policy)
     inputs = {topic: files[topic.label] for topic in Topic if files[topic.label] is not None}
@@ -199,6 +205,56 @@ def explain(
     else:
         for sentence in render(account, language):
             click.echo(sentence)
+
+
+@cli.command()
+@click.option("--result", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A replay's directory.")
+@click.option("--actions", type=_FILE, help="JSON lines of care-actions, instead of a replay's directory.")
+@click.option("--orders", type=_FILE, help="JSON lines of order events.")
+@click.option("--interactions", type=_FILE, help="JSON lines of interactions.")
+@click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
+@click.option("--until", type=_Instant(), help="As of this instant (default: the replay's end, else the last event).")
+@click.option("--lang", help="Language of the tables: en or zh (default: zh where LANG says so, else en).")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON instead of tables.")
+def effects(
+    result: Path | None,
+    actions: Path | None,
+    policy: Path,
+    until: int | None,
+    lang: str | None,
+    as_json: bool,
+    **files: Path | None,
+) -> None:
+    """Say what came of care actions: answers, conversions, and whether those written to bought more than the held-out.
+
+    \b
+    tidemark effects --result result --orders orders.jsonl --interactions interactions.jsonl --policy care
+    tidemark effects --actions care-actions.jsonl --orders orders.jsonl --policy care --lang zh
+    """  # noqa: D301  # click wants the character, not the two
+    import msgspec
+
+    from config.messages import catalogue
+    from config.policy_files import load_timeline
+    from models.events import Topic
+    from streams.console import progress_bar
+    from streams.effects import read_effects, until_of
+    from streams.effects_tables import print_effects
+
+    words = catalogue(lang or _language())
+    if (result is None) is (actions is None):
+        raise click.UsageError("give either --result or --actions")
+    inputs = {topic: path for topic in Topic if (path := files.get(topic.label)) is not None}
+    if not inputs:
+        raise click.UsageError("nothing to reckon with: give --orders or --interactions")
+    if result is not None:
+        actions, until = result / "care-actions.jsonl", until_of(result) if until is None else until
+    timeline = load_timeline(policy)
+    with progress_bar("reading (bytes)") as progress:
+        found = read_effects(timeline, actions, inputs, until, progress)  # type: ignore[arg-type]  # one is given
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)))
+    else:
+        print_effects(found, words)
 
 
 @cli.group()

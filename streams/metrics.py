@@ -32,6 +32,15 @@ class Metrics:
             registry=registry,
         )
         self.actions = Counter("tidemark_care_actions", "Care actions emitted", ["rule", "channel"], registry=registry)
+        self.care_refused = Counter(
+            "tidemark_care_refused", "Care actions that were not emitted", ["rule", "reason"], registry=registry
+        )
+        self.care_outcomes = Counter(
+            "tidemark_care_outcomes",
+            "What came of care actions",
+            ["rule", "tier", "holdout", "outcome"],
+            registry=registry,
+        )
         self.batch_size = Histogram(
             "tidemark_batch_records",
             "Records in a micro-batch",
@@ -84,3 +93,7 @@ class Metrics:
             self.changes.labels(*labels).inc()
         for action in decisions.actions:
             self.actions.labels(action.rule, action.channel).inc()
+        for (rule, refusal), count in decisions.refusals.items():
+            self.care_refused.labels(rule, refusal).inc(count)
+        for (rule, tier, holdout, outcome), count in decisions.outcomes.items():
+            self.care_outcomes.labels(rule, tier, str(holdout).lower(), outcome).inc(count)

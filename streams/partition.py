@@ -12,8 +12,10 @@ from collections.abc import MutableMapping
 
 import msgspec
 
+from models.care.budgets import Spent
 from models.customer import row_instant
 from models.events import Topic
+from streams.campaigns import Announcements, customer_keys
 from streams.due_index import DueIndex
 from streams.fence import CLAIM_KEY
 
@@ -27,11 +29,15 @@ class Progress(msgspec.Struct):
     """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
+    `spent`: what care has taken from the partition's share of its budgets. `campaigns`: those that wait, or are under
+    way.
     """
 
     applied: dict[str, int] = {}
     latest: dict[str, int] = {}
     stream_time: int | None = None
+    spent: Spent = {}
+    campaigns: Announcements = msgspec.field(default_factory=Announcements)
 
 
 class Tick(msgspec.Struct):
@@ -64,6 +70,7 @@ class Partition:
         self.due = DueIndex()
         self.progress_key = PROGRESS_KEY + str(number).encode()
         self._claim_key = CLAIM_KEY + str(number).encode()
+        self._keys: list[bytes] | None = None  # of all customers, while a campaign is under way
         self._restore(timeline)
 
     def _restore(self, timeline: int) -> None:
@@ -89,6 +96,15 @@ class Partition:
         if latest is not None:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
+
+    def campaign_step(self, size: int) -> list[bytes]:
+        """Return the next customers, at most `size`, that the campaign under way is told to; none: it is done."""
+        if self._keys is None:
+            self._keys = customer_keys(self.rows)
+        step = self.progress.campaigns.step(self._keys, size)
+        if not step:
+            self._keys = None
+        return step
 
     def progress_row(self) -> tuple[bytes, bytes]:
         """Return (key, row) of the progress as it is now, and keep it among the rows."""

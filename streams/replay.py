@@ -19,6 +19,7 @@ from models.outputs import CareAction, TierChange
 from models.policy import Timeline
 from models.wire import Wire
 from streams.encode import Encoder
+from streams.homes import home_of
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
 
@@ -59,6 +60,7 @@ class Result:
     actions: list[CareAction] = field(default_factory=list)
     bad_lines: list[BadLine] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     customers: list[Customer] = field(default_factory=list)
 
 
@@ -68,32 +70,51 @@ def replay(
     until: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     only: str | None = None,
+    partitions: int = 1,
 ) -> Result:
     """Return what the events of the files decide up to and including `until` (ms; default: the last event).
+
+    `partitions`: among so many the budgets of care are shared; customers are in the partition that their key hashes to.
 
     `only` one customer's events are decided about where one is named; the last event is still that of the files.
     `progress(done, total)` is called now and then, in events. Raises ReplayError where a file cannot be read.
     """
     result = Result(until=until)
     lines, last = _read(timeline, inputs, result, only)
-    processor = Processor(timeline, Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False), Encoder("/replay"))
-    partition = Partition(0, timeline=timeline.fingerprint)
+    timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
+    # Only shared budgets make it matter which partition a customer is in.
+    count = partitions if timeline.budgeted else 1
+    processor = Processor(timeline, timing, Encoder("/replay"), partitions=count)
+    parts = [Partition(number, timeline=timeline.fingerprint) for number in range(count)]
     done = 0
     for batch in _slices(lines):
         latest = batch[-1][0]
         for topic in Topic:
             records = [record for _, rank, record in batch if rank is topic]
-            _collect(result, processor.process(partition, topic, topic.label, records, now=0))
-        _advance(result, processor, partition, latest)
+            for partition, share in zip(parts, _shares(topic, records, count), strict=True):
+                _collect(result, processor.process(partition, topic, topic.label, share, now=0))
+        for partition in parts:
+            _advance(result, processor, partition, latest)
         done += len(batch)
         progress(done, len(lines))
     if result.until is None and last >= MIN_INSTANT:
         result.until = last
     if result.until is not None:
-        _advance(result, processor, partition, result.until + 1)
-    rows = ((key, row) for key, row in sorted(partition.rows.items()) if not key.startswith(PROGRESS_KEY))
+        for partition in parts:
+            _advance(result, processor, partition, result.until + 1)
+    rows = sorted((key, row) for part in parts for key, row in part.rows.items() if not key.startswith(PROGRESS_KEY))
     result.customers = [Customer.from_row(key.decode(), row) for key, row in rows]
     return result
+
+
+def _shares(topic: Topic, records: list[FileRecord], count: int) -> list[list[FileRecord]]:
+    """Return the records of each of `count` partitions: campaigns go to all, others to the one their key hashes to."""
+    if count == 1 or topic is Topic.CAMPAIGNS:
+        return [records] * count
+    shares: list[list[FileRecord]] = [[] for _ in range(count)]
+    for record in records:
+        shares[home_of(record.key, count)].append(record)
+    return shares
 
 
 Line = tuple[int, Topic, FileRecord]
@@ -107,21 +128,29 @@ def _read(timeline: Timeline, inputs: dict[Topic, Path], result: Result, only: s
     for topic, path in sorted(inputs.items()):
         for number, value in _lines(path):
             try:
-                customer_id, event = wire.decode(topic, None, value)
+                customer_id, at = _identify(wire, topic, value)
             except BadRecord as bad:
                 result.bad_lines.append(BadLine(path.name, number, bad, value))
                 continue
-            # A profile without any time holds from the beginning.
-            at = MIN_INSTANT - 1 if event.at is None else event.at
             if result.until is not None and at > result.until:
                 result.after_until += 1
                 continue
             last = max(last, at)
-            if only is None or customer_id == only:
+            if only is None or customer_id == only or topic is Topic.CAMPAIGNS:
                 result.events[topic.label] += 1
                 lines.append((at, topic, FileRecord(number, at, customer_id.encode(), value)))
     lines.sort(key=lambda line: line[:2])
     return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)], last
+
+
+def _identify(wire: Wire, topic: Topic, value: bytes) -> tuple[str, int]:
+    """Return whose an event is and when (ms) it happened. Raises BadRecord."""
+    if topic is Topic.CAMPAIGNS:
+        campaign = wire.decode_campaign(value)
+        return campaign.campaign, campaign.at
+    customer_id, event = wire.decode(topic, None, value)
+    # A profile without any time holds from the beginning.
+    return customer_id, MIN_INSTANT - 1 if event.at is None else event.at
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -161,3 +190,4 @@ def _collect(result: Result, effects: Effects) -> None:
     result.changes += effects.decisions.changes
     result.actions += effects.decisions.actions
     result.notes += effects.decisions.notes
+    result.refusals += effects.decisions.refusals

@@ -70,6 +70,8 @@ def summarise(result: Result, timeline: Timeline) -> dict[str, Any]:
         "care_actions": {
             "total": len(result.actions),
             "by_rule": dict(Counter(action.rule for action in result.actions)),
+            "held_out": dict(Counter(action.rule for action in result.actions if action.holdout)),
+            "refused": _refused(result.refusals),
         },
         "dead_letters": {
             "total": len(result.bad_lines),
@@ -77,6 +79,14 @@ def summarise(result: Result, timeline: Timeline) -> dict[str, Any]:
         },
         "notes": dict(result.notes),
     }
+
+
+def _refused(refusals: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Return how often each rule was refused, by the reason."""
+    refused: dict[str, dict[str, int]] = {}
+    for (rule, reason), count in sorted(refusals.items()):
+        refused.setdefault(rule, {})[str(reason)] = count
+    return refused
 
 
 def _change_order(change: TierChange) -> tuple[int, str, str, int]:
