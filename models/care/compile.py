@@ -63,7 +63,9 @@ def compile_governance(spec: specs.Governance, care: Sequence[rules.CareRule]) -
     # A group keeps actions of one instant apart even where its span is nothing.
     spans = [max(apart[rule.action.group], 1) for rule in care if rule.action.group is not None]
     spans += [cap.per for cap in caps]
-    spans += [max(rule.action.cooldown, rule.action.attribution) for rule in care]
+    spans += [rule.action.cooldown for rule in care]
+    # An outcome at the very end of the attribution counts.
+    spans += [rule.action.attribution + 1 for rule in care if rule.action.attribution]
     watched = (rule.contacts for rule in care if isinstance(rule, rules.SilenceRule))
     return rules.Governance(
         quiet=None if quiet is None else rules.QuietHours(_time(quiet.since), _time(quiet.until), _set(quiet.channels)),

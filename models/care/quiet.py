@@ -1,6 +1,6 @@
 """Quiet hours: whether a local time is quiet, and when the quiet ends. Exact in nights in which clocks change."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from models.care.rules import QuietHours
@@ -23,22 +23,14 @@ def is_quiet(quiet: QuietHours, channel: str, at: int, zone: ZoneInfo) -> bool:
 def quiet_end(quiet: QuietHours, channel: str, at: int, zone: ZoneInfo) -> int:
     """Return the first instant (ms) after a quiet one at which it is not quiet.
 
-    Where the clocks skip the end, it is the instant at which they have; where they repeat it, the time of the two that
-    comes first after `at`, unless the wall clock goes back into the quiet.
+    Where the clocks skip the end, it is taken an hour later, as local times are elsewhere; where they repeat it, it is
+    the first of the two that is after `at`.
     """
     today = to_datetime(at).astimezone(zone).date()
     for ahead in range(_DAYS):
         end = datetime.combine(today + timedelta(days=ahead), quiet.until, tzinfo=zone)
         for fold in (0, 1):
-            instant = from_datetime(_skipped(end.replace(fold=fold)))
+            instant = from_datetime(end.replace(fold=fold))
             if instant > at and not is_quiet(quiet, channel, instant, zone):
                 return instant
     raise AssertionError("a day has an end of its quiet hours")
-
-
-def _skipped(local: datetime) -> datetime:
-    """Return a local time in UTC; of one that the clocks skip, the instant at which they do."""
-    moment = local.astimezone(UTC)
-    back = moment.astimezone(local.tzinfo).replace(tzinfo=None)
-    wanted = local.replace(tzinfo=None)
-    return moment - (back - wanted) if back > wanted else moment
