@@ -89,8 +89,13 @@ class Policy:
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:
-        """Interaction kinds that some metric may read."""
-        return frozenset({"survey", "referral", *(kind for kind, weight in self.weights.items() if weight)})
+        """Interaction kinds that some metric may read, or care answers: one that is read again must be known."""
+        weighed = (kind for kind, weight in self.weights.items() if weight)
+        return frozenset({"survey", "referral", *weighed, *self._answered_kinds})
+
+    @cached_property
+    def _answered_kinds(self) -> frozenset[str]:
+        return frozenset(rule.interaction for rule in self.care if isinstance(rule, InteractionRule))
 
     @cached_property
     def actions(self) -> dict[str, Action]:
@@ -105,10 +110,8 @@ class Policy:
     @cached_property
     def known_kinds(self) -> frozenset[str]:
         """Interaction kinds that are not counted as unknown."""
-        asked = {rule.interaction for rule in self.care if isinstance(rule, InteractionRule)}
-        return KNOWN_KINDS.union(
-            self.weights, asked, self.governance.watched, *(action.converts for action in self.actions.values())
-        )
+        converting = (action.converts for action in self.actions.values())
+        return KNOWN_KINDS.union(self.weights, self._answered_kinds, self.governance.watched, *converting)
 
     @cached_property
     def horizon(self) -> int:
