@@ -14,9 +14,9 @@ from models.events import Campaign
 from models.identity import id64
 
 #: Announcements that may wait in a partition; a further one is refused.
-MAX_WAITING = 1_000
+MAX_WAITING = 100
 #: So many ids of announcements are remembered, to know one that is produced twice.
-MAX_KNOWN = 1_000
+MAX_KNOWN = 100
 
 
 class Announcements(msgspec.Struct):

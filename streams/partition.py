@@ -14,7 +14,7 @@ import msgspec
 
 from models.care.budgets import Spent
 from models.customer import row_instant
-from models.events import Topic
+from models.events import Campaign, Topic
 from streams.campaigns import Announcements, customer_keys
 from streams.due_index import DueIndex
 from streams.fence import CLAIM_KEY
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 PROGRESS_KEY = b"\x00progress/"
 
 
-class Progress(msgspec.Struct):
+class Progress(msgspec.Struct, omit_defaults=True):
     """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
@@ -37,7 +37,7 @@ class Progress(msgspec.Struct):
     latest: dict[str, int] = {}
     stream_time: int | None = None
     spent: Spent = {}
-    campaigns: Announcements = msgspec.field(default_factory=Announcements)
+    campaigns: Announcements | None = None
 
 
 class Tick(msgspec.Struct):
@@ -97,11 +97,22 @@ class Partition:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
 
+    @property
+    def announcements(self) -> Announcements:
+        """The campaigns that were taken in; kept in the progress from the first one on."""
+        if self.progress.campaigns is None:
+            self.progress.campaigns = Announcements()
+        return self.progress.campaigns
+
+    def next_campaign(self, horizon: int) -> Campaign | None:
+        """Return the first campaign whose instant is at or before `horizon` (ms), None where there is none."""
+        return None if self.progress.campaigns is None else self.progress.campaigns.next(horizon)
+
     def campaign_step(self, size: int) -> list[bytes]:
         """Return the next customers, at most `size`, that the campaign under way is told to; none: it is done."""
         if self._keys is None:
             self._keys = customer_keys(self.rows)
-        step = self.progress.campaigns.step(self._keys, size)
+        step = self.announcements.step(self._keys, size)
         if not step:
             self._keys = None
         return step

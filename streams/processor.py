@@ -140,7 +140,7 @@ class Processor:
         if stream_time is None:
             return effects
         horizon = self.horizon(stream_time)
-        campaign = partition.progress.campaigns.next(horizon)
+        campaign = partition.next_campaign(horizon)
         if campaign is not None:
             horizon = campaign.at
         if partition.due.next_instant() <= horizon:
@@ -196,7 +196,7 @@ class Processor:
                 self._bury(partition, name, record, bad, effects)
                 continue
             effects.events += 1
-            note = partition.progress.campaigns.take(campaign)
+            note = partition.announcements.take(campaign)
             if note is not None:
                 effects.decisions.notes[note] += 1
             watermark = campaign.at if watermark is None else max(watermark, campaign.at)

@@ -92,7 +92,7 @@ def test_a_restart_in_the_midst_goes_on_where_the_state_is(monkeypatch: pytest.M
     done += ticks(driver, late)
     assert [name for _, name, _ in told(done)] == names
     assert max(len(values(step, "care-actions")) for step in done) <= 2
-    assert driver.partition.progress.campaigns.waiting == []
+    assert driver.partition.announcements.waiting == []
 
 
 def test_a_campaign_that_is_produced_twice_is_told_once() -> None:
