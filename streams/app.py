@@ -26,6 +26,7 @@ from streams.log_reader import read_stretch
 from streams.metrics import Held, Metrics
 from streams.processor import Processor, Timing
 from streams.readiness import Readiness
+from streams.recovery import StateTables
 from streams.security import credentials
 from streams.shell import Shell
 from streams.store import StateTable
@@ -124,6 +125,7 @@ def _faust_app(settings: Settings) -> TidemarkApp:
         broker_credentials=credentials(settings),
         broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         store="memory://",
+        TableManager=StateTables,
         datadir=str(_data_dir(settings)),
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication,

@@ -25,10 +25,12 @@ from faust.tables.table import Table
 from faust.transport import consumer as upstream
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.utils.queues import ThrowableQueue
 from packaging.requirements import Requirement
 
 from config.settings import load_settings
 from streams.app import TidemarkApp, build
+from streams.recovery import ChangelogQueue, StateRecovery
 from streams.store import PartitionStore, StateTable
 from streams.transport import FETCH_WAIT_MS, Chunk, MicroBatchConsumer, MicroBatchThread, MicroBatchTransport
 
@@ -81,6 +83,8 @@ def test_faust_is_of_one_minor_series() -> None:
         (MicroBatchConsumer, driver.Consumer, "_new_offset", ["self", "tp"]),
         (MicroBatchConsumer, driver.Consumer, "_add_gap", ["self", "tp", "offset_from", "offset_to"]),
         (TidemarkApp, App, "_new_transport", ["self"]),
+        (ChangelogQueue, ThrowableQueue, "get", ["self"]),
+        (StateRecovery, Recovery, "_build_offsets", ["self", "consumer", "tps", "destination", "title"]),
         (StateTable, Table, "_new_store", ["self"]),
         (PartitionStore, Store, "persisted_offset", ["self", "tp"]),
         (PartitionStore, Store, "set_persisted_offset", ["self", "tp", "offset"]),
@@ -225,9 +229,11 @@ def test_faust_knows_every_setting_it_is_given(app: TidemarkApp) -> None:
 # --- recovery, run ------------------------------------------------------------------------------------------
 
 
-def recovered(app: TidemarkApp, *chunks: tuple[int, int]) -> tuple[StateTable, list[list[int]]]:
+def recovered(
+    app: TidemarkApp, *chunks: tuple[int, int], stale: tuple[int, int] | None = None
+) -> tuple[StateTable, list[list[int]]]:
     """Run Faust's recovery over chunks (first, last offset) of a changelog that ends with the last; say in which
-    batches they came to the table."""
+    batches they came to the table. A `stale` chunk comes before them, of an earlier assignment."""
     batches: list[list[int]] = []
 
     async def check() -> None:
@@ -247,11 +253,12 @@ def recovered(app: TidemarkApp, *chunks: tuple[int, int]) -> tuple[StateTable, l
             apply(events)
 
         table.apply_changelog_batch = applied
-        for first, last in chunks:
+        for first, last in [*([stale] if stale else []), *chunks]:
             records = [
                 SimpleNamespace(offset=at, key=b"k%d" % at, value=b"row", headers=()) for at in range(first, last + 1)
             ]
             message = SimpleNamespace(tp=tp, partition=1, offset=last, value=Chunk(records, 0), generation_id=0)
+            message.generation_id -= (first, last) == stale
             app.tables.changelog_queue.put_nowait(SimpleNamespace(message=message))
         reading = asyncio.ensure_future(Recovery._slurp_changelogs.fun(recovery))
         await asyncio.wait_for(recovery.signal_recovery_end.wait(), timeout=20)
@@ -272,6 +279,32 @@ def test_recovery_gives_micro_batches_to_the_table_and_counts_them_by_their_last
 def test_recovery_passes_over_chunks_that_it_has_had(app: TidemarkApp) -> None:
     _, batches = recovered(app, (0, 4), (0, 4), (3, 9))
     assert batches == [[4, 9]], "a chunk that begins earlier and ends later is taken"
+
+
+def test_recovery_does_not_go_on_from_a_chunk_of_an_earlier_assignment(app: TidemarkApp) -> None:
+    table, batches = recovered(app, (0, 4), (5, 9), stale=(5, 12))
+    assert batches == [[4, 9]]
+    assert table.persisted_offset(TP(table.changelog_topic_name, 1)) == 9
+    assert len(table.data._rows[1]) == 10
+
+
+def test_recovery_begins_where_the_rows_end_whatever_faust_has_seen(app: TidemarkApp) -> None:
+    async def check() -> None:
+        table, recovery = app.tables["state"], app.tables.recovery
+        held, empty = (TP(table.changelog_topic_name, number) for number in (1, 2))
+        await table.data.on_rebalance({held, empty}, set(), {held, empty})
+        table.data._offsets[1] = 6
+        recovery.tp_to_table.update({held: table, empty: table})
+        recovery.active_offsets.update({held: 90, empty: 80})
+
+        async def earliest_offsets(*tps: TP) -> dict[TP, int]:
+            return dict.fromkeys(tps, 0)
+
+        consumer = SimpleNamespace(earliest_offsets=earliest_offsets)
+        await recovery._build_offsets(consumer, {held, empty}, recovery.active_offsets, "active")
+        assert recovery.active_offsets == {held: 6, empty: -1}
+
+    asyncio.run(check())
 
 
 def test_recovery_goes_over_offsets_that_hold_nothing(app: TidemarkApp) -> None:
