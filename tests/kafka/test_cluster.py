@@ -196,9 +196,7 @@ def test_three_brokers_take_acks_all_writes_after_one_is_killed(
 
     async def scenario() -> None:
         await create_topic(cluster.bootstrap, topic, replicas=3)
-        async with admin_client(cluster.bootstrap) as admin:
-            (described,) = await admin.describe_topics([topic])
-        leader = described["partitions"][0]["leader"]
+        leader = await leader_of(cluster.bootstrap, topic)
         async with AIOKafkaProducer(
             bootstrap_servers=cluster.bootstrap, enable_idempotence=True, acks="all", linger_ms=1
         ) as producer:

@@ -12,7 +12,17 @@ from config.settings import PREFIX
 from tests.kafka.cluster import KafkaCluster
 from tests.support.live import ROOT, Rig, ToSend, run
 
-TOPICS = ("orders", "interactions", "customers", "tier-changes", "care-actions", "customer-tiers", "dead-letters")
+TOPICS = (
+    "orders",
+    "interactions",
+    "customers",
+    "tier-changes",
+    "care-actions",
+    "customer-tiers",
+    "tier-cutoffs",
+    "dead-letters",
+)
+INTERNAL = ("shop-ticks", "shop-populations", "shop-state-changelog")
 
 
 class Command:
@@ -22,7 +32,7 @@ class Command:
         self.prefix = f"t{uuid.uuid4().hex[:8]}-"
         self.directory = directory
         self.broker = broker
-        self.names = [f"{self.prefix}{name}" for name in (*TOPICS, "shop-ticks", "shop-state-changelog")]
+        self.names = [f"{self.prefix}{name}" for name in (*TOPICS, *INTERNAL)]
 
     def __call__(self, verb: str, **settings: str) -> subprocess.CompletedProcess[str]:
         values = {"broker": self.broker, "app_id": "shop", "topic_prefix": self.prefix, "partitions": "3", **settings}
