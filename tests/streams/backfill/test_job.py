@@ -261,6 +261,8 @@ def test_interrupted_by_hand_it_says_how_to_go_on(
     paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     arguments = ["replay", *options(paths), "--policy", "demo", "--until", "2027-02-01T00:00:00Z", "--out", "out"]
+    # In the background a shell has it ignored, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = started(tmp_path, *arguments, "--processes", "2", stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not pieces(tmp_path / "out"):
