@@ -73,5 +73,12 @@ def _is_not_told_already(record: logging.LogRecord) -> bool:
     again = record.name == "asyncio" or str(record.msg).startswith("[^")
     return not (
         str(record.msg).endswith("Reraising original exception...")
-        or (again and record.exc_info and isinstance(record.exc_info[1], TidemarkError))
+        or (again and record.exc_info and _comes_of_ours(record.exc_info[1]))
     )
+
+
+def _comes_of_ours(error: BaseException | None) -> bool:
+    """Whether an error was raised on purpose, or came up while one was dealt with: the loop is closed by then, say."""
+    while error is not None and not isinstance(error, TidemarkError):
+        error = error.__cause__ or error.__context__
+    return error is not None
