@@ -363,5 +363,7 @@ def _care(customer: Customer, timeline: Timeline, at: int) -> list[UpcomingCare]
     Engine(timeline).advance(idle, min(at + CARE_AHEAD, LAST_INSTANT), decisions)
     first: dict[str, UpcomingCare] = {}
     for action in decisions.actions:
+        if action.holdout:
+            continue  # nothing will be sent
         first.setdefault(action.rule, UpcomingCare(action.rule, action.kind, action.channel, action.due_at))
     return list(first.values())

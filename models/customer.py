@@ -37,11 +37,48 @@ class Standing(msgspec.Struct, array_like=True, gc=False):
 
 
 class Mark(msgspec.Struct, array_like=True, gc=False):
-    """What a care rule remembers of a customer: the last occasion it fired for, whether it holds, when it is due."""
+    """What a care rule remembers of a customer: the last occasion it fired for, whether it holds, when it is due.
+
+    `holding` counts where there are several degrees. `fired` (ms): the last instant, where occasions must lie apart.
+    """
 
     occasion: int | None = None
-    holding: bool = False
+    holding: int | bool = False
     due: int | None = None
+    fired: int | None = None
+
+
+class Sent(msgspec.Struct, array_like=True, gc=False):
+    """An action that was emitted, for as long as caps, cool-downs, groups and outcomes ask. `outcomes`: bits."""
+
+    at: int
+    rule: str
+    kind: str
+    action: int
+    tier: str | None
+    holdout: bool
+    outcomes: int = 0
+
+
+class Held(msgspec.Struct, array_like=True, gc=False):
+    """An action that waits for quiet hours to end at `due`; its occasion arose at `since` (ms)."""
+
+    due: int
+    rule: str
+    occasion: str
+    since: int
+    why: list[tuple[str, str | float | int | None, str, str | float | int, bool]]
+    template: str
+    tier: str | None
+    anchor: int | None
+
+
+class Care(msgspec.Struct, array_like=True, gc=False):
+    """What care remembers beyond the marks of its rules. `seen`: the latest instant (ms) by kind of interaction."""
+
+    seen: dict[str, int] = {}
+    log: list[Sent] = []
+    held: list[Held] = []
 
 
 class Counters(msgspec.Struct, array_like=True, gc=False):
@@ -70,6 +107,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     pending: list[OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile]
     counters: Counters
     policy_version: str | None = None
+    care: Care | None = None
 
 
 class _Orders(msgspec.Struct, array_like=True, gc=False):
@@ -96,6 +134,7 @@ class Customer:
 
     __slots__ = (
         "asked",
+        "care",
         "contacts",
         "counters",
         "cursor",
@@ -127,6 +166,7 @@ class Customer:
         self.pending: list[OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile] = []
         self.counters = Counters()
         self.policy_version: str | None = None
+        self.care: Care | None = None
         self.timeline = 0
 
     @property
@@ -158,6 +198,7 @@ class Customer:
             self.pending,
             self.counters,
             self.policy_version,
+            self.care,
         )
         return _HEADER.pack(ROW_VERSION, self.next_instant, self.timeline) + _ENCODER.encode(row)
 
@@ -179,7 +220,7 @@ class Customer:
         customer.profile, customer.unsubscribed_at = row.profile, row.unsubscribed_at
         customer.standings, customer.marks = row.standings, row.marks
         customer.pending, customer.counters = row.pending, row.counters
-        customer.policy_version = row.policy_version
+        customer.policy_version, customer.care = row.policy_version, row.care
         return customer
 
 

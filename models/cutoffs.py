@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import msgspec
 
+from models.care.rules import CareRule, ConditionRule, NearUpgradeRule
 from models.explain import threshold
 from models.histogram import Histogram
 from models.identity import event_id
@@ -19,9 +20,9 @@ from models.instants import DAY_MS, MAX_INSTANT, MIN_INSTANT, format_instant, lo
 from models.metrics import Edges, Unit
 from models.money import Money
 from models.outputs import Cutoff, TierCutoffs
-from models.policy import ConditionRule, Policy, Timeline
+from models.policy import Policy, Timeline
 from models.ranking import CutoffSet, Cuts, Measure, Ranking
-from models.rules import Comparison
+from models.rules import Comparison, easier
 from models.schemes import Scheme
 
 #: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
@@ -143,10 +144,11 @@ def _apply(policy: Policy, cutoffs: CutoffSet) -> Policy:
     if tuple(schemes) == policy.schemes:
         return policy
     compared: list[set[tuple[str, Fraction]]] = [set() for _ in policy.gauges]
-    for leaf in _leaves(policy, schemes):
+    care = tuple(_near(rule, schemes) for rule in policy.care)
+    for leaf in _leaves(schemes, care):
         compared[leaf.gauge].add((leaf.op, leaf.edge))
     gauges = tuple(replace(gauge, edges=Edges.of(pairs)) for gauge, pairs in zip(policy.gauges, compared, strict=True))
-    changed = replace(policy, schemes=tuple(schemes), gauges=gauges)
+    changed = replace(policy, schemes=tuple(schemes), care=care, gauges=gauges)
     # What is shown does not depend on cut-offs, and is not compiled again.
     changed.__dict__.update(show=policy.show, shows=policy.shows, snapshot=policy.snapshot)
     return changed
@@ -167,14 +169,25 @@ def _cut(policy: Policy, scheme: Scheme, ranking: Ranking, cuts: Cuts) -> Scheme
     return replace(scheme, tiers=tuple(tiers))
 
 
-def _leaves(policy: Policy, schemes: Sequence[Scheme]) -> Iterator[Comparison]:
+def _near(rule: CareRule, schemes: Sequence[Scheme]) -> CareRule:
+    """Return a care rule as it is with cut-offs: what is near them moves with them."""
+    if not isinstance(rule, NearUpgradeRule):
+        return rule
+    tiers = next(scheme.tiers for scheme in schemes if scheme.name == rule.action.scheme)
+    return replace(rule, near=tuple(easier(tier.rule, rule.share) for tier in tiers if tier.rule is not None))
+
+
+def _leaves(schemes: Sequence[Scheme], care: Sequence[CareRule]) -> Iterator[Comparison]:
     for scheme in schemes:
         for tier in scheme.tiers:
             if tier.rule is not None:
                 yield from tier.rule.leaves()
-    for care in policy.care:
-        if isinstance(care, ConditionRule):
-            yield from care.rule.leaves()
+    for each in care:
+        if isinstance(each, ConditionRule):
+            yield from each.rule.leaves()
+        elif isinstance(each, NearUpgradeRule):
+            for rule in each.near:
+                yield from rule.leaves()
 
 
 def _displayed(edge: Fraction, unit: Unit, money: Money) -> Fraction:

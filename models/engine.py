@@ -9,11 +9,12 @@ from bisect import bisect_right
 
 import msgspec
 
-from models.customer import NEVER, Customer
+from models.care.happenings import is_addressed
+from models.customer import NEVER, Care, Customer
 from models.errors import TidemarkError
 from models.evaluate import evaluate
 from models.evaluation import facts_of
-from models.events import Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
+from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
 from models.instants import format_instant
 from models.ledger import Outcome
 from models.outputs import Cause, CustomerTiers, Decisions, HeldTier
@@ -76,6 +77,16 @@ class Engine:
         policy = self.timeline.at(at)
         due = policy.look(facts_of(customer, policy, at), at)[1]
         return due < min(customer.due, until)
+
+    def is_addressed(self, customer: Customer, campaign: Campaign) -> bool:
+        """Whether a campaign is for this customer, as they stand; they are evaluated up to its instant."""
+        at = campaign.at if customer.cursor is None else max(campaign.at, customer.cursor)
+        return is_addressed(customer, self.timeline.at(at), campaign)
+
+    def announce(self, customer: Customer, campaign: Campaign, decisions: Decisions, now: int | None = None) -> None:
+        """Tell a customer of a campaign that addresses them, at its instant, or at the cursor where that is later."""
+        at = campaign.at if customer.cursor is None else max(campaign.at, customer.cursor)
+        evaluate(customer, self.timeline, at, "time", decisions, now, campaign)
 
     def tiers(self, customer: Customer, at: int | None = None) -> CustomerTiers | None:
         """Return the customer's tiers, and metrics as of `at` (ms; default: the cursor); None before any evaluation."""
@@ -150,7 +161,7 @@ class Engine:
                 customer.first_at = at
         self._record(customer, event, decisions)
         if at is not None:
-            evaluate(customer, self.timeline, at, cause, decisions, now)
+            evaluate(customer, self.timeline, at, cause, decisions, now, event)
 
     def _begin_earlier(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
         """Let tenure start at an event that happened, though what it says is outdated."""
@@ -176,6 +187,10 @@ class Engine:
             customer.unsubscribed_at = max(event.at, customer.unsubscribed_at or event.at)
         if event.kind in self.timeline.kept_kinds:
             customer.contacts.apply(event)
+        if event.kind in self.timeline.watched_kinds:
+            if customer.care is None:
+                customer.care = Care()
+            customer.care.seen[event.kind] = max(event.at, customer.care.seen.get(event.kind, event.at))
 
     def _evaluate_due(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None) -> None:
         while customer.due <= horizon:

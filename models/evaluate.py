@@ -6,9 +6,10 @@ change is asked only where there is one.
 
 from dataclasses import dataclass
 
-from models import care
+from models.care.attend import attend
 from models.customer import NEVER, Customer, Standing
 from models.evaluation import Evaluation
+from models.events import Campaign, Pending
 from models.explain import at_risk
 from models.identity import event_id
 from models.instants import LAST_INSTANT, format_instant
@@ -19,9 +20,18 @@ from models.tiering import Position, fall_instant, settle
 
 
 def evaluate(
-    customer: Customer, timeline: Timeline, at: int, cause: Cause, decisions: Decisions, now: int | None
+    customer: Customer,
+    timeline: Timeline,
+    at: int,
+    cause: Cause,
+    decisions: Decisions,
+    now: int | None,
+    event: Pending | Campaign | None = None,
 ) -> None:
-    """Evaluate a customer as of an instant (ms), which becomes their cursor; `now` (ms) is told as `decided_at`."""
+    """Evaluate a customer as of an instant (ms), which becomes their cursor; `now` (ms) is told as `decided_at`.
+
+    `event`: what the evaluation is about, where care is to know it.
+    """
     policy = timeline.at(at)
     customer.cursor = at
     customer.timeline = timeline.fingerprint
@@ -32,7 +42,8 @@ def evaluate(
         customer.contacts.forget_until(at - timeline.horizon)
     evaluation = Evaluation(customer, policy, at)
     ranks, due = policy.look(evaluation.facts, at)
-    standings = customer.standings
+    standings, moved = customer.standings, decisions.changes if decisions.moves is None else decisions.moves
+    told = len(moved)
     for scheme, qualified in zip(policy.schemes, ranks, strict=False):
         standing = standings.get(scheme.name)
         if standing is None or standing.below_since is not None or scheme.tiers[qualified].name != standing.tier:
@@ -40,7 +51,7 @@ def evaluate(
             if falls is not None and falls < due:
                 due = falls
     if policy.care:
-        attended = care.attend(evaluation, ranks[len(policy.schemes) :], decisions)
+        attended = attend(evaluation, ranks[len(policy.schemes) :], moved[told:], event, decisions)
         if attended is not None and attended < due:
             due = attended
     starts = timeline.next_start(at)

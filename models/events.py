@@ -11,16 +11,21 @@ import msgspec
 
 
 class Topic(IntEnum):
-    """The input topics. The value is the rank at equal instants: profiles first, then orders, then interactions."""
+    """The input topics. The value is the rank at equal instants: profiles, orders, interactions, campaigns."""
 
     CUSTOMERS = 0
     ORDERS = 1
     INTERACTIONS = 2
+    CAMPAIGNS = 3
 
     @property
     def label(self) -> str:
         """The topic's name without any prefix."""
         return self.name.lower()
+
+
+#: The topics whose events are each about one customer.
+CUSTOMER_TOPICS = (Topic.CUSTOMERS, Topic.ORDERS, Topic.INTERACTIONS)
 
 
 @final
@@ -53,12 +58,16 @@ class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c", gc=F
 
 @final
 class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i", gc=False):
-    """Something the customer did or said at `at` (ms). `value` is in thousandths (a survey's 8.5 is 8500)."""
+    """Something the customer did or said at `at` (ms). `value` is in thousandths (a survey's 8.5 is 8500).
+
+    `action` is the care action that it answers.
+    """
 
     at: int
     interaction: int
     kind: str
     value: int | None = None
+    action: int | None = None
 
 
 class Consent(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -93,6 +102,20 @@ class Erasure(msgspec.Struct, array_like=True, frozen=True, tag="e", gc=False):
     """The customer is to be forgotten: state, changelog and `customer-tiers` alike."""
 
     at: None = None
+
+
+@final
+class Campaign(msgspec.Struct, frozen=True, gc=False):
+    """An announcement at `at` (ms) about a subject, to those in one of `tiers` whose attributes have one of the values.
+
+    Empty `tiers`: any. It is no customer's own: it reaches all of a partition (`streams.campaigns`).
+    """
+
+    at: int
+    campaign: str
+    subject: str
+    tiers: tuple[str, ...] = ()
+    attributes: dict[str, tuple[str, ...]] = {}
 
 
 Event = OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile | Erasure

@@ -69,11 +69,19 @@ def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Nex
 
 def at_risk(scheme: Scheme, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> AtRisk | None:
     """Return when and whereto the customer falls if nothing more happens; None if never. `look` is this scheme's."""
+    fall = next_fall(scheme, look, position, facts, at, zone)
+    return None if fall is None else AtRisk(fall[0], format_instant(fall[1]))
+
+
+def next_fall(
+    scheme: Scheme, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo
+) -> tuple[str, int] | None:
+    """Return the tier that the customer falls to by time alone, and the instant (ms); None if never."""
     if position.rank == 0 and scheme.sinking:
         return None
     for instant, moved in pass_time(scheme.demotion, look, position, facts, at, zone):
         if moved.rank < position.rank:
-            return AtRisk(scheme.tiers[moved.rank].name, format_instant(instant))
+            return scheme.tiers[moved.rank].name, instant
         position = moved
     return None
 

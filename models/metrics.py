@@ -241,7 +241,7 @@ def _referrals(facts: Facts, at: int, window: int) -> Reading:
     return facts.contacts.count(at - window, "referral"), 1
 
 
-def _double_rhythm(facts: Facts) -> int | None:
+def double_rhythm(facts: Facts) -> int | None:
     """Twice the median of the latest gaps between counted orders (ms): twice, so that it is whole."""
     if facts.double_rhythm < 0:
         times = facts.ledger.times[-RHYTHM_GAPS - 1 :]
@@ -252,13 +252,13 @@ def _double_rhythm(facts: Facts) -> int | None:
 
 
 def _rhythm(facts: Facts, _at: int, _window: int) -> Reading:
-    double = _double_rhythm(facts)
+    double = double_rhythm(facts)
     return None if double is None else (double, 2)
 
 
 def _overdue_unit(facts: Facts) -> int | None:
     """Twice the rhythm that `overdue` is counted in: one day at least, or two orders a minute apart would alarm."""
-    double = _double_rhythm(facts)
+    double = double_rhythm(facts)
     return None if double is None else max(double, 2 * DAY_MS)
 
 

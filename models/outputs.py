@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from models.care.budgets import Purse
+
 Direction = Literal["up", "down", "enter"]
 Cause = Literal["order", "refund", "interaction", "profile", "time", "late", "policy"]
 
@@ -139,16 +141,26 @@ class TierCutoffs(msgspec.Struct, frozen=True, gc=False):
 class Decisions:
     """What was decided while working through some events: to be performed by whoever asked.
 
-    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …). Where `moves` is a list,
-    tier changes are told there in short, and `changes` stays empty: to explain them is most of the work.
+    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …), `refusals` care actions by
+    rule and reason, `outcomes` what came of them by rule, tier, hold-out and outcome. `purse` is what care may spend;
+    None: nobody counts. Where `moves` is a list, tier changes are told there in short, and `changes` stays empty: to
+    explain them is most of the work.
     """
 
-    __slots__ = ("actions", "changes", "cutoffs", "lateness_ms", "moves", "notes")
+    __slots__ = ("actions", "changes", "cutoffs", "lateness_ms", "moves", "notes", "outcomes", "purse", "refusals")
 
-    def __init__(self, moves: list[Move] | None = None) -> None:
+    def __init__(self, purse: Purse | None = None, moves: list[Move] | None = None) -> None:
         self.moves = moves
         self.changes: list[TierChange] = []
         self.actions: list[CareAction] = []
         self.cutoffs: list[TierCutoffs] = []
         self.notes: Counter[str] = Counter()
         self.lateness_ms: list[int] = []
+        self.refusals: Counter[tuple[str, str]] = Counter()
+        self.outcomes: Counter[tuple[str, str, bool, str]] = Counter()
+        self.purse = purse
+
+    def refuse(self, rule: str, reason: str) -> None:
+        """Count a care action that is not emitted."""
+        self.notes[f"care_{reason}"] += 1
+        self.refusals[rule, reason] += 1

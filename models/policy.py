@@ -6,11 +6,20 @@ A `Timeline` is the versions of a policy by the instants from which they hold.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import time
 from fractions import Fraction
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
+from models.care.compile import compile_care, compile_governance
+from models.care.rules import (
+    Action,
+    CampaignRule,
+    CareRule,
+    ConditionRule,
+    Governance,
+    InteractionRule,
+    NearUpgradeRule,
+)
 from models.compiled import Look, Show, compile_look, compile_show
 from models.errors import PolicyError
 from models.events import KNOWN_KINDS
@@ -18,43 +27,10 @@ from models.identity import id64
 from models.instants import MIN_INSTANT, format_instant, parse_duration, parse_instant, zone
 from models.metrics import Gauge
 from models.money import Money
-from models.policy_spec import Birthday, CareRule, OnCondition, PolicySpec
-from models.rules import Rule
-from models.schemes import GaugeBook, Scheme, compile_condition, compile_scheme
+from models.policy_spec import PolicySpec
+from models.schemes import GaugeBook, Scheme, compile_scheme
 from models.snapshot import Snapshot, compile_snapshot
 from models.tell import Tales
-
-
-@dataclass(frozen=True, slots=True)
-class CareAction:
-    """What a care rule leads to. `valid_for` in ms; `scheme` is the one whose tier the action names."""
-
-    rule: str
-    kind: str
-    scheme: str
-    template: str
-    channel: str
-    priority: int
-    valid_for: int
-    needs_consent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BirthdayRule:
-    """Fires once a year, at a local time near the customer's birthday. `leap_day`: (month, day) in common years."""
-
-    action: CareAction
-    at: time
-    days_before: int
-    leap_day: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionRule:
-    """Fires at the instant at which `rule` begins to hold."""
-
-    action: CareAction
-    rule: Rule
 
 
 @dataclass(frozen=True)
@@ -70,16 +46,24 @@ class Policy:
     zone: ZoneInfo
     weights: Mapping[str, int]
     schemes: tuple[Scheme, ...]
-    care: tuple[BirthdayRule | ConditionRule, ...]
+    care: tuple[CareRule, ...]
+    governance: Governance
     gauges: tuple[Gauge, ...]
     digest: str
 
     @cached_property
     def look(self) -> Look:
-        """Ranks of all schemes, then whether each care condition holds (1) or not (0), and when that may change."""
+        """Ranks of all schemes, then those of the care rules that stand on rules, and when they may change.
+
+        A condition's rank is 1 where it holds, else 0.
+        """
         ladders = [[tier.rule for tier in scheme.tiers] for scheme in self.schemes]
-        conditions = [[None, rule.rule] for rule in self.care if isinstance(rule, ConditionRule)]
-        return compile_look(self.gauges, [*ladders, *conditions])
+        for rule in self.care:
+            if isinstance(rule, ConditionRule):
+                ladders.append([None, rule.rule])
+            elif isinstance(rule, NearUpgradeRule):
+                ladders.append([None, *rule.near])
+        return compile_look(self.gauges, ladders)
 
     @cached_property
     def looks(self) -> Mapping[str, Look]:
@@ -122,13 +106,29 @@ class Policy:
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:
-        """Interaction kinds that some metric may read."""
-        return frozenset({"survey", "referral", *(kind for kind, weight in self.weights.items() if weight)})
+        """Interaction kinds that some metric may read, or care answers: one that is read again must be known."""
+        weighed = (kind for kind, weight in self.weights.items() if weight)
+        return frozenset({"survey", "referral", *weighed, *self._answered_kinds})
+
+    @cached_property
+    def _answered_kinds(self) -> frozenset[str]:
+        return frozenset(rule.interaction for rule in self.care if isinstance(rule, InteractionRule))
+
+    @cached_property
+    def actions(self) -> dict[str, Action]:
+        """What each care rule leads to, by its name."""
+        return {rule.action.rule: rule.action for rule in self.care}
+
+    @cached_property
+    def campaign_subjects(self) -> frozenset[str]:
+        """The subjects of campaigns that some care rule attends to."""
+        return frozenset[str]().union(*(rule.subjects for rule in self.care if isinstance(rule, CampaignRule)))
 
     @cached_property
     def known_kinds(self) -> frozenset[str]:
         """Interaction kinds that are not counted as unknown."""
-        return KNOWN_KINDS | set(self.weights)
+        converting = (action.converts for action in self.actions.values())
+        return KNOWN_KINDS.union(self.weights, self._answered_kinds, self.governance.watched, *converting)
 
     @cached_property
     def horizon(self) -> int:
@@ -180,6 +180,21 @@ class Timeline:
         """Interaction kinds that some metric of some version may read."""
         return frozenset[str]().union(*(policy.kept_kinds for policy in self.versions))
 
+    @cached_property
+    def watched_kinds(self) -> frozenset[str]:
+        """Interaction kinds whose latest instant some care rule of some version goes by."""
+        return frozenset[str]().union(*(policy.governance.watched for policy in self.versions))
+
+    @cached_property
+    def budgeted(self) -> bool:
+        """Whether some version has budgets, so that customers of a partition must be decided about in order of time."""
+        return any(policy.governance.budgets for policy in self.versions)
+
+    @cached_property
+    def announces(self) -> bool:
+        """Whether some care rule of some version attends to campaigns."""
+        return any(policy.campaign_subjects for policy in self.versions)
+
 
 def compile_policy(spec: PolicySpec) -> Policy:
     """Return the policy that a checked specification describes."""
@@ -188,34 +203,26 @@ def compile_policy(spec: PolicySpec) -> Policy:
     book = GaugeBook(money.scale)
     schemes = tuple(compile_scheme(name, scheme, window, book) for name, scheme in spec.schemes.items())
     weights = {kind: round(Fraction(weight) * 1000) for kind, weight in spec.weights.items()}
-    care = tuple(_care(rule, schemes[0].name, window, book) for rule in spec.care)
+    by_name = {scheme.name: scheme for scheme in schemes}
+    care = tuple(compile_care(rule, by_name, window, book) for rule in spec.care)
+    governance = compile_governance(spec.governance, care)
     start = MIN_INSTANT if spec.effective_from is None else parse_instant(spec.effective_from)
     digest = spec.model_dump_json()
-    return Policy(spec.version, start, money, zone(spec.timezone), weights, schemes, care, book.gauges(), digest)
+    return Policy(
+        spec.version,
+        start,
+        money,
+        zone(spec.timezone),
+        weights,
+        schemes,
+        care,
+        governance,
+        book.gauges(),
+        digest,
+    )
 
 
 def describe(policy: Policy) -> str:
     """Return a version and its start as people read them."""
     since = "" if policy.effective_from == MIN_INSTANT else f" from {format_instant(policy.effective_from)}"
     return f"{policy.version}{since}"
-
-
-def _care(spec: Birthday | OnCondition, scheme: str, window: int, book: GaugeBook) -> BirthdayRule | ConditionRule:
-    action = _action(spec, scheme)
-    if isinstance(spec, OnCondition):
-        return ConditionRule(action, compile_condition(spec.when, window, book))
-    month, day = spec.leap_day.split("-")
-    return BirthdayRule(action, time.fromisoformat(spec.at), spec.days_before, (int(month), int(day)))
-
-
-def _action(spec: CareRule, scheme: str) -> CareAction:
-    return CareAction(
-        rule=spec.name,
-        kind=spec.kind,
-        scheme=spec.scheme or scheme,
-        template=spec.template.replace("{kind}", spec.kind),
-        channel=spec.channel,
-        priority=spec.priority,
-        valid_for=parse_duration(spec.valid_for),
-        needs_consent=spec.consent == "required",
-    )

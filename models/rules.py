@@ -223,3 +223,16 @@ def least_missing(lack: Lack) -> Fraction | int | None:
         return lack.missing
     strict = lack.comparison.op in (">", "<") and floor(lack.missing) == lack.missing
     return ceil(lack.missing) + strict
+
+
+def easier(rule: Rule, share: Fraction) -> Rule:
+    """Return a rule whose thresholds are easier by a share: at least 90 for at least 100, at most 33 for at most 30."""
+    if isinstance(rule, Junction):
+        return Junction(rule.every, tuple(easier(part, share) for part in rule.parts))
+    if isinstance(rule, Score):
+        return Score(rule.parts, rule.threshold - abs(rule.threshold) * share)
+    if rule.op == "==":
+        return rule
+    eased = -share if rule.op in (">=", ">") else share
+    threshold, edge = (value + abs(value) * eased for value in (rule.threshold, rule.edge))
+    return Comparison(rule.gauge, rule.metric, rule.op, threshold, edge, rule.undefined)

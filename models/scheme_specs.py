@@ -258,6 +258,28 @@ AnyScheme = Annotated[
 ]
 
 
+#: The stages of a lifecycle, lowest first.
+STAGES = ("churned", "dormant", "prospect", "new", "active")
+
+
+def tier_names(scheme: AnyScheme) -> list[str]:
+    """Return the names of a scheme's tiers, lowest first."""
+    match scheme:
+        case Lifecycle():
+            return list(STAGES)
+        case Matrix():
+            return list(scheme.tiers)
+        case Segments():
+            return [segment.name for segment in scheme.segments]
+        case _:
+            return [tier.name for tier in scheme.tiers]
+
+
+def is_ladder(scheme: AnyScheme) -> bool:
+    """Whether customers climb from tier to tier."""
+    return not isinstance(scheme, Lifecycle | Segments)
+
+
 def levels_of(written: str) -> tuple[int, int]:
     """Return (lowest, highest) of levels such as `4-5` or `3`."""
     low, _, high = written.partition("-")

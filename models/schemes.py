@@ -92,6 +92,10 @@ class GaugeBook:
         self._edges[index].add((op, edge))
         return Comparison(index, METRICS[metric], op, threshold, edge, undefined)
 
+    def note(self, comparison: Comparison) -> None:
+        """Note the edge of a comparison with a gauge that is in the book."""
+        self._edges[comparison.gauge].add((comparison.op, comparison.edge))
+
     def gauges(self) -> tuple[Gauge, ...]:
         """Return the gauges with all edges noted so far, in the order of their indexes."""
         pairs = zip(self._indexes, self._edges, strict=True)
@@ -135,7 +139,7 @@ def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: Gaug
         spec.demotion.keep,
     )
     ranks = {tier.name: rank for rank, tier in enumerate(tiers)}
-    ladder = not isinstance(spec, specs.Lifecycle | specs.Segments)
+    ladder = specs.is_ladder(spec)
     sinking = all(op in _SINKING.get(metric, ()) for metric, op in pairs)
     return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder, sinking, ranking)
 

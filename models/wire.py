@@ -11,6 +11,7 @@ import msgspec
 
 from models.errors import BadRecord, Reason
 from models.events import (
+    Campaign,
     Consent,
     Erasure,
     Event,
@@ -29,6 +30,9 @@ Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 When = int | Annotated[datetime, msgspec.Meta(tz=True)]
 Amount = str | int | float
+
+
+_Values = Annotated[tuple[Short, ...], msgspec.Meta(min_length=1, max_length=64)]
 
 
 class _Placed(msgspec.Struct, tag="order.placed", tag_field="type", gc=False):
@@ -80,10 +84,19 @@ class _Profile(msgspec.Struct, gc=False):
     attributes: dict[str, Any] | None = None
 
 
+class _Campaign(msgspec.Struct, tag="campaign", tag_field="type", gc=False):
+    campaign_id: Id
+    occurred_at: When
+    subject: Short
+    tiers: Annotated[tuple[Short, ...], msgspec.Meta(max_length=32)] = ()
+    attributes: Annotated[dict[Short, _Values], msgspec.Meta(max_length=8)] = {}
+
+
 _DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
     Topic.ORDERS: msgspec.json.Decoder(_Placed | _Refunded | _Cancelled),
     Topic.INTERACTIONS: msgspec.json.Decoder(_Interaction),
     Topic.CUSTOMERS: msgspec.json.Decoder(_Profile),
+    Topic.CAMPAIGNS: msgspec.json.Decoder(_Campaign),
 }
 _BIRTHDAY = re.compile(r"(\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -110,26 +123,38 @@ class Wire:
     def decode(
         self, topic: Topic, key: bytes | None, value: bytes | None, latest: int = MAX_INSTANT
     ) -> tuple[str, Event]:
-        """Return (customer_id, event) of one record; `key` None means that the record came from a file.
+        """Return (customer_id, event) of one record of a customer's; `key` None means that it came from a file.
 
         `latest` (ms) is the last instant that is not too far ahead. Raises BadRecord.
         """
         if value is None:
             return self._erasure(topic, key)
-        if len(value) > self._max_bytes:
-            raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
-        try:
-            raw = _DECODERS[topic].decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _refusal(value, error) from None
+        raw = self._read(topic, value)
         customer_id: str = raw.customer_id
         if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")
         event = self._placed(raw) if type(raw) is _Placed else self._event(raw)
         if event.at is not None and event.at > latest:
-            found = format_instant(event.at)
-            raise BadRecord(Reason.TOO_FAR_AHEAD, f"time: found {found}, allowed is up to {format_instant(latest)}")
+            raise _too_far_ahead(event.at, latest)
         return customer_id, event
+
+    def decode_campaign(self, value: bytes | None, latest: int = MAX_INSTANT) -> Campaign:
+        """Return the announcement in a record of `campaigns`. Raises BadRecord."""
+        if value is None:
+            raise BadRecord(Reason.NOT_JSON, f"value: found none, allowed only on {Topic.CUSTOMERS.label}")
+        raw = self._read(Topic.CAMPAIGNS, value)
+        campaign = Campaign(_ms(raw.occurred_at), raw.campaign_id, raw.subject, raw.tiers, raw.attributes)
+        if campaign.at > latest:
+            raise _too_far_ahead(campaign.at, latest)
+        return campaign
+
+    def _read(self, topic: Topic, value: bytes) -> Any:
+        if len(value) > self._max_bytes:
+            raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
+        try:
+            return _DECODERS[topic].decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _refusal(value, error) from None
 
     def _erasure(self, topic: Topic, key: bytes | None) -> tuple[str, Event]:
         if topic is not Topic.CUSTOMERS:
@@ -174,7 +199,8 @@ def _interaction(raw: _Interaction) -> Interaction:
     if raw.kind in _ANSWERS and raw.action_id is None:
         raise BadRecord(Reason.MISSING_FIELD, f"action_id: {raw.kind} names the action it answers")
     thousandths = None if value is None else round(value * 1000)
-    return Interaction(_ms(raw.occurred_at), id64(raw.interaction_id), raw.kind, thousandths)
+    action = None if raw.action_id is None else id64(raw.action_id)
+    return Interaction(_ms(raw.occurred_at), id64(raw.interaction_id), raw.kind, thousandths, action)
 
 
 def _profile(raw: _Profile) -> Profile:
@@ -221,6 +247,11 @@ def _ms(when: int | datetime) -> int:
     if not MIN_INSTANT <= instant <= MAX_INSTANT:
         raise BadRecord(Reason.BAD_TIME, "time: allowed are the years 1 to 8999")
     return instant
+
+
+def _too_far_ahead(at: int, latest: int) -> BadRecord:
+    told = f"time: found {format_instant(at)}, allowed is up to {format_instant(latest)}"
+    return BadRecord(Reason.TOO_FAR_AHEAD, told)
 
 
 def _refusal(value: bytes, error: Exception) -> BadRecord:

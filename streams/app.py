@@ -22,6 +22,7 @@ from models.policy import Timeline
 from streams.days import BusinessDays, business_days
 from streams.days_reader import listen_to_days
 from streams.encode import Encoder
+from streams.homes import home_of
 from streams.log_reader import read_stretch
 from streams.metrics import Held, Metrics
 from streams.processor import Processor, Timing
@@ -77,16 +78,16 @@ class TidemarkApp(faust.App):
 def make_processor(settings: Settings, timeline: Timeline) -> Processor:
     """Return the processor that a worker with these settings uses."""
     timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall")
-    home_of = None
-    if settings.partitioner == "murmur2":
-        from aiokafka.partitioner import murmur2  # Java's default partitioner
-
-        def home_of(key: bytes) -> int:
-            return int((murmur2(key) & 0x7FFFFFFF) % settings.partitions)
-
-    days = business_days(timeline, populations_label(settings), settings.partitions)
-    encoder = Encoder(f"/{settings.app_id}")
-    return Processor(timeline, timing, encoder, max_bytes=settings.max_bytes, home_of=home_of, days=days)
+    home = partial(home_of, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
+    return Processor(
+        timeline,
+        timing,
+        Encoder(f"/{settings.app_id}"),
+        max_bytes=settings.max_bytes,
+        home_of=home,
+        days=business_days(timeline, populations_label(settings), settings.partitions),
+        partitions=settings.partitions,
+    )
 
 
 def build(settings: Settings) -> TidemarkApp:

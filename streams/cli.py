@@ -6,7 +6,6 @@ is imported only when asked for, so that `--help` answers at once.
 
 import asyncio
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,6 +88,7 @@ def topics_check() -> None:
 
 cli.add_command(cli_history.load)
 cli.add_command(cli_history.diff)
+cli.add_command(cli_history.effects)
 cli.add_command(cli_history.simulate)
 cli.add_command(cli_history.replay)
 
@@ -101,6 +101,7 @@ cli.add_command(cli_history.replay)
 @click.option("--orders", type=FILE, help="JSON lines of order events, instead of a running deployment.")
 @click.option("--interactions", type=FILE, help="JSON lines of interactions, likewise.")
 @click.option("--customers", type=FILE, help="JSON lines of customer profiles, likewise.")
+@click.option("--campaigns", type=FILE, help="JSON lines of campaigns, likewise.")
 @click.option("--policy", type=click.Path(path_type=Path), help="A policy file or preset (default: TIDEMARK_POLICY).")
 @click.option("--until", type=Instant(), help="With files: the last instant to read (default: the last event).")
 def explain(
@@ -125,7 +126,7 @@ def explain(
     from models.events import Topic
     from streams import explain as explaining
 
-    language = lang or ("zh" if os.environ.get("LANG", "").startswith("zh") else "en")
+    language = lang or cli_history.language_of_environment()
     catalogue(language)  # an unknown one is told before anything is read
     settings = load_settings() if policy is None else load_settings(policy=policy)
     inputs = {topic: files[topic.label] for topic in Topic if files[topic.label] is not None}
@@ -133,7 +134,7 @@ def explain(
         raise click.UsageError("--until goes with files: give --orders, --interactions or --customers, or --at instead")
     timeline = load_timeline(settings.policy)
     if inputs:
-        account = explaining.explain_files(timeline, inputs, customer, until, at)
+        account = explaining.explain_files(timeline, inputs, customer, until, at, partitions=settings.partitions)
     else:
         account = asyncio.run(explaining.explain_live(settings, timeline, customer, at))
     if as_json:

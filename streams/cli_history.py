@@ -1,4 +1,4 @@
-"""The commands over history: replay, diff, simulate, load. As in `streams.cli`, they parse and print."""
+"""The commands over history: replay, diff, simulate, effects, load. As in `streams.cli`, they parse and print."""
 
 import asyncio
 import logging
@@ -26,6 +26,11 @@ class Instant(click.ParamType):
             return value if isinstance(value, int) else parse_instant(value)
         except ValueError:
             self.fail(f"{value!r} is not RFC 3339 with an offset, as in 2026-12-31T00:00:00Z", param, ctx)
+
+
+def language_of_environment() -> str:
+    """Return the language that LANG asks for, where there is one of ours; else English."""
+    return "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
 
 
 def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,9 +62,19 @@ _HISTORY = (
 @click.option("--publish-live", is_flag=True, help="Produce tier changes and customers' tiers to the LIVE topics.")
 @click.option("--bootstrap", is_flag=True, help="Write the state as the changelog of a new worker group.")
 @click.option("--in-steps", is_flag=True, help="All customers together, through the worker's processor; slower.")
+@click.option("--campaigns", type=FILE, multiple=True, help="A file of campaigns, likewise; goes in steps.")
+@click.option(
+    "--partitions", type=click.IntRange(1, 1024), help="So many share the budgets (default: TIDEMARK_PARTITIONS)."
+)
 @click.option("--cutoffs-at", type=Instant(), multiple=True, help="Compute cut-offs then too, as if asked for.")
 def replay(  # an option each
-    policy: Path, out: Path, resume: bool, in_steps: bool, cutoffs_at: tuple[int, ...], **options: Any
+    policy: Path,
+    out: Path,
+    resume: bool,
+    in_steps: bool,
+    partitions: int | None,
+    cutoffs_at: tuple[int, ...],
+    **options: Any,
 ) -> None:
     """Decide over history, from files or from topics, through the same code as live.
 
@@ -76,10 +91,9 @@ def replay(  # an option each
     """  # noqa: D301  # click wants the character, not the two
     from config.policy_files import load_timeline
     from config.settings import load_settings
-    from models.cutoffs import ranked
     from streams.backfill import publish as publishing
     from streams.backfill.bootstrap import check_empty
-    from streams.backfill.command import plan_of, replay_history, replay_in_steps
+    from streams.backfill.command import goes_in_steps, plan_of, replay_history, replay_in_steps
     from streams.console import progress_bar, stage_bars, summary_tables
 
     suffix, live = options["publish"], options["publish_live"]
@@ -92,9 +106,10 @@ def replay(  # an option each
     plan = plan_of(asked, [timeline], settings)
     if settings is not None and asked.bootstrap:
         asyncio.run(check_empty(settings))
-    if in_steps or ranked(timeline):  # who is ranked beside others is decided about together with them
+    if in_steps or goes_in_steps(asked, timeline):
+        shares = partitions or load_settings().partitions
         with progress_bar("replaying") as told:
-            summary = replay_in_steps(asked, timeline, out, told, cutoffs_at)
+            summary = replay_in_steps(asked, timeline, out, told, cutoffs_at, shares)
     else:
         processes = options["processes"] or cores()
         with stage_bars() as progress:
@@ -124,7 +139,7 @@ def asked_for(options: dict[str, Any]) -> Any:
     from streams.backfill.command import Asked
 
     return Asked(
-        files={topic: options[topic.label] for topic in Topic},
+        files={topic: options.get(topic.label, ()) for topic in Topic},
         columns=options["columns"],
         since=options["since"],
         to=options["to"],
@@ -136,7 +151,7 @@ def asked_for(options: dict[str, Any]) -> Any:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=FILE)
-@click.option("--topic", required=True, help="orders, interactions or customers (without the prefix).")
+@click.option("--topic", required=True, help="orders, interactions, customers or campaigns (without the prefix).")
 @click.option("--columns", multiple=True, help="CSV, Parquet: field=column,field='constant'…")
 def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...]) -> None:
     """Produce the events of files to an input topic, keyed by customer, with the events' own timestamps.
@@ -245,3 +260,53 @@ def simulate(
     if html is not None:
         write_page(html, population, timelines, wanted, until)
         click.echo(f"the report is in {html}")
+
+
+@click.command()
+@click.option("--result", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A replay's directory.")
+@click.option("--actions", type=FILE, help="JSON lines of care-actions, instead of a replay's directory.")
+@click.option("--orders", type=FILE, help="JSON lines of order events.")
+@click.option("--interactions", type=FILE, help="JSON lines of interactions.")
+@click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
+@click.option("--until", type=Instant(), help="As of this instant (default: the replay's end, else the last event).")
+@click.option("--lang", help="Language of the tables: en or zh (default: zh where LANG says so, else en).")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON instead of tables.")
+def effects(
+    result: Path | None,
+    actions: Path | None,
+    policy: Path,
+    until: int | None,
+    lang: str | None,
+    as_json: bool,
+    **files: Path | None,
+) -> None:
+    """Say what came of care actions: answers, conversions, and whether those written to bought more than the held-out.
+
+    \b
+    tidemark effects --result result --orders orders.jsonl --interactions interactions.jsonl --policy care
+    tidemark effects --actions care-actions.jsonl --orders orders.jsonl --policy care --lang zh
+    """  # noqa: D301  # click wants the character, not the two
+    import msgspec
+
+    from config.messages import catalogue
+    from config.policy_files import load_timeline
+    from models.events import Topic
+    from streams.console import progress_bar
+    from streams.effects import read_effects, until_of
+    from streams.effects_tables import print_effects
+
+    words = catalogue(lang or language_of_environment())
+    if (result is None) is (actions is None):
+        raise click.UsageError("give either --result or --actions")
+    inputs = {topic: path for topic in Topic if (path := files.get(topic.label)) is not None}
+    if not inputs:
+        raise click.UsageError("nothing to reckon with: give --orders or --interactions")
+    if result is not None:
+        actions, until = result / "care-actions.jsonl", until_of(result) if until is None else until
+    timeline = load_timeline(policy)
+    with progress_bar("reading (bytes)") as progress:
+        found = read_effects(timeline, actions, inputs, until, progress)  # type: ignore[arg-type]  # one is given
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)))
+    else:
+        print_effects(found, words)

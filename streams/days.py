@@ -181,6 +181,8 @@ class BusinessDays:
                 population.reranks |= dict.fromkeys(population.within(ranking.measure, spans), True)
             for key in population.changing(ranking.measure, until, ranking.falls_from(edges(scheme))):
                 population.reranks.setdefault(key, False)
+        if self.timeline.budgeted:  # they are served from one budget, in the same order everywhere
+            population.reranks = dict(sorted(population.reranks.items(), reverse=True))
 
 
 def business_days(timeline: Timeline, topic: str = "populations", partitions: int = 1) -> BusinessDays | None:

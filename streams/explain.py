@@ -51,15 +51,17 @@ def explain_files(
     until: int | None = None,
     at: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    partitions: int = 1,
 ) -> Account:
     """Return the account of a customer by the events of files, as of `at` (ms; default: `until`, else the last event).
 
-    Events after `until`, or after an earlier `at`, are not read. Raises ExplainError for an unknown customer.
+    Events after `until`, or after an earlier `at`, are not read. `partitions`: so many share the budgets of care.
+    Raises ExplainError for an unknown customer.
     """
     bounds = [bound for bound in (until, at) if bound is not None]
-    # Cut-offs come from everybody.
-    only = None if ranked(timeline) else customer_id
-    result = replay(timeline, inputs, min(bounds, default=None), progress, only=only)
+    # Cut-offs come from everybody, and budgets are spent on everybody.
+    only = None if ranked(timeline) or timeline.budgeted else customer_id
+    result = replay(timeline, inputs, min(bounds, default=None), progress, only=only, partitions=partitions)
     customer = next((each for each in result.customers if each.customer_id == customer_id), None)
     if customer is None:
         raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the instant asked for")

@@ -39,6 +39,11 @@ class _Timed(_Keyed, gc=False):
     registered_at: _When = None
 
 
+class _Announced(msgspec.Struct, gc=False):
+    campaign_id: str
+    occurred_at: _When = None
+
+
 class KeyedLine(msgspec.Struct, frozen=True, gc=False):
     """An event as it is produced. `timestamp` in ms; None where it has no instant that Kafka can hold."""
 
@@ -53,7 +58,9 @@ def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = Mappin
     for number, value in read_values(path, topic, columns.get(topic.label, {})):
         try:
             event = timed.decode(value)
-            yield KeyedLine(event.customer_id.encode(), value, _timestamp(event))
+            yield KeyedLine(
+                event.customer_id.encode(), value, _timestamp(event.occurred_at, event.updated_at, event.registered_at)
+            )
         except (msgspec.DecodeError, UnicodeDecodeError):
             try:
                 yield KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
@@ -61,8 +68,18 @@ def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = Mappin
                 raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a customer_id") from None
 
 
-def _timestamp(event: _Timed) -> int | None:
-    whens = (event.occurred_at, event.updated_at, event.registered_at)
+def campaign_lines(path: Path) -> Iterator[KeyedLine]:
+    """Yield each campaign of a file. Raises LoadError, with the line, where there is no campaign_id, and FileError."""
+    announced = msgspec.json.Decoder(_Announced)
+    for number, value in read_values(path, Topic.CAMPAIGNS, {}):
+        try:
+            campaign = announced.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a campaign_id") from None
+        yield KeyedLine(campaign.campaign_id.encode(), value, _timestamp(campaign.occurred_at))
+
+
+def _timestamp(*whens: _When) -> int | None:
     when = next((when for when in whens if when is not None), None)
     instant = from_datetime(when) if isinstance(when, datetime) else when
     return instant if instant is not None and 0 <= instant < 2**62 else None
@@ -71,23 +88,29 @@ def _timestamp(event: _Timed) -> int | None:
 async def load_files(
     settings: Settings, files: Sequence[Path], topic: str, columns: Mapping[str, Mapped] = MappingProxyType({})
 ) -> int:
-    """Produce every event of the files to an input topic; return how many. Raises LoadError, FileError, BrokerError."""
+    """Produce every event of the files to an input topic; return how many. Raises LoadError, FileError, BrokerError.
+
+    A campaign is for all customers, so each is produced to every partition.
+    """
     topics = {known.label: known for known in Topic}
     if topic not in topics:
         raise LoadError(f"--topic: found {topic!r}, allowed are {', '.join(topics)}")
+    announces = topics[topic] is Topic.CAMPAIGNS
     for path in files:
         check_header(path, topics[topic], columns.get(topic, {}))
-    name, total, read = settings.topic(topic), sum(path.stat().st_size for path in files), 0
+    name, total, read, count = settings.topic(topic), sum(path.stat().st_size for path in files), 0, 0
     async with bulk_producer(settings) as bulk:
-        home_of = home_among(await bulk.partitions(name))
+        partitions = await bulk.partitions(name)
+        home_of = home_among(partitions)
         with progress_bar(f"loading {topic}") as progress:
             for path in files:
                 size = 0
-                for line in keyed_lines(path, topics[topic], columns):
-                    await bulk.add(name, home_of(line.key), line.key, line.value, timestamp=line.timestamp)
-                    size += len(line.value) + 1
-                    if bulk.count % _TOLD_EVERY == 0:
-                        progress(bulk.count, max(bulk.count, bulk.count * total // max(1, read + size)))
+                for line in campaign_lines(path) if announces else keyed_lines(path, topics[topic], columns):
+                    for home in range(partitions) if announces else (home_of(line.key),):
+                        await bulk.add(name, home, line.key, line.value, timestamp=line.timestamp)
+                    count, size = count + 1, size + len(line.value) + 1
+                    if count % _TOLD_EVERY == 0:
+                        progress(count, max(count, count * total // max(1, read + size)))
                 read += path.stat().st_size
         await bulk.flush()
-        return bulk.count
+        return count

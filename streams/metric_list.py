@@ -21,6 +21,8 @@ LABELS = {
     "cause": "the causes in the contract",
     "rule": "a care rule of the policy",
     "channel": "a channel of a care rule",
+    "refusal": "the reasons of refusals in the contract",
+    "group": "`sent` or `held_out`",
     "version": "a version of the policy file",
     "effective_from": "the instant from which that version holds",
     "error": "the name of an error of the Kafka client",
@@ -64,7 +66,7 @@ NOTES = Metric(
     "counter",
     ("note",),
     "Noteworthy events: `duplicate`, `conflict`, `expired`, `late`, `unknown_kind`, `settled_early`, "
-    "`care_without_consent`; the contract explains them",
+    "`campaign_refused`, `care_deferred`, and `care_` with a reason of refusal; the contract explains them",
     "`conflict`: a producer uses an id twice. `late`: see the lateness. The others are for information.",
 )
 LATENESS_SECONDS = Metric(
@@ -95,6 +97,21 @@ CARE_ACTIONS = Metric(
     ("rule", "channel", "outcome"),
     "Care actions emitted: `emitted`, or `held_out` where they are not to be sent",
     "None where there should be: look at consent, and at the rule in the policy.",
+)
+CARE_REFUSED = Metric(
+    "tidemark_care_refused_total",
+    "counter",
+    ("rule", "refusal"),
+    "Care actions that a rule wanted and governance refused, by why",
+    "Many `over_budget` or `capped`: the policy wants more than it allows itself. Many `crowded`: mend the policy.",
+)
+CARE_OUTCOMES = Metric(
+    "tidemark_care_outcomes_total",
+    "counter",
+    ("rule", "tier", "group", "outcome"),
+    "What came of care actions of rules with an `attribution`: `delivered`, `opened`, `clicked`, `converted`, each "
+    "counted once an action",
+    "Compare `converted` of the `held_out` with that of the `sent`; `tidemark effects` does so with an interval.",
 )
 BATCH_RECORDS = Metric(
     "tidemark_batch_records",

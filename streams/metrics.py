@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from models.customer import NEVER
 from models.errors import Reason
 from models.events import Topic
-from models.outputs import TierCutoffs
+from models.outputs import Decisions, TierCutoffs
 from models.policy import Timeline
 from streams import metric_list as listed
 from streams.metric_list import Metric
@@ -36,6 +36,8 @@ class Metrics:
         self.lateness = self._histogram(listed.LATENESS_SECONDS)
         self.changes = self._counter(listed.TIER_CHANGES)
         self.actions = self._counter(listed.CARE_ACTIONS)
+        self.care_refused = self._counter(listed.CARE_REFUSED)
+        self.care_outcomes = self._counter(listed.CARE_OUTCOMES)
         self.batch_size = self._histogram(listed.BATCH_RECORDS)
         self.batch_seconds = self._histogram(listed.BATCH_SECONDS)
         self.latency = self._histogram(listed.LATENCY_SECONDS)
@@ -81,10 +83,17 @@ class Metrics:
         flows = Tally((c.scheme, c.from_tier or "", c.to_tier, c.direction, c.cause) for c in decisions.changes)
         for flow, count in flows.items():
             self.changes.labels(*flow).inc(count)
+        self._observe_care(decisions)
+        self._observe_cutoffs(decisions.cutoffs)
+
+    def _observe_care(self, decisions: Decisions) -> None:
         actions = Tally((a.rule, a.channel, "held_out" if a.holdout else "emitted") for a in decisions.actions)
         for action, count in actions.items():
             self.actions.labels(*action).inc(count)
-        self._observe_cutoffs(decisions.cutoffs)
+        for (rule, refusal), count in decisions.refusals.items():
+            self.care_refused.labels(rule, refusal).inc(count)
+        for (rule, tier, holdout, outcome), count in decisions.outcomes.items():
+            self.care_outcomes.labels(rule, tier, "held_out" if holdout else "sent", outcome).inc(count)
 
     def _observe_cutoffs(self, computed: Iterable[TierCutoffs]) -> None:
         for told in computed:

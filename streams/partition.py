@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, MutableMapping
 
 import msgspec
 
+from models.care.budgets import Spent
 from models.customer import Customer, Standing, row_instant
-from models.events import Topic
+from models.events import Campaign, Topic
 from models.outputs import TierChange
 from models.ranking import CutoffSet
+from streams.campaigns import Announcements, customer_keys
 from streams.due_index import DueIndex
 from streams.fence import CLAIM_KEY
 from streams.population import Population
@@ -38,12 +40,13 @@ class Days(msgspec.Struct):
     known: list[CutoffSet] = []
 
 
-class Progress(msgspec.Struct):
+class Progress(msgspec.Struct, omit_defaults=True):
     """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
     `tiers`: per scheme how many customers stand in each tier; None in what was written before it was counted. `days`
-    is None where no cut-offs are computed, and before the first day.
+    is None where no cut-offs are computed, and before the first day. `spent`: what care has taken from the partition's
+    share of its budgets. `campaigns`: those that wait, or are under way.
     """
 
     applied: dict[str, int] = {}
@@ -51,6 +54,8 @@ class Progress(msgspec.Struct):
     stream_time: int | None = None
     tiers: dict[str, dict[str, int]] | None = None
     days: Days | None = None
+    spent: Spent = {}
+    campaigns: Announcements | None = None
 
 
 class Tick(msgspec.Struct):
@@ -89,6 +94,7 @@ class Partition:
         self.population: Population | None = None
         self.progress_key = PROGRESS_KEY + str(number).encode()
         self._claim_key = CLAIM_KEY + str(number).encode()
+        self._keys: list[bytes] | None = None  # of all customers, while a campaign is under way
         self._restore(timeline)
 
     def _restore(self, timeline: int) -> None:
@@ -135,6 +141,26 @@ class Partition:
             tier_counts[change.scheme, change.to_tier] += 1
             if change.from_tier is not None:
                 tier_counts[change.scheme, change.from_tier] -= 1
+
+    @property
+    def announcements(self) -> Announcements:
+        """The campaigns that were taken in; kept in the progress from the first one on."""
+        if self.progress.campaigns is None:
+            self.progress.campaigns = Announcements()
+        return self.progress.campaigns
+
+    def next_campaign(self, horizon: int) -> Campaign | None:
+        """Return the first campaign whose instant is at or before `horizon` (ms), None where there is none."""
+        return None if self.progress.campaigns is None else self.progress.campaigns.next(horizon)
+
+    def campaign_step(self, size: int) -> list[bytes]:
+        """Return the next customers, at most `size`, that the campaign under way is told to; none: it is done."""
+        if self._keys is None:
+            self._keys = customer_keys(self.rows)
+        step = self.announcements.step(self._keys, size)
+        if not step:
+            self._keys = None
+        return step
 
     def progress_row(self) -> tuple[bytes, bytes]:
         """Return (key, row) of the progress as it is now, and keep it among the rows."""

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from models.care.budgets import Purse
 from models.customer import NEVER, Customer, row_instant
 from models.engine import Engine
 from models.errors import BadRecord, Reason
-from models.events import Erasure, Profile, Topic
+from models.events import Campaign, Erasure, Profile, Topic
 from models.outputs import Decisions
 from models.policy import Timeline
 from models.wire import Wire
@@ -22,6 +23,8 @@ from streams.partition import Partition, Tick
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
 DUE_PER_STEP = 2_000
+#: A campaign is told to at most so many customers of a partition before its effects are performed.
+TOLD_PER_STEP = 2_000
 
 
 class Record(Protocol):
@@ -88,10 +91,12 @@ class Processor:
         max_bytes: int = 65_536,
         home_of: Callable[[bytes], int] | None = None,
         days: BusinessDays | None = None,
+        partitions: int = 1,
     ) -> None:
         """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused.
 
-        `days` is how this process knows of business days, where any cut-offs are computed at their ends.
+        `days` is how this process knows of business days, where any cut-offs are computed at their ends. `partitions`:
+        how many there are, in all workers: they share the budgets of care.
         """
         self.days = days
         self.engine = Engine(timeline if days is None else days.timeline, settled=timing.settled)
@@ -99,10 +104,13 @@ class Processor:
         self._timing = timing
         self._encoder = encoder
         self._home_of = home_of
+        self._partitions = partitions
 
     def process(self, partition: Partition, topic: Topic, name: str, records: Iterable[Record], now: int) -> Effects:
         """Apply the records of one input topic that have not been applied yet; `now` (ms) is the wall clock."""
-        effects, touched = Effects(), dict[bytes, Customer | None]()
+        if topic is Topic.CAMPAIGNS:
+            return self._take_campaigns(partition, name, records, now)
+        effects, touched = self._effects(partition), dict[bytes, Customer | None]()
         next_offset, watermark = partition.next_offset(topic), None
         latest, decided_at = now + self._timing.ahead, now if self._timing.wall_decides else None
         if self.days is not None:
@@ -118,10 +126,7 @@ class Processor:
                 if key not in touched:
                     self._check_home(partition, key)
             except BadRecord as bad:
-                effects.reasons[bad.reason] += 1
-                coordinates = (name, partition.number, record.offset, record.timestamp)
-                letter = self._encoder.dead_letter(bad, *coordinates, record.key, record.value)
-                effects.produce(DEAD_LETTERS, letter)
+                self._bury(partition, name, record, bad, effects)
                 continue
             effects.events += 1
             if type(event) is Erasure:
@@ -138,19 +143,42 @@ class Processor:
 
     def tick(self, partition: Partition, tick: Tick, now: int) -> Effects:
         """Move stream time and evaluate what has become due; call again while `more` is set. `now` in ms."""
-        effects = Effects()
+        effects = self._effects(partition)
         stream_time = partition.move_time(tick)
         if stream_time is None:
             return effects
         horizon = self.horizon(stream_time)
         decided_at = now if self._timing.wall_decides else None
+        touched: dict[bytes, Customer | None] = {}
         if self.days is not None:
             self._tick_by_days(self.days, partition, horizon, effects, decided_at)
-        elif partition.due.next_instant() <= horizon:
-            touched: dict[bytes, Customer | None] = {}
-            self._evaluate_due(partition, horizon, touched, effects, decided_at)
+        elif self._step_towards(partition, horizon, touched, effects, decided_at):
             self._close(partition, touched, effects)
         return effects
+
+    def _step_towards(
+        self,
+        partition: Partition,
+        horizon: int,
+        touched: dict[bytes, Customer | None],
+        effects: Effects,
+        decided_at: int | None,
+    ) -> bool:
+        """Do one step towards `horizon` (ms): evaluate who is due or, where nobody is, tell the campaign that is.
+
+        Campaigns are told once everything up to their instant is decided. False: there is nothing to do.
+        """
+        campaign = partition.next_campaign(horizon)
+        if campaign is not None:
+            horizon = campaign.at
+        if partition.due.next_instant() <= horizon:
+            self._evaluate_due(partition, horizon, touched, effects, decided_at)
+        elif campaign is not None:
+            self._announce(partition, campaign, touched, effects, decided_at)
+        else:
+            return False
+        effects.more = effects.more or campaign is not None
+        return True
 
     def _evaluate_due(
         self,
@@ -160,16 +188,28 @@ class Processor:
         effects: Effects,
         decided_at: int | None,
     ) -> None:
-        """Evaluate customers that are due up to `horizon` (ms), as many as a step may."""
+        """Evaluate customers that are due up to `horizon` (ms), as many as a step may.
+
+        Each is brought up to the horizon at once; where they share budgets, only up to the instant that has come, so
+        that who is served follows the order of time.
+        """
+        due, timeline, budgeted = partition.due, self.engine.timeline, self.engine.timeline.budgeted
 
         def instant_of(key: bytes) -> int:
+            customer = touched.get(key)
+            if customer is not None:
+                return customer.next_instant
             row = partition.rows.get(key)
-            return NEVER if row is None else row_instant(row, self.engine.timeline.fingerprint)
+            return NEVER if row is None else row_instant(row, timeline.fingerprint)
 
-        for key in partition.due.pop_due(horizon, instant_of):
+        for key in due.pop_due(horizon, instant_of):
+            until = instant_of(key) if budgeted else horizon
             customer = touched.get(key) or self._open(partition, key, touched)
             customer.asked = NEVER  # its entry in the index was just taken
-            self.engine.advance(customer, horizon, effects.decisions, decided_at)
+            self.engine.advance(customer, until, effects.decisions, decided_at)
+            if budgeted:
+                customer.asked = customer.next_instant
+                due.schedule(key, customer.asked)
             if len(touched) >= DUE_PER_STEP:
                 effects.more = True
                 break
@@ -193,7 +233,7 @@ class Processor:
         touched: dict[bytes, Customer | None] = {}
         self._rerank(ends, partition, touched, effects, decided_at)
         if not effects.more:
-            self._evaluate_due(partition, min(horizon, days.barrier - 1), touched, effects, decided_at)
+            self._step_towards(partition, min(horizon, days.barrier - 1), touched, effects, decided_at)
         if not touched and horizon >= days.barrier - 1 and not effects.more:
             if ends.go_on(partition, days):
                 effects.more = True
@@ -201,7 +241,7 @@ class Processor:
                 effects.produce(ends.topic, ends.report(partition, days))
             else:
                 return
-        elif not touched:
+        elif not touched and not effects.more:
             return
         effects.more = effects.more or (bool(touched) and horizon >= days.barrier - 1)
         self._close(partition, touched, effects)
@@ -230,6 +270,50 @@ class Processor:
                 touched[key] = customer
                 self.engine.rerank(customer, at, effects.decisions, decided_at)
 
+    def _take_campaigns(self, partition: Partition, name: str, records: Iterable[Record], now: int) -> Effects:
+        """Keep the announcements of some records until their instants."""
+        effects, topic = Effects(), Topic.CAMPAIGNS
+        next_offset, watermark = partition.next_offset(topic), None
+        for record in records:
+            if record.offset < next_offset:
+                effects.skipped += 1
+                continue
+            next_offset = record.offset + 1
+            try:
+                campaign = self._wire.decode_campaign(record.value, now + self._timing.ahead)
+            except BadRecord as bad:
+                self._bury(partition, name, record, bad, effects)
+                continue
+            effects.events += 1
+            note = partition.announcements.take(campaign)
+            if note is not None:
+                effects.decisions.notes[note] += 1
+            watermark = campaign.at if watermark is None else max(watermark, campaign.at)
+        partition.applied(topic, next_offset, watermark)
+        self._close(partition, {}, effects)
+        return effects
+
+    def _announce(
+        self,
+        partition: Partition,
+        campaign: Campaign,
+        touched: dict[bytes, Customer | None],
+        effects: Effects,
+        decided_at: int | None,
+    ) -> None:
+        """Tell the next customers of a campaign whose instant has come."""
+        for key in partition.campaign_step(TOLD_PER_STEP):
+            row = partition.rows.get(key)
+            if row is None:
+                continue  # erased meanwhile
+            known = touched.get(key)
+            customer = known or Customer.from_row(key.decode(), row)
+            if self.engine.is_addressed(customer, campaign):
+                if known is None:
+                    partition.row_bytes -= len(row)
+                    touched[key] = customer
+                self.engine.announce(customer, campaign, effects.decisions, decided_at)
+
     def restate(self, partition: Partition, keys: Iterable[bytes]) -> Effects:
         """Say anew what the rows of some keys are, and what `customer-tiers` shows: somebody wrote over them."""
         effects = Effects()
@@ -247,6 +331,18 @@ class Processor:
     def horizon(self, stream_time: int) -> int:
         """Return the last instant (ms) that may be evaluated at a stream time: settled waits until it has passed."""
         return stream_time - self._timing.lateness - 1 if self._timing.settled else stream_time
+
+    def _effects(self, partition: Partition) -> Effects:
+        """Return effects to collect in; care's decisions draw on the partition's share of the budgets."""
+        effects = Effects()
+        if self.engine.timeline.budgeted:
+            effects.decisions.purse = Purse(partition.progress.spent, partition.number, self._partitions)
+        return effects
+
+    def _bury(self, partition: Partition, name: str, record: Record, bad: BadRecord, effects: Effects) -> None:
+        effects.reasons[bad.reason] += 1
+        coordinates = (name, partition.number, record.offset, record.timestamp)
+        effects.produce(DEAD_LETTERS, self._encoder.dead_letter(bad, *coordinates, record.key, record.value))
 
     def _check_home(self, partition: Partition, key: bytes) -> None:
         """Raise BadRecord where an unknown key hashes to another partition."""

@@ -26,6 +26,7 @@ from streams.backfill.columns import Mapped
 from streams.backfill.formats import Numbered, read_values
 from streams.days import REQUEST_KEY, business_days
 from streams.encode import Encoder
+from streams.homes import home_of
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
 
@@ -71,51 +72,69 @@ class Result:
     cutoffs: list[TierCutoffs] = field(default_factory=list)
     bad_lines: list[BadLine] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     customers: list[Customer] = field(default_factory=list)
 
 
-def replay(
+def replay(  # noqa: PLR0913  # what is read, and what is decided beside it, by name
     timeline: Timeline,
     inputs: Mapping[Topic, Path | Sequence[Path]],
     until: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
     only: str | None = None,
     columns: Mapping[str, Mapped] = MappingProxyType({}),
     cutoffs_at: Iterable[int] = (),
+    partitions: int = 1,
 ) -> Result:
     """Return what the events of the files decide up to and including `until` (ms; default: the last event).
 
     `only` one customer's events are decided about where one is named; the last event is still that of the files.
     `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days' ends, as if they were asked for.
+    `partitions`: among so many the budgets of care are shared; customers are in the partition that their key hashes to.
     `progress(done, total)` is called now and then, in events. `columns` are those of tables, by topic
     and field. Raises UnusableInput where a file cannot be read.
     """
     timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
-    processor = Processor(timeline, timing, Encoder("/replay"), days=business_days(timeline))
-    if processor.days is not None:
+    # Only shared budgets make it matter which partition a customer is in.
+    count = partitions if timeline.budgeted else 1
+    days = business_days(timeline, partitions=count)
+    processor = Processor(timeline, timing, Encoder("/replay"), days=days, partitions=count)
+    if days is not None:
         for at in cutoffs_at:
-            processor.days.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
+            days.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
     result = Result(processor.engine.timeline, until)
     given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in _listed(paths)]
     values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
     lines, last = _read(timeline, values, result, only)
-    partition = Partition(0, timeline=timeline.fingerprint)
+    parts = [Partition(number, timeline=timeline.fingerprint) for number in range(count)]
     done = 0
     for batch in _slices(lines):
         latest = batch[-1][0]
         for topic in Topic:
             records = [record for _, rank, record in batch if rank is topic]
-            _collect(result, processor.process(partition, topic, topic.label, records, now=0))
-        _advance(result, processor, partition, latest)
+            for partition, share in zip(parts, _shares(topic, records, count), strict=True):
+                _collect(result, processor.process(partition, topic, topic.label, share, now=0))
+        _advance(result, processor, parts, latest)
         done += len(batch)
         progress(done, len(lines))
     if result.until is None and last >= MIN_INSTANT:
         result.until = last
     if result.until is not None:
-        _advance(result, processor, partition, result.until + 1)
-    rows = ((key, row) for key, row in sorted(partition.rows.items()) if not key.startswith(PROGRESS_KEY))
+        _advance(result, processor, parts, result.until + 1)
+    rows = sorted((key, row) for part in parts for key, row in part.rows.items() if not key.startswith(PROGRESS_KEY))
     result.customers = [Customer.from_row(key.decode(), row) for key, row in rows]
     return result
+
+
+def _shares(topic: Topic, records: list[FileRecord], count: int) -> list[list[FileRecord]]:
+    """Return the records of each of `count` partitions: campaigns go to all, others to the one their key hashes to."""
+    if count == 1 or topic is Topic.CAMPAIGNS:
+        return [records] * count
+    shares: list[list[FileRecord]] = [[] for _ in range(count)]
+    for record in records:
+        shares[home_of(record.key, count)].append(record)
+    return shares
 
 
 Line = tuple[int, Topic, FileRecord]
@@ -135,21 +154,29 @@ def _read(
     for topic, path, values in inputs:
         for number, value in values:
             try:
-                customer_id, event = wire.decode(topic, None, value)
+                customer_id, at = _identify(wire, topic, value)
             except BadRecord as bad:
                 result.bad_lines.append(BadLine(path.name, number, bad, value))
                 continue
-            # A profile without any time holds from the beginning.
-            at = MIN_INSTANT - 1 if event.at is None else event.at
             if result.until is not None and at > result.until:
                 result.after_until += 1
                 continue
             last = max(last, at)
-            if only is None or customer_id == only:
+            if only is None or customer_id == only or topic is Topic.CAMPAIGNS:
                 result.events[topic.label] += 1
                 lines.append((at, topic, FileRecord(number, at, customer_id.encode(), value)))
     lines.sort(key=lambda line: line[:2])
     return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)], last
+
+
+def _identify(wire: Wire, topic: Topic, value: bytes) -> tuple[str, int]:
+    """Return whose an event is and when (ms) it happened. Raises BadRecord."""
+    if topic is Topic.CAMPAIGNS:
+        campaign = wire.decode_campaign(value)
+        return campaign.campaign, campaign.at
+    customer_id, event = wire.decode(topic, None, value)
+    # A profile without any time holds from the beginning.
+    return customer_id, MIN_INSTANT - 1 if event.at is None else event.at
 
 
 def _slices(lines: list[Line]) -> Iterator[list[Line]]:
@@ -166,15 +193,18 @@ def _slices(lines: list[Line]) -> Iterator[list[Line]]:
         yield lines[start:]
 
 
-def _advance(result: Result, processor: Processor, partition: Partition, stream_time: int) -> None:
+def _advance(result: Result, processor: Processor, parts: Iterable[Partition], stream_time: int) -> None:
+    """Move time in all partitions, until none has anything left to do: at a day's end they wait for one another."""
     more = True
     while more:
-        effects = processor.tick(partition, Tick(stream_time), now=0)
-        _collect(result, effects)
-        more = effects.more
-        if processor.days is not None:
-            for out in effects.outputs.get(processor.days.topic, ()):
-                more = processor.days.hear(out.key, out.value) or more
+        more = False
+        for partition in parts:
+            effects = processor.tick(partition, Tick(stream_time), now=0)
+            _collect(result, effects)
+            more = more or effects.more
+            if processor.days is not None:
+                for out in effects.outputs.get(processor.days.topic, ()):
+                    more = processor.days.hear(out.key, out.value) or more
 
 
 def _collect(result: Result, effects: Effects) -> None:
@@ -182,3 +212,4 @@ def _collect(result: Result, effects: Effects) -> None:
     result.actions += effects.decisions.actions
     result.cutoffs += effects.decisions.cutoffs
     result.notes += effects.decisions.notes
+    result.refusals += effects.decisions.refusals

@@ -53,7 +53,10 @@ def final_state(engine: Engine, customer: Customer, until: int | None) -> dict[s
 
 
 class Figures(msgspec.Struct):
-    """The counts of a summary. Those of several parts of a history add up."""
+    """The counts of a summary. Those of several parts of a history add up.
+
+    `held_out` is a part of `by_rule`; `refused` is by rule and reason.
+    """
 
     events: dict[str, int] = {}
     after_until: int = 0
@@ -62,6 +65,8 @@ class Figures(msgspec.Struct):
     by_direction: dict[str, int] = {}
     by_cause: dict[str, int] = {}
     by_rule: dict[str, int] = {}
+    held_out: dict[str, int] = {}
+    refused: dict[str, dict[str, int]] = {}
     by_reason: dict[str, int] = {}
     notes: dict[str, int] = {}
 
@@ -69,19 +74,27 @@ class Figures(msgspec.Struct):
         """Add what another part counted."""
         self.after_until += other.after_until
         self.customers += other.customers
-        for name in ("events", "by_direction", "by_cause", "by_rule", "by_reason", "notes"):
+        for name in ("events", "by_direction", "by_cause", "by_rule", "held_out", "by_reason", "notes"):
             setattr(self, name, dict(Counter(getattr(self, name)) + Counter(getattr(other, name))))
-        for scheme, held in other.tiers.items():
-            self.tiers[scheme] = dict(Counter(self.tiers.get(scheme, {})) + Counter(held))
+        for mine, theirs in ((self.tiers, other.tiers), (self.refused, other.refused)):
+            for name, counts in theirs.items():
+                mine[name] = dict(Counter(mine.get(name, {})) + Counter(counts))
 
 
-def count_decisions(changes: Iterable[TierChange], actions: Iterable[CareAction]) -> Figures:
-    """Return the counts of what was decided."""
-    changes = list(changes)
+def count_decisions(
+    changes: Iterable[TierChange], actions: Iterable[CareAction], refusals: Mapping[tuple[str, str], int]
+) -> Figures:
+    """Return the counts of what was decided; `refusals` are by rule and reason."""
+    changes, actions = list(changes), list(actions)
+    refused: dict[str, dict[str, int]] = {}
+    for (rule, reason), count in refusals.items():
+        refused.setdefault(rule, {})[str(reason)] = count
     return Figures(
         by_direction=dict(Counter(change.direction for change in changes)),
         by_cause=dict(Counter(change.cause for change in changes)),
         by_rule=dict(Counter(action.rule for action in actions)),
+        held_out=dict(Counter(action.rule for action in actions if action.holdout)),
+        refused=refused,
     )
 
 
@@ -104,7 +117,7 @@ def figures_of(result: Result) -> Figures:
         by_reason=dict(Counter(bad.bad.reason.value for bad in result.bad_lines)),
         notes=dict(result.notes),
     )
-    figures.add(count_decisions(result.changes, result.actions))
+    figures.add(count_decisions(result.changes, result.actions, result.refusals))
     figures.add(count_customers(result.customers))
     return figures
 
@@ -123,7 +136,11 @@ def summarise(figures: Figures, until: int | None, timeline: Timeline) -> dict[s
             for scheme in policy.schemes
         },
         "tier_changes": _counted(by_direction=figures.by_direction, by_cause=figures.by_cause),
-        "care_actions": _counted(by_rule=figures.by_rule),
+        "care_actions": {
+            **_counted(by_rule=figures.by_rule),
+            "held_out": figures.held_out,
+            "refused": figures.refused,
+        },
         "dead_letters": _counted(by_reason=figures.by_reason),
         "notes": figures.notes,
     }

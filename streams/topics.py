@@ -84,6 +84,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(settings.topic(Topic.ORDERS.label), compacted=False, retention_ms=-1),
         TopicSpec(settings.topic(Topic.INTERACTIONS.label), compacted=False, retention_ms=-1),
         TopicSpec(settings.topic(Topic.CUSTOMERS.label), compacted=True),
+        TopicSpec(settings.topic(Topic.CAMPAIGNS.label), compacted=False, retention_ms=-1),
         TopicSpec(settings.topic(TIER_CHANGES), compacted=False, retention_ms=-1),
         TopicSpec(settings.topic(CARE_ACTIONS), compacted=False, retention_ms=90 * DAY_MS),
         TopicSpec(settings.topic(CUSTOMER_TIERS), compacted=True),

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from models.errors import UnusableInput
-from models.events import Topic
+from models.events import CUSTOMER_TOPICS, Topic
 
 #: Every field that a column may fill, and those without which no row can be an event.
 FIELDS: dict[Topic, tuple[str, ...]] = {
@@ -46,15 +46,15 @@ def parse_columns(texts: Iterable[str]) -> dict[Topic, dict[str, str]]:
 
     Without a topic in front, a text holds for each topic that knows the field. Raises ColumnsError.
     """
-    mapped: dict[Topic, dict[str, str]] = {topic: {} for topic in Topic}
+    mapped: dict[Topic, dict[str, str]] = {topic: {} for topic in CUSTOMER_TOPICS}
     for text in texts:
         head, colon, rest = text.partition(":")
-        named = [topic for topic in Topic if colon and topic.label == head]
+        named = [topic for topic in CUSTOMER_TOPICS if colon and topic.label == head]
         for pair in (rest if named else text).split(","):
             field, equals, column = (part.strip() for part in pair.partition("="))
             if not (field and equals and column):
                 raise ColumnsError(f"--columns: found {pair!r}; allowed is field=column, several separated by commas")
-            topics = [topic for topic in named or Topic if _knows(topic, field)]
+            topics = [topic for topic in named or CUSTOMER_TOPICS if _knows(topic, field)]
             if not topics:
                 fields = FIELDS[named[0]] if named else sorted({name for names in FIELDS.values() for name in names})
                 raise ColumnsError(f"--columns: found the field {field!r}; allowed are {', '.join(fields)}")
@@ -68,6 +68,8 @@ class RowMapper:
 
     def __init__(self, name: str, topic: Topic, header: Iterable[str], mapped: Mapped) -> None:
         """`mapped` gives columns by field; columns that bear a field's name need not be named. Raises ColumnsError."""
+        if topic not in FIELDS:
+            raise ColumnsError(f"{name}: {topic.label} are read from JSON lines only")
         columns = list(header)
         chosen = {column: column for column in columns if _knows(topic, column)} | dict(mapped)
         constants = {field: column[1:-1] for field, column in chosen.items() if _is_constant(column)}

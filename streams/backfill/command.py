@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
+from models.cutoffs import ranked
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
@@ -44,24 +45,33 @@ class Asked:
         return not any(self.files.values()) and (bool(self.offsets) or any(bound is not None for bound in bounds))
 
 
+def goes_in_steps(asked: Asked, timeline: Timeline) -> bool:
+    """Whether customers must be decided about together: they are ranked, share budgets, or are told of campaigns."""
+    announced = bool(asked.files.get(Topic.CAMPAIGNS)) or (asked.topics and timeline.announces)
+    return ranked(timeline) or timeline.budgeted or announced
+
+
 def replay_in_steps(
     asked: Asked,
     timeline: Timeline,
     out: Path,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     cutoffs_at: Iterable[int] = (),
+    partitions: int = 1,
 ) -> dict[str, Any]:
     """Replay files through the worker's processor, all customers together, step by step, in memory.
 
-    Returns the summary. Raises UnusableInput.
+    `partitions`: so many share the budgets of care. Returns the summary. Raises UnusableInput.
     """
     if asked.since is not None or asked.to is not None or asked.topics or asked.bootstrap:
         told = (
             "--from, --to, --offsets and --bootstrap: only files and --until go with --in-steps, and with a policy that"
         )
-        raise UnusableInput(f"{told} ranks customers at each day's end")
+        raise UnusableInput(f"{told} ranks customers at each day's end, or has budgets or campaigns")
     columns = {topic.label: mapped for topic, mapped in parse_columns(asked.columns).items()}
-    result = replay(timeline, asked.files, asked.until, progress, columns=columns, cutoffs_at=cutoffs_at)
+    result = replay(
+        timeline, asked.files, asked.until, progress, columns=columns, cutoffs_at=cutoffs_at, partitions=partitions
+    )
     return write_result(result, timeline, out)
 
 

@@ -53,7 +53,7 @@ def gather(work: Work, shard: int, until: int | None) -> Figures:
     write_run(work.run(CUSTOMERS, shard), (_customer_entry(engine, customer, until) for customer in customers))
     if work.plan.request.keep_rows:
         write_run(work.run(ROWS, shard), rows)
-    figures = count_decisions(decisions.changes, decisions.actions)
+    figures = count_decisions(decisions.changes, decisions.actions, decisions.refusals)
     figures.add(count_customers(customers))
     figures.add(Figures(notes=dict(decisions.notes)))
     write_segments(work.shard(shard), [], lambda: figures)

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from config.settings import Settings
 from models.errors import UnusableInput
-from models.events import Topic
+from models.events import CUSTOMER_TOPICS, Topic
 from models.instants import format_instant
 from streams.backfill.plan import Part
 from streams.security import client_options
@@ -38,7 +38,7 @@ class RangeError(UnusableInput):
 def parse_offsets(texts: Iterable[str]) -> Asked:
     """Return what texts such as `orders:0=100..200` and `customers=..` ask for. Raises RangeError."""
     asked: Asked = {}
-    topics = {topic.label: topic for topic in Topic}
+    topics = {topic.label: topic for topic in CUSTOMER_TOPICS}
     for text in texts:
         match = _OFFSETS.fullmatch(text.strip())
         if match is None or match["topic"] not in topics:
@@ -79,8 +79,8 @@ async def _find_parts(
     settings: Settings, since: int | None, asked: Asked
 ) -> tuple[tuple[Part, ...], dict[str, dict[int, int]]]:
     parts: list[Part] = []
-    stops: dict[str, dict[int, int]] = {topic.label: {} for topic in Topic}
-    topics = {settings.topic(topic.label): topic for topic in Topic if not asked or _names(asked, topic)}
+    stops: dict[str, dict[int, int]] = {topic.label: {} for topic in CUSTOMER_TOPICS}
+    topics = {settings.topic(topic.label): topic for topic in CUSTOMER_TOPICS if not asked or _names(asked, topic)}
     tps = sorted(await partitions_of(settings, topics), key=lambda tp: (topics[tp.topic], tp.partition))
     async with consumer_of(settings) as consumer:
         begins, ends = await bounds(consumer, tps)

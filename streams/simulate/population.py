@@ -110,7 +110,7 @@ def count_shard(work: Work, shard: int, until: int | None, kept: Kept) -> Popula
         customer = None
         for place, engine in enumerate(engines):
             moves: list[Move] = []
-            decisions = Decisions(moves)
+            decisions = Decisions(moves=moves)
             customer = decide(engine, history, until, decisions)
             side = found.sides[place]
             _count_moves(side, moves)

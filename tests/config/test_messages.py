@@ -88,7 +88,8 @@ def test_what_presets_name_is_translated(preset: str) -> None:
     latest = load_timeline(Path(preset)).latest
     names = {scheme.name for scheme in latest.schemes}
     names |= {tier.name for scheme in latest.schemes for tier in scheme.tiers}
-    names |= {rule.action.kind for rule in latest.care} | {rule.action.channel for rule in latest.care}
+    names |= {rule.action.kind for rule in latest.care}
+    names |= {channel for rule in latest.care for channels in rule.action.channels.values() for channel in channels}
     assert {name.replace("_", "-") for name in names} <= known
     assert f"currencies.{latest.money.currency}" in CHINESE
 

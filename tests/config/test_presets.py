@@ -18,6 +18,7 @@ from streams.replay import replay
 #: The tiers of each preset, lowest first.
 TIERS = {
     "abc": "c b a",
+    "care": "regular silver gold vip",
     "bank": "regular gold platinum diamond",
     "ecommerce": "churned promising active vip",
     "frequency-bands": "low mid high",
@@ -48,7 +49,7 @@ def tiers_of(path: Path, events: Mapping[Topic, dict[str, Any]], folder: Path) -
     return [standing.tier for standing in customer.standings.values()]
 
 
-def test_the_twelve_presets_and_the_demos_are_there() -> None:
+def test_the_presets_and_the_demos_are_there() -> None:
     assert set(presets()) == {*TIERS, "demo"}
 
 

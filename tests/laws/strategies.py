@@ -273,6 +273,67 @@ def _kept_scheme(draw: st.DrawFn) -> dict[str, Any]:
     return {**scheme, "window": draw(st.sampled_from((None, *WINDOWS))), "demotion": demotion}
 
 
+_CARES: dict[str, dict[str, Any]] = {
+    "tier_up": {},
+    "tier_down": {"group": "g"},
+    "at_risk": {"days_before": 14},
+    "near_upgrade": {"within": "25%"},
+    "welcome": {"after": "registration", "wait": "10d", "valid_for": "30d"},
+    "churn": {"levels": {"watch": "1.5", "alert": "3"}, "prior": {"rhythm": "20d"}},
+    "dormant": {"after": "30d", "group": "g"},
+    "win_back": {"after": "45d", "every": "15d", "times": 2},
+    "no_contact": {"after": "30d", "contacts": ["visit", "survey"]},
+    "call_back": {"every": "60d", "contacts": ["referral"]},
+    "interaction": {"interaction": "survey", "at_most": "5", "group": "g"},
+    "anniversary": {"at": "01:30"},
+    "holiday": {"calendar": "CN", "holidays": ["Spring Festival"], "days_before": 10},
+    "calendar": {"weekdays": ["sat"], "month_days": [1, 31], "at": "02:30"},
+}
+#: Triggers that not every scheme allows.
+_LADDERS_ONLY = frozenset({"near_upgrade"})
+
+
+@st.composite
+def _care(draw: st.DrawFn, trigger: str, schemes: list[str]) -> dict[str, Any]:
+    return {
+        "name": f"{trigger.replace('_', '-')}-rule",
+        "kind": draw(st.sampled_from(("note", "offer"))),
+        "trigger": trigger,
+        "scheme": draw(st.sampled_from(schemes)),
+        "consent": draw(st.sampled_from(("required", "not_needed"))),
+        "audience": draw(st.sampled_from(("customer", "customer", "staff"))),
+        "channel": draw(st.sampled_from(("email", ["email", "sms"]))),
+        "priority": draw(st.sampled_from((50, 80))),
+        "cooldown": draw(st.sampled_from((None, "20d"))),
+        "attribution": draw(st.sampled_from((None, "30d"))),
+        "holdout": draw(st.sampled_from((None, "50%"))),
+        **_CARES[trigger],
+    }
+
+
+@st.composite
+def cares(draw: st.DrawFn, schemes: list[str], *, ladders: bool = False) -> list[dict[str, Any]]:
+    """Draw some care rules of the other kinds, each at most once. `ladders`: whether all schemes are such."""
+    known = sorted(_CARES) if ladders else sorted(_CARES.keys() - _LADDERS_ONLY)
+    triggers = draw(st.lists(st.sampled_from(known), max_size=3, unique=True))
+    return [draw(_care(trigger, schemes)) for trigger in triggers]
+
+
+@st.composite
+def governances(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw what governs care rules."""
+    hours = st.sampled_from(("00:00", "01:30", "02:30", "08:00", "21:00"))
+    since, until = draw(st.lists(hours, min_size=2, max_size=2, unique=True))
+    channels = draw(st.sampled_from((None, ["sms"])))
+    quiet = {"since": since, "until": until, "channels": channels}
+    caps = [{"at_most": 1, "per": "15d"}, {"at_most": 2, "per": "60d"}, {"at_most": 3, "per": "90d"}]
+    return {
+        "quiet_hours": draw(st.sampled_from((None, quiet))),
+        "caps": draw(st.lists(st.sampled_from(caps), max_size=2)),
+        "groups": {"g": draw(st.sampled_from(("0d", "10d")))},
+    }
+
+
 @st.composite
 def timelines(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Draw one or two versions of a policy of any kinds; the second may begin in the midst of the history."""
@@ -301,5 +362,6 @@ def specs(draw: st.DrawFn, *, any_kind: bool = False) -> dict[str, Any]:
         "window": "90d",
         "weights": {"visit": "0.5", "complaint": "-1"},
         "schemes": {f"s{number}": scheme for number, scheme in enumerate(schemes)},
-        "care": [birthday, churn],
+        "care": [birthday, churn, *draw(cares([f"s{number}" for number in range(len(schemes))]))],
+        "governance": draw(governances()),
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.care import birthday_in
+from models.care.days import birthday_in
 from models.customer import NEVER
 from models.events import Consent, Profile
 from models.identity import event_id

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from models.customer import NEVER, ROW_VERSION, Customer, Mark, Standing, row_instant
+from models.customer import NEVER, ROW_VERSION, Care, Customer, Held, Mark, Sent, Standing, row_instant
 from models.errors import TidemarkError
 from models.events import Consent, Profile
 from models.instants import MIN_INSTANT
@@ -22,6 +22,11 @@ def full() -> Customer:
     assert run.customer.standings["loyalty"].below_since is not None
     run.take(order(day(105), "d"), refund(day(106), "r2", "d", 1), cancel(day(107), "e"), contact(day(108), "j"))
     run.take(Profile(day(109), updated_at=day(109)))
+    run.customer.care = Care(
+        {"call": day(1)},
+        [Sent(day(2), "churn", "churn", 7, "t1", True, 3)],
+        [Held(day(9), "churn", "1", day(8), [("frequency", 1, ">=", 1, True)], "churn", None, day(7))],
+    )
     run.customer.ledger.folded, run.customer.ledger.folded_to = 3, day(-1)
     return run.customer
 
@@ -102,10 +107,11 @@ def test_rows_of_an_unknown_version_are_refused(version: int) -> None:
 
 def test_a_row_with_fewer_trailing_fields_decodes_with_defaults() -> None:
     row = full().to_row()
-    older = msgspec.msgpack.decode(row[HEADER:])[:-1]
+    older = msgspec.msgpack.decode(row[HEADER:])[:-2]
     restored = Customer.from_row("c1", row[:HEADER] + msgspec.msgpack.encode(older))
-    assert restored.policy_version is None
-    assert fields(restored) | {"policy_version": "test-1"} == fields(full())
+    assert (restored.policy_version, restored.care) == (None, None)
+    known = fields(full())
+    assert fields(restored) | {name: known[name] for name in ("policy_version", "care")} == known
 
 
 def test_a_row_with_more_trailing_fields_decodes() -> None:

@@ -12,8 +12,8 @@ def test_events_of_one_instant_are_taken_profiles_first_interactions_last() -> N
     }
     for expected, events in ranks.items():
         assert [rank(event) for event in events] == [expected] * len(events)
-    assert Topic.CUSTOMERS < Topic.ORDERS < Topic.INTERACTIONS
-    assert [topic.label for topic in Topic] == ["customers", "orders", "interactions"]
+    assert Topic.CUSTOMERS < Topic.ORDERS < Topic.INTERACTIONS < Topic.CAMPAIGNS
+    assert [topic.label for topic in Topic] == ["customers", "orders", "interactions", "campaigns"]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from models.care.rules import BirthdayRule, ConditionRule
 from models.errors import PolicyError
 from models.instants import DAY_MS, MIN_INSTANT, format_instant
 from models.metrics import METRICS, Edges
-from models.policy import BirthdayRule, ConditionRule, Policy, Timeline, describe
+from models.policy import Policy, Timeline, describe
 from models.rules import Comparison, Junction
 from models.schemes import Demotion
 from tests.models.build import day, policy, tiers

@@ -40,7 +40,7 @@ def test_defaults() -> None:
     demotion = spec.schemes["loyalty"].demotion
     assert (demotion.grace, demotion.step) == ("0d", "qualified")
     rule = spec.care[0]
-    assert (rule.template, rule.channel, rule.priority, rule.valid_for) == ("{kind}", "email", 50, "7d")
+    assert (rule.template, rule.channel, rule.priority, rule.valid_for) == ("{kind}", {"default": ["email"]}, 50, "7d")
     assert rule.consent == "required"
 
 
@@ -89,7 +89,7 @@ def test_several_mistakes_are_told_at_once_each_with_its_path() -> None:
         (("rates",), {"EUR": "0"}, "rates.EUR", "more than nothing"),
         (("rates",), {"EUR": "-1"}, "rates.EUR", "more than nothing"),
         (("rates",), {"eur": "1"}, "rates.eur.[key]", "pattern"),
-        (("care", 0, "trigger"), "whim", "care.0", "'birthday', 'condition'"),
+        (("care", 0, "trigger"), "whim", "care.0", "'birthday', 'anniversary'"),
         (("care", 0, "leap_day"), "02-29", "care.0.birthday.leap_day", "'02-28' or '03-01'"),
         (("care", 0, "at"), 630, "care.0.birthday.at", "quotes"),  # what YAML makes of an unquoted 10:30
         (("care", 0, "at"), "24:00", "care.0.birthday.at", "pattern"),

@@ -18,7 +18,7 @@ def row(name: str, due: int = NEVER, timeline: int = 0) -> bytes:
 def test_a_new_partition_knows_nothing() -> None:
     partition = Partition(3)
     assert partition.customers == 0
-    assert [partition.next_offset(topic) for topic in Topic] == [0, 0, 0]
+    assert [partition.next_offset(topic) for topic in Topic] == [0, 0, 0, 0]
     assert partition.progress.stream_time is None
     assert partition.due.next_instant() == NEVER
 

@@ -103,6 +103,7 @@ def test_progress_counts_each_topic_on_its_own_and_survives_recovery() -> None:
         Topic.CUSTOMERS: 0,
         Topic.ORDERS: 8,
         Topic.INTERACTIONS: 3,
+        Topic.CAMPAIGNS: 0,
     }
     assert recovered.progress.latest == {
         "orders": parse_instant("2026-05-01T10:00:00Z"),

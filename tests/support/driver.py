@@ -38,11 +38,17 @@ class Driver:
         number: int = 0,
         max_bytes: int = 65_536,
         home_of: Callable[[bytes], int] | None = None,
+        partitions: int = 1,
     ) -> None:
         self.timeline = timeline or load_timeline(Path("demo"))
         self.partition = Partition(number, timeline=self.timeline.fingerprint)
         self.processor = Processor(
-            self.timeline, timing or Timing(), Encoder("/test"), max_bytes=max_bytes, home_of=home_of
+            self.timeline,
+            timing or Timing(),
+            Encoder("/test"),
+            max_bytes=max_bytes,
+            home_of=home_of,
+            partitions=partitions,
         )
         self._next = dict.fromkeys(Topic, 0)
 

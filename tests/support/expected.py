@@ -13,6 +13,7 @@ from models.engine import Engine
 from models.events import Topic
 from models.instants import parse_instant
 from models.policy import Timeline
+from streams.demo_campaigns import write_campaigns
 from streams.demo_data import merged, write_events
 from streams.replay import Result, replay
 from tests.support.live import Rig, ToSend, by_id
@@ -58,14 +59,27 @@ def written_history(directory: Path, events: dict[Topic, list[dict[str, Any]]]) 
     return History(files, sorted(records, key=lambda record: record[0]))
 
 
-def replayed(history: History, policy: str = "demo") -> tuple[Result, Timeline]:
+def with_campaigns(history: History, directory: Path, partitions: int) -> History:
+    """Add the year's real campaigns, each produced to every partition."""
+    path = write_campaigns(directory)
+    records = list(history.records)
+    for line in path.read_bytes().splitlines():
+        event = msgspec.json.decode(line)
+        records += [
+            (parse_instant(event["occurred_at"]), ToSend("campaigns", event["campaign_id"].encode(), line, number))
+            for number in range(partitions)
+        ]
+    return History({**history.files, Topic.CAMPAIGNS: path}, sorted(records, key=lambda record: record[0]))
+
+
+def replayed(history: History, policy: str = "demo", partitions: int = 1) -> tuple[Result, Timeline]:
     timeline = load_timeline(Path(policy))
-    return replay(timeline, history.files), timeline
+    return replay(timeline, history.files, partitions=partitions), timeline
 
 
 def assert_same_as_replay(rig: Rig, history: History, policy: str = "demo") -> None:
     """The live run's outputs, state and counters are those of the replay; repeated outputs are exact repetitions."""
-    result, timeline = replayed(history, policy)
+    result, timeline = replayed(history, policy, rig.settings.partitions)
     outputs = rig.read("tier-changes", "care-actions", "customer-tiers")
 
     _assert_same(by_id(outputs["tier-changes"], "event_id"), _by_id(result.changes, "event_id"))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from models.events import Topic
+from models.events import CUSTOMER_TOPICS, Topic
 from models.instants import DAY_MS, format_instant, parse_instant
 from tests.support.driver import order, profile, touch
 from tests.support.live import ROOT
@@ -23,7 +23,7 @@ Events = dict[Topic, list[dict[str, Any]]]
 def made_up(seed: int = 1, customers: int = 40, orders: int = 30) -> Events:
     """A year of customers with orders, refunds, interactions and profiles, in no order, with two bad events."""
     draw = random.Random(seed)
-    events: Events = {topic: [] for topic in Topic}
+    events: Events = {topic: [] for topic in CUSTOMER_TOPICS}
     for number in range(customers):
         name = f"c{number:03}" if number % 5 else f"顧客{number:03}"
         birthday = f"1990-{draw.randrange(1, 13):02}-{draw.randrange(1, 29):02}"

@@ -175,7 +175,7 @@ def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, source
 
 
 def send(rig: Rig, events: Events) -> None:
-    for topic in Topic:
+    for topic in events:
         rig.produce(
             [[ToSend(topic.label, each["customer_id"].encode(), json.dumps(each).encode()) for each in events[topic]]]
         )

@@ -1,0 +1,74 @@
+"""Budgets that hold over all partitions without asking one another: each partition has its own share from the start.
+
+The shares of a period add up to exactly the budget. What a partition has spent is part of its recovered state.
+"""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from models.care.rules import Action, Budget
+from models.identity import id64
+from models.instants import local_date
+
+#: What was spent is remembered for so many periods; an action of an earlier one is refused.
+PERIODS_KEPT = 3
+
+#: Spent cost by the name of a budget and the ordinal of the first day of the period.
+Spent = dict[str, dict[int, int]]
+
+
+class Purse:
+    """What one of `count` partitions may spend, and has. `spent` is changed in place."""
+
+    def __init__(self, spent: Spent, number: int = 0, count: int = 1) -> None:
+        """`number` is the partition's, from 0 on."""
+        self.spent = spent
+        self._number = number
+        self._count = count
+
+    def left(self, budget: Budget, at: int, zone: ZoneInfo) -> int:
+        """Return what the partition may still spend of a budget in the period of an instant (ms)."""
+        begun = period_start(budget.period, local_date(at, zone))
+        spent = self.spent.get(budget.name, {})
+        if len(spent) >= PERIODS_KEPT and begun < min(spent):
+            return 0
+        return share(budget, begun, self._number, self._count) - spent.get(begun, 0)
+
+    def affords(self, budgets: Sequence[Budget], action: Action, at: int, zone: ZoneInfo) -> bool:
+        """Whether all of some budgets have room for an action at an instant (ms)."""
+        return all(self.left(budget, at, zone) >= action.cost for budget in budgets)
+
+    def spend(self, budgets: Sequence[Budget], action: Action, at: int, zone: ZoneInfo) -> None:
+        """Take the cost of an action from some budgets."""
+        for budget in budgets:
+            begun = period_start(budget.period, local_date(at, zone))
+            spent = self.spent.setdefault(budget.name, {})
+            spent[begun] = spent.get(begun, 0) + action.cost
+            while len(spent) > PERIODS_KEPT:
+                del spent[min(spent)]
+
+
+def share(budget: Budget, begun: int, number: int, count: int) -> int:
+    """Return the share of one of `count` partitions; what does not divide goes to others from period to period."""
+    each, rest = divmod(budget.at_most, count)
+    first = id64(f"{budget.name}\x1f{begun}") % count
+    return each + ((number - first) % count < rest)
+
+
+@lru_cache(maxsize=4_096)
+def period_start(period: str, day: date) -> int:
+    """Return the ordinal of the first day of the period that a day lies in; weeks begin on Monday."""
+    match period:
+        case "day":
+            first = day
+        case "week":
+            first = day - timedelta(days=min(day.weekday(), day.toordinal() - 1))
+        case "month":
+            first = day.replace(day=1)
+        case "quarter":
+            first = day.replace(month=day.month - (day.month - 1) % 3, day=1)
+        case _:
+            first = day.replace(month=1, day=1)
+    return first.toordinal()

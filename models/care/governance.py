@@ -1,0 +1,176 @@
+"""Governance: which of the actions that rules want may go out now, which wait, and which do not.
+
+In the order in which they are asked: consent, validity, quiet hours, exclusion groups, cool-downs, caps, budgets. Of
+several at one instant the one of the highest priority comes first. What is refused is counted and not made up for; only
+quiet hours defer. A held-out action passes through all of it like any other, and spends nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from models.care.budgets import Purse
+from models.care.moment import Candidate, Moment
+from models.care.quiet import is_quiet, quiet_end
+from models.care.rules import MILLION, Action, Budget, Governance, Refusal
+from models.customer import Care, Customer, Held, Sent
+from models.identity import event_id, id64
+from models.instants import format_instant
+from models.outputs import CareAction, Decisions, Why
+
+#: So many actions of a customer wait for quiet hours to end at the most; further ones are refused.
+MAX_HELD = 64
+#: So many actions of a customer are remembered at the most; further ones are refused, as caps could not count them.
+MAX_LOG = 1_000
+
+
+def govern(moment: Moment, candidates: Iterable[Candidate], decisions: Decisions) -> None:
+    """Emit, defer or refuse each candidate, the most urgent first; of equals the one whose rule stands first."""
+    places = {rule.action.rule: place for place, rule in enumerate(moment.policy.care)}
+    for candidate in sorted(candidates, key=lambda c: (-c.action.priority, places[c.action.rule], c.since)):
+        refusal = _settle(moment, candidate, decisions)
+        if refusal is not None:
+            decisions.refuse(candidate.action.rule, refusal)
+
+
+def _settle(moment: Moment, candidate: Candidate, decisions: Decisions) -> Refusal | None:
+    """Emit or defer a candidate; return why it is refused, None where it is not."""
+    action, at, governance = candidate.action, moment.at, moment.policy.governance
+    expires = candidate.since + action.valid_for
+    channel = consented_channel(moment.customer, action, moment.tier(action))
+    if channel is None:
+        return Refusal.WITHOUT_CONSENT
+    if at > expires:
+        return Refusal.EXPIRED
+    if governance.quiet is not None and action.to_customer and is_quiet(governance.quiet, channel, at, moment.zone):
+        end = quiet_end(governance.quiet, channel, at, moment.zone)
+        return _defer(moment, candidate, end, decisions) if end <= expires else Refusal.EXPIRED
+    refusal = _restraint(moment.customer, action, at, governance)
+    if refusal is not None:
+        return refusal
+    tier = moment.tier(action)
+    budgets = [budget for budget in governance.budgets if budget.covers(tier, action.kind)]
+    holdout = is_held_out(moment.customer.customer_id, action)
+    if budgets and not _affords(moment, decisions.purse, budgets, action, spends=not holdout):
+        return Refusal.OVER_BUDGET
+    _emit(moment, candidate, channel, holdout, decisions)
+    return None
+
+
+def _affords(moment: Moment, purse: Purse | None, budgets: Sequence[Budget], action: Action, *, spends: bool) -> bool:
+    """Whether there is room in all budgets, taken up where the action `spends`. Without a purse nobody counts."""
+    if purse is None:
+        return True
+    zone = moment.policy.zone
+    if not purse.affords(budgets, action, moment.at, zone):
+        return False
+    if spends:
+        purse.spend(budgets, action, moment.at, zone)
+    return True
+
+
+def _defer(moment: Moment, candidate: Candidate, end: int, decisions: Decisions) -> Refusal | None:
+    customer = moment.customer
+    if customer.care is None:
+        customer.care = Care()
+    if len(customer.care.held) >= MAX_HELD:
+        return Refusal.CROWDED
+    why = [(why.metric, why.value, why.op, why.threshold, why.met) for why in candidate.why]
+    customer.care.held.append(
+        Held(
+            end,
+            candidate.action.rule,
+            candidate.occasion,
+            candidate.since,
+            why,
+            candidate.template,
+            candidate.tier,
+            candidate.anchor,
+        )
+    )
+    decisions.notes["care_deferred"] += 1
+    return None
+
+
+def consented_channel(customer: Customer, action: Action, tier: str | None) -> str | None:
+    """Return the first of the action's channels that the customer may be addressed through, None where there is none.
+
+    Consent must have been given, for the channel too where channels are named, and not withdrawn since.
+    """
+    channels = action.channels_of(tier)
+    if not action.needs_consent:
+        return channels[0]
+    profile = customer.profile
+    if profile is None or profile.consent is None or not profile.consent.marketing:
+        return None
+    withdrawn = customer.unsubscribed_at
+    if withdrawn is not None and (profile.updated_at is None or profile.updated_at <= withdrawn):
+        return None
+    allowed = profile.consent.channels
+    return next((channel for channel in channels if allowed is None or channel in allowed), None)
+
+
+def is_held_out(customer_id: str, action: Action) -> bool:
+    """Whether a customer is in the hold-out of a rule: by a hash of both, so for ever and on every machine."""
+    return action.holdout > 0 and id64(f"holdout\x1f{action.rule}\x1f{customer_id}") % MILLION < action.holdout
+
+
+def _restraint(customer: Customer, action: Action, at: int, governance: Governance) -> Refusal | None:
+    """Return what the customer's earlier actions have against another one at an instant (ms); None where nothing."""
+    log = [] if customer.care is None else customer.care.log
+    if not log:
+        return None
+    if len(log) >= MAX_LOG and governance.remembers(action):
+        return Refusal.CROWDED
+    if action.group is not None:
+        apart = governance.apart[action.group]
+        members = governance.members[action.group]
+        if any(sent.rule in members and (at - sent.at < apart or sent.at == at) for sent in log):
+            return Refusal.EXCLUDED
+    if action.cooldown and any(sent.rule == action.rule and at - sent.at < action.cooldown for sent in log):
+        return Refusal.COOLING_DOWN
+    if action.to_customer:
+        for cap in governance.caps:
+            if cap.kinds is not None and action.kind not in cap.kinds:
+                continue
+            counted = sum(
+                at - sent.at < cap.per
+                and sent.rule not in governance.staff
+                and (cap.kinds is None or sent.kind in cap.kinds)
+                for sent in log
+            )
+            if counted >= cap.at_most:
+                return Refusal.CAPPED
+    return None
+
+
+def _emit(moment: Moment, candidate: Candidate, channel: str, holdout: bool, decisions: Decisions) -> None:
+    action, customer, at = candidate.action, moment.customer, moment.at
+    tier = moment.tier(action)
+    identity = event_id(customer.customer_id, action.rule, candidate.occasion)
+    decisions.actions.append(
+        CareAction(
+            action_id=identity,
+            rule=action.rule,
+            kind=action.kind,
+            customer_id=customer.customer_id,
+            tier=tier,
+            channel=channel,
+            template=candidate.template,
+            locale=None if customer.profile is None else customer.profile.locale,
+            due_at=format_instant(at),
+            expires_at=format_instant(candidate.since + action.valid_for),
+            priority=action.priority,
+            holdout=holdout,
+            why=candidate.why,
+            policy_version=moment.policy.version,
+        )
+    )
+    if moment.policy.governance.remembers(action):
+        if customer.care is None:
+            customer.care = Care()
+        customer.care.log.append(Sent(at, action.rule, action.kind, id64(identity), tier, holdout))
+
+
+def released(held: Held, action: Action) -> Candidate:
+    """Return a deferred action as it was wanted."""
+    why = [Why(*told) for told in held.why]
+    return Candidate(action, held.occasion, held.since, why, held.template, held.tier, held.anchor)
