@@ -161,6 +161,8 @@ SRE = Dashboard(
     ),
 )
 
+_OUTCOMES = "sum by (rule, tier, group, outcome) (increase(tidemark_care_outcomes_total[24h]))"
+
 BUSINESS = Dashboard(
     "tidemark-business",
     "tidemark: tiers and care",
@@ -223,9 +225,27 @@ BUSINESS = Dashboard(
                     width=12,
                 ),
                 Panel(
-                    "Not sent for want of consent, an hour",
-                    (("", 'sum(increase(tidemark_notes_total{note="care_without_consent"}[1h])) or vector(0)'),),
+                    "Refused an hour, by why",
+                    (("{{refusal}}", "sum by (refusal) (tidemark:care_refused:increase1h)"),),
                     width=12,
+                    about="What a rule wanted and governance refused: without consent, capped, over budget, …",
+                ),
+                Panel(
+                    "What is left of the budgets",
+                    (("{{budget}}", "tidemark:care_budget_left:ratio"),),
+                    "percentunit",
+                    "bargauge",
+                    about="Of the share of all partitions, in the period under way.",
+                ),
+                Panel(
+                    "Refused an hour for want of budget",
+                    (("{{rule}}", 'sum by (rule) (tidemark:care_refused:increase1h{refusal="over_budget"})'),),
+                ),
+                Panel(
+                    "What came of care, last 24 h",
+                    (("", f"{_OUTCOMES} or vector(0)"),),
+                    kind="table",
+                    about="For rules with an attribution; `tidemark effects` compares with an interval.",
                 ),
             ),
         ),

@@ -17,7 +17,6 @@ from config.policy_files import load_timeline
 from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import Topic
-from models.instants import format_instant
 from models.policy import Timeline
 from streams.days import BusinessDays, business_days
 from streams.days_reader import listen_to_days
@@ -95,8 +94,7 @@ def build(settings: Settings) -> TidemarkApp:
     timeline = load_timeline(settings.policy)
     app = _faust_app(settings)
     metrics = app.metrics = Metrics()
-    for policy in timeline.versions:
-        metrics.policy.labels(policy.version, format_instant(policy.effective_from)).set(1)
+    metrics.expect(timeline)
     table = _table(app, settings)
     table.timeline = timeline.fingerprint
     if settings.store == "rocksdb":
@@ -111,9 +109,7 @@ def build(settings: Settings) -> TidemarkApp:
     metrics.ready.set_function(lambda: not readiness.obstacles())
     clock = shell.clock if settings.clock == "wall" else None
     remaining = cast("TableManager", app.tables).recovery.active_remaining
-    metrics.registry.register(
-        Held(metrics, timeline, lambda: table.data.partitions, remaining, processor.horizon, clock)
-    )
+    metrics.registry.register(Held(metrics, processor, lambda: table.data.partitions, remaining, clock))
     if processor.days is not None:
         _listen(app, settings, processor.days, worker)
     add_pages(app, metrics, readiness)

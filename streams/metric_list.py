@@ -23,6 +23,7 @@ LABELS = {
     "channel": "a channel of a care rule",
     "refusal": "the reasons of refusals in the contract",
     "group": "`sent` or `held_out`",
+    "budget": "a budget of the policy",
     "version": "a version of the policy file",
     "effective_from": "the instant from which that version holds",
     "error": "the name of an error of the Kafka client",
@@ -104,6 +105,20 @@ CARE_REFUSED = Metric(
     ("rule", "refusal"),
     "Care actions that a rule wanted and governance refused, by why",
     "Many `over_budget` or `capped`: the policy wants more than it allows itself. Many `crowded`: mend the policy.",
+)
+CARE_BUDGET_SHARE = Metric(
+    "tidemark_care_budget_share",
+    "gauge",
+    ("budget", "partition"),
+    "What a partition may spend of a budget in the period that stream time is in; over all partitions, the budget",
+    "For information; what is left is shown beside it.",
+)
+CARE_BUDGET_LEFT = Metric(
+    "tidemark_care_budget_left",
+    "gauge",
+    ("budget", "partition"),
+    "What is left of that share: a budget is for the tiers and kinds of rules that the policy names",
+    "Nothing: see the alert on exhausted budgets. Nothing in some partitions only: the budget is small for so many.",
 )
 CARE_OUTCOMES = Metric(
     "tidemark_care_outcomes_total",

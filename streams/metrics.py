@@ -14,15 +14,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from models.care.rules import Refusal
 from models.customer import NEVER
 from models.errors import Reason
 from models.events import Topic
+from models.instants import format_instant
 from models.outputs import Decisions, TierCutoffs
 from models.policy import Timeline
 from streams import metric_list as listed
 from streams.metric_list import Metric
 from streams.partition import Partition
-from streams.processor import Effects
+from streams.processor import Effects, Processor
 
 
 class Metrics:
@@ -64,6 +66,13 @@ class Metrics:
                 self.events.labels(topic.label, outcome)
         for reason in Reason:
             self.dead_letters.labels(reason.value)
+
+    def expect(self, timeline: Timeline) -> None:
+        """Show what the versions of a policy may bring, before it happens."""
+        for policy in timeline.versions:
+            self.policy.labels(policy.version, format_instant(policy.effective_from)).set(1)
+            for rule in policy.care if policy.governance.budgets else ():
+                self.care_refused.labels(rule.action.rule, Refusal.OVER_BUDGET)
 
     def observe(self, topic: str, effects: Effects) -> None:
         """Count the effects of one step."""
@@ -125,24 +134,24 @@ class Held(Collector):
     """What is true of the partitions that are held at the moment it is asked.
 
     `partitions()` are the open ones by number, `remaining()` what recovery has still to read of each changelog
-    partition, `horizon(stream_time)` the last instant (ms) that may be evaluated, `clock` the wall clock (ms) that time
-    follows, None where it follows the events.
+    partition, `processor` decides about them, `clock` is the wall clock (ms) that time follows, None where it follows
+    the events.
     """
 
     def __init__(
         self,
         metrics: Metrics,
-        timeline: Timeline,
+        processor: Processor,
         partitions: Callable[[], Mapping[int, Partition]],
         remaining: Callable[[], Mapping[TP, int]],
-        horizon: Callable[[int], int],
         clock: Callable[[], int] | None,
     ) -> None:
         self._metrics = metrics
-        self._schemes = {scheme.name for policy in timeline.versions for scheme in policy.schemes}
+        self._processor = processor
+        self._timeline = processor.engine.timeline
+        self._schemes = {scheme.name for policy in self._timeline.versions for scheme in policy.schemes}
         self._partitions = partitions
         self._remaining = remaining
-        self._horizon = horizon
         self._clock = clock
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -179,9 +188,19 @@ class Held(Collector):
         if reached is None:
             return
         yield listed.STREAM_TIME, [], reached / 1000
-        yield listed.DUE_LAG, [], max(0, self._horizon(reached) - _oldest_due(partition)) / 1000
+        yield listed.DUE_LAG, [], max(0, self._processor.horizon(reached) - _oldest_due(partition)) / 1000
         if self._clock is not None:
             yield listed.STREAM_TIME_LAG, [], (self._clock() - reached) / 1000
+        yield from self._budgets(partition, reached)
+
+    def _budgets(self, partition: Partition, at: int) -> Iterator[tuple[Metric, list[str], float]]:
+        """Yield what the partition has of the budgets at an instant (ms)."""
+        purse, policy = self._processor.purse_of(partition), self._timeline.at(at)
+        if purse is None:
+            return
+        for budget in policy.governance.budgets:
+            yield listed.CARE_BUDGET_SHARE, [budget.name], purse.share(budget, at, policy.zone)
+            yield listed.CARE_BUDGET_LEFT, [budget.name], purse.left(budget, at, policy.zone)
 
 
 _HELD = (
@@ -196,6 +215,8 @@ _HELD = (
     listed.TIER_CUSTOMERS,
     listed.RECOVERY_REMAINING,
     listed.WAITING_FOR_CUTOFFS,
+    listed.CARE_BUDGET_SHARE,
+    listed.CARE_BUDGET_LEFT,
 )
 
 

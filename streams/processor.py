@@ -332,11 +332,16 @@ class Processor:
         """Return the last instant (ms) that may be evaluated at a stream time: settled waits until it has passed."""
         return stream_time - self._timing.lateness - 1 if self._timing.settled else stream_time
 
+    def purse_of(self, partition: Partition) -> Purse | None:
+        """Return what a partition may spend of the budgets of care, and has; None where there are none."""
+        if not self.engine.timeline.budgeted:
+            return None
+        return Purse(partition.progress.spent, partition.number, self._partitions)
+
     def _effects(self, partition: Partition) -> Effects:
         """Return effects to collect in; care's decisions draw on the partition's share of the budgets."""
         effects = Effects()
-        if self.engine.timeline.budgeted:
-            effects.decisions.purse = Purse(partition.progress.spent, partition.number, self._partitions)
+        effects.decisions.purse = self.purse_of(partition)
         return effects
 
     def _bury(self, partition: Partition, name: str, record: Record, bad: BadRecord, effects: Effects) -> None:

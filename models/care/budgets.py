@@ -28,6 +28,10 @@ class Purse:
         self._number = number
         self._count = count
 
+    def share(self, budget: Budget, at: int, zone: ZoneInfo) -> int:
+        """Return what the partition may spend of a budget in all of the period of an instant (ms)."""
+        return share(budget, period_start(budget.period, local_date(at, zone)), self._number, self._count)
+
     def left(self, budget: Budget, at: int, zone: ZoneInfo) -> int:
         """Return what the partition may still spend of a budget in the period of an instant (ms)."""
         begun = period_start(budget.period, local_date(at, zone))

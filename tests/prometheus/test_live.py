@@ -43,6 +43,7 @@ def records() -> list[ToSend]:
         *(ToSend("orders", key, value) for key, value in bought),
         *(ToSend("interactions", *touch(f"c{n}", n, ago(1), "dance")) for n in range(5)),
         *(ToSend("customers", *profile(f"c{n}", timezone="Asia/Shanghai")) for n in range(5)),
+        ToSend("interactions", *touch("c3", "angry", ago(1), "complaint")),
     ]
 
 
@@ -76,7 +77,7 @@ def broker() -> Iterator[str]:
 def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Prometheus]]:
     """A worker that follows the wall clock, to which everything has happened, and the server that saw it happen."""
     directory = tmp_path_factory.mktemp("watched")
-    with Rig(broker, directory, partitions=2) as rig:
+    with Rig(broker, directory, partitions=2, policy="care") as rig:
         worker = rig.start_worker()
         with scraping(rig, directory / "prometheus") as server:
             rig.wait(lambda: worker.ready, "the worker is ready")

@@ -14,6 +14,8 @@ from prometheus_client import generate_latest
 
 from models.events import Topic
 from models.instants import DAY_MS, parse_instant
+from models.policy import Timeline, compile_policy
+from models.policy_spec import PolicySpec
 from streams import metric_docs
 from streams.metric_list import LABELS, METRICS
 from streams.metrics import Held, Metrics
@@ -37,10 +39,9 @@ class Page:
         self.metrics.registry.register(
             Held(
                 self.metrics,
-                driver.timeline,
+                driver.processor,
                 lambda: {0: driver.partition} if self.held is None else self.held,
                 lambda: self.remaining,
-                driver.processor.horizon,
                 (lambda: NOW) if wall else None,
             )
         )
@@ -68,6 +69,30 @@ class Page:
 @pytest.fixture
 def page() -> Page:
     return Page(Driver())
+
+
+@pytest.fixture
+def page_of_care() -> Page:
+    """A policy with a rule and a budget; the page knows it."""
+    written = {
+        "version": "care",
+        "currency": "USD",
+        "schemes": {"loyalty": {"tiers": [{"name": "regular"}, {"name": "gold", "when": {"monetary": ">= 800"}}]}},
+        "governance": {"budgets": [{"name": "gifts", "at_most": 3, "period": "month"}]},
+        "care": [
+            {
+                "name": "thanks",
+                "kind": "thank_you",
+                "trigger": "interaction",
+                "interaction": "referral",
+                "consent": "not_needed",
+                "attribution": "30d",
+            }
+        ],
+    }
+    page = Page(Driver(timeline=Timeline([compile_policy(PolicySpec.model_validate(written))])))
+    page.metrics.expect(page.driver.timeline)
+    return page
 
 
 def test_the_list_is_what_is_registered(page: Page) -> None:
@@ -141,6 +166,31 @@ def test_held_out_actions_are_told_apart(page: Page) -> None:
         (action.channel, "emitted", action.rule): 1,
         (action.channel, "held_out", action.rule): 1,
     }
+
+
+def test_what_is_left_of_a_budget_and_what_was_refused_for_want_of_it(page_of_care: Page) -> None:
+    page, day = page_of_care, "2026-05-30T00:00:00Z"
+    refused = page.samples("tidemark_care_refused_total")
+    assert not refused
+    assert page.value("tidemark_care_refused_total", rule="thanks", refusal="over_budget") == 0
+    page.metrics.observe("ticks", page.driver.tick(parse_instant(day)))
+    thanked = page.driver.feed(Topic.INTERACTIONS, *(touch(f"c{n}", n, day, "referral") for n in range(5)))
+    page.metrics.observe("interactions", thanked)
+    assert page.value("tidemark_care_budget_share", budget="gifts", partition="0") == 3
+    assert page.value("tidemark_care_budget_left", budget="gifts", partition="0") == 0
+    assert page.samples("tidemark_care_refused_total") == {("over_budget", "thanks"): 2}
+    page.metrics.observe("ticks", page.driver.tick(parse_instant("2026-06-01T00:00:00Z")))
+    assert page.value("tidemark_care_budget_left", budget="gifts", partition="0") == 3
+
+
+def test_what_came_of_actions_is_counted_by_rule_and_tier(page_of_care: Page) -> None:
+    page, day = page_of_care, "2026-05-30T00:00:00Z"
+    (action,) = page.driver.feed(Topic.INTERACTIONS, touch("ann", 1, day, "referral")).decisions.actions
+    opened = touch("ann", 2, day, "care.opened", action_id=action.action_id)
+    page.metrics.observe("interactions", page.driver.feed(Topic.INTERACTIONS, opened))
+    page.metrics.observe("orders", page.driver.feed(Topic.ORDERS, order("ann", 1, day)))
+    counted = {("sent", outcome, "thanks", "regular"): 1 for outcome in ("opened", "converted")}
+    assert page.samples("tidemark_care_outcomes_total") == counted
 
 
 def test_time_driven_evaluations_are_counted_and_those_that_wait_are_shown(page: Page) -> None:
