@@ -67,23 +67,37 @@ class Ownership:
         raise Fenced(f"partition {number} is claimed by other workers again and again")
 
     async def perform(self, partition: Partition, effects: Effects) -> None:
-        """Produce the outputs, then write the state. A partition that turns out to be another's by now is dropped."""
+        """Reserve what is spent, produce the outputs, write the state.
+
+        A partition that turns out to be another's by now is dropped; where it does before anything went out, nothing
+        does.
+        """
         number, store = partition.number, self._shell.store()
         try:
+            if effects.reserve is not None and not await self._write(partition, [effects.reserve]):
+                return
             await self._sender().produce(number, effects.outputs)
             if not effects.changelog:
                 return
-            expected = self._next_offset(number)
-            offsets = await self._sender().write(number, effects.changelog, store.claims[number])
+            owned = await self._write(partition, effects.changelog)
         except KafkaError as error:
             self._metrics.refused(error)
             raise
         self._metrics.changelog_bytes.inc(effects.row_bytes)
-        self._written(number, offsets)
-        if offsets.start != expected or len(offsets) != len(effects.changelog):
-            await self._defend(partition, range(expected, offsets.stop))
+        if owned and store.fence(number).stale:  # not before: what is said anew is the state after the outputs
+            await self._restate(partition)
         if store.partition(number) is partition:
             store.settle(number)
+
+    async def _write(self, partition: Partition, rows: list[tuple[bytes, bytes | None]]) -> bool:
+        """Write rows of a partition; return whether it is ours still. Raises KafkaError, Fenced."""
+        number, store = partition.number, self._shell.store()
+        expected = self._next_offset(number)
+        offsets = await self._sender().write(number, rows, store.claims[number])
+        self._written(number, offsets)
+        if offsets.start != expected or len(offsets) != len(rows):
+            await self._defend(partition, range(expected, offsets.stop))
+        return store.partition(number) is partition
 
     async def renew(self, partition: Partition) -> None:
         """Write something where nothing was written for long."""
@@ -101,8 +115,6 @@ class Ownership:
                 raise Fenced(f"partition {number} was taken by a worker that is not its owner")
             log.warning("another worker owns it: what was written late does not count", extra={"partition": number})
             self._drop(partition)
-        elif fence.stale:
-            await self._restate(partition)
 
     async def _restate(self, partition: Partition) -> None:
         stale = self._shell.store().fence(partition.number).stale

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 
 import msgspec
 
-from models.care.budgets import Spent
+from models.care.budgets import Purse, Spent
 from models.customer import Customer, Standing, row_instant
 from models.events import Campaign, Topic
 from models.outputs import TierChange
@@ -40,13 +40,25 @@ class Days(msgspec.Struct):
     known: list[CutoffSet] = []
 
 
+class Reservation(msgspec.Struct, array_like=True, frozen=True):
+    """Care actions (their ids, hashed) that a step has paid for before anything of it went out.
+
+    `topic`, `until`: the step took records of a topic up to an offset or, None, moved time to an instant (ms).
+    """
+
+    topic: str | None
+    until: int
+    actions: list[int]
+
+
 class Progress(msgspec.Struct, omit_defaults=True):
     """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
     `tiers`: per scheme how many customers stand in each tier; None in what was written before it was counted. `days`
     is None where no cut-offs are computed, and before the first day. `spent`: what care has taken from the partition's
-    share of its budgets. `campaigns`: those that wait, or are under way.
+    share of its budgets, `reserved` what of it was taken by steps whose end is not in the state: a crash cut them
+    off, and they are gone through again. `campaigns`: those that wait, or are under way.
     """
 
     applied: dict[str, int] = {}
@@ -55,6 +67,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
     tiers: dict[str, dict[str, int]] | None = None
     days: Days | None = None
     spent: Spent = {}
+    reserved: list[Reservation] = []
     campaigns: Announcements | None = None
 
 
@@ -161,6 +174,35 @@ class Partition:
         if not step:
             self._keys = None
         return step
+
+    def purse(self, partitions: int) -> Purse:
+        """Return what care may spend of the share of one of so many partitions, and has."""
+        reserved = {action for reservation in self.progress.reserved for action in reservation.actions}
+        return Purse(self.progress.spent, self.number, partitions, reserved)
+
+    def reserve(self, purse: Purse, topic: Topic | None, until: int) -> tuple[bytes, bytes] | None:
+        """Return (key, row) of the progress before a step, with what it spends: to be written before it is performed.
+
+        None where it spends nothing. Call it before the row of the progress is made anew.
+        """
+        if not purse.fresh:
+            return None
+        written = self.rows.get(self.progress_key)
+        before = Progress() if written is None else msgspec.msgpack.decode(written, type=Progress)
+        before.spent = purse.spent
+        before.reserved = [
+            *self.progress.reserved,
+            Reservation(None if topic is None else topic.label, until, purse.fresh),
+        ]
+        return self.progress_key, msgspec.msgpack.encode(before)
+
+    def gone_through(self, topic: Topic | None, until: int) -> None:
+        """Forget what was reserved by steps that have been gone through again as far as this."""
+        label = None if topic is None else topic.label
+        if self.progress.reserved:
+            self.progress.reserved = [
+                each for each in self.progress.reserved if each.topic != label or each.until > until
+            ]
 
     def progress_row(self) -> tuple[bytes, bytes]:
         """Return (key, row) of the progress as it is now, and keep it among the rows."""

@@ -49,8 +49,12 @@ class Record(Protocol):
 
 @dataclass
 class Effects:
-    """What is to happen because of one step, in order: `outputs` (per topic), `changelog`, then the commit."""
+    """What is to happen because of one step, in order: `reserve`, `outputs` (per topic), `changelog`, then the commit.
 
+    `reserve` is a row for the changelog that says what the outputs spend, where they do.
+    """
+
+    reserve: tuple[bytes, bytes] | None = None
     outputs: dict[str, list[Out]] = field(default_factory=dict)
     changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     decisions: Decisions = field(default_factory=Decisions)
@@ -138,7 +142,7 @@ class Processor:
             if at is not None and (watermark is None or at > watermark):
                 watermark = at
         partition.applied(topic, next_offset, watermark)
-        self._close(partition, touched, effects)
+        self._close(partition, touched, effects, topic)
         return effects
 
     def tick(self, partition: Partition, tick: Tick, now: int) -> Effects:
@@ -334,9 +338,7 @@ class Processor:
 
     def purse_of(self, partition: Partition) -> Purse | None:
         """Return what a partition may spend of the budgets of care, and has; None where there are none."""
-        if not self.engine.timeline.budgeted:
-            return None
-        return Purse(partition.progress.spent, partition.number, self._partitions)
+        return partition.purse(self._partitions) if self.engine.timeline.budgeted else None
 
     def _effects(self, partition: Partition) -> Effects:
         """Return effects to collect in; care's decisions draw on the partition's share of the budgets."""
@@ -373,7 +375,14 @@ class Processor:
         if gone is not None:
             partition.enter(gone.standings, -1)
 
-    def _close(self, partition: Partition, touched: dict[bytes, Customer | None], effects: Effects) -> None:
+    def _close(
+        self,
+        partition: Partition,
+        touched: dict[bytes, Customer | None],
+        effects: Effects,
+        topic: Topic | None = None,
+    ) -> None:
+        """Write down what a step came to; `topic` is that of its records, None where it moved time."""
         decisions, encoder = effects.decisions, self._encoder
         if decisions.changes:
             partition.moved(decisions.changes)
@@ -400,4 +409,15 @@ class Processor:
             effects.outputs[CUSTOMER_TIERS] = held
         effects.row_bytes = size = sum([len(row) for _, row in changelog if row is not None])
         partition.row_bytes += size
+        self._reserve(partition, effects, topic)
         changelog.append(partition.progress_row())
+
+    def _reserve(self, partition: Partition, effects: Effects, topic: Topic | None) -> None:
+        """Note what a step spends, so that nothing is spent twice where a crash cuts it off."""
+        purse = effects.decisions.purse
+        if purse is None:
+            return
+        until = (partition.progress.stream_time or 0) if topic is None else partition.next_offset(topic)
+        effects.reserve = partition.reserve(purse, topic, until)
+        if topic is not None or not effects.more:
+            partition.gone_through(topic, until)

@@ -1,9 +1,11 @@
 """Budgets that hold over all partitions without asking one another: each partition has its own share from the start.
 
-The shares of a period add up to exactly the budget. What a partition has spent is part of its recovered state.
+The shares of a period add up to exactly the budget. What a partition has spent is part of its recovered state. So is,
+before an action goes out, that it is paid for: what a crash makes a worker decide again is not paid for twice, and what
+it then decides otherwise stays paid for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -20,11 +22,16 @@ Spent = dict[str, dict[int, int]]
 
 
 class Purse:
-    """What one of `count` partitions may spend, and has. `spent` is changed in place."""
+    """What one of `count` partitions may spend, and has. `spent` is changed in place.
 
-    def __init__(self, spent: Spent, number: int = 0, count: int = 1) -> None:
+    `reserved`: actions (their ids, hashed) that were paid for before. `fresh` are those that this purse has paid for.
+    """
+
+    def __init__(self, spent: Spent, number: int = 0, count: int = 1, reserved: Container[int] = ()) -> None:
         """`number` is the partition's, from 0 on."""
         self.spent = spent
+        self.fresh: list[int] = []
+        self._reserved = reserved
         self._number = number
         self._count = count
 
@@ -40,18 +47,24 @@ class Purse:
             return 0
         return share(budget, begun, self._number, self._count) - spent.get(begun, 0)
 
-    def affords(self, budgets: Sequence[Budget], action: Action, at: int, zone: ZoneInfo) -> bool:
-        """Whether all of some budgets have room for an action at an instant (ms)."""
-        return all(self.left(budget, at, zone) >= action.cost for budget in budgets)
-
-    def spend(self, budgets: Sequence[Budget], action: Action, at: int, zone: ZoneInfo) -> None:
-        """Take the cost of an action from some budgets."""
-        for budget in budgets:
-            begun = period_start(budget.period, local_date(at, zone))
-            spent = self.spent.setdefault(budget.name, {})
-            spent[begun] = spent.get(begun, 0) + action.cost
-            while len(spent) > PERIODS_KEPT:
-                del spent[min(spent)]
+    def pays(
+        self, budgets: Sequence[Budget], action: Action, action_id: str, at: int, zone: ZoneInfo, *, spends: bool
+    ) -> bool:
+        """Whether all of some budgets have room for an action at an instant (ms); taken up where it `spends`."""
+        identity = id64(action_id)
+        if identity in self._reserved:
+            return True
+        if not all(self.left(budget, at, zone) >= action.cost for budget in budgets):
+            return False
+        if spends:
+            self.fresh.append(identity)
+            for budget in budgets:
+                begun = period_start(budget.period, local_date(at, zone))
+                spent = self.spent.setdefault(budget.name, {})
+                spent[begun] = spent.get(begun, 0) + action.cost
+                while len(spent) > PERIODS_KEPT:
+                    del spent[min(spent)]
+        return True
 
 
 def share(budget: Budget, begun: int, number: int, count: int) -> int:

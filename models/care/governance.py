@@ -5,12 +5,11 @@ several at one instant the one of the highest priority comes first. What is refu
 quiet hours defer. A held-out action passes through all of it like any other, and spends nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from models.care.budgets import Purse
 from models.care.moment import Candidate, Moment
 from models.care.quiet import is_quiet, quiet_end
-from models.care.rules import MILLION, Action, Budget, Governance, Refusal
+from models.care.rules import MILLION, Action, Governance, Refusal
 from models.customer import Care, Customer, Held, Sent
 from models.identity import event_id, id64
 from models.instants import format_instant
@@ -46,25 +45,15 @@ def _settle(moment: Moment, candidate: Candidate, decisions: Decisions) -> Refus
     refusal = _restraint(moment.customer, action, at, governance)
     if refusal is not None:
         return refusal
-    tier = moment.tier(action)
-    budgets = [budget for budget in governance.budgets if budget.covers(tier, action.kind)]
+    budgets = [budget for budget in governance.budgets if budget.covers(moment.tier(action), action.kind)]
     holdout = is_held_out(moment.customer.customer_id, action)
-    if budgets and not _affords(moment, decisions.purse, budgets, action, spends=not holdout):
+    action_id = event_id(moment.customer.customer_id, action.rule, candidate.occasion)
+    purse = decisions.purse if budgets else None  # without one nobody counts
+    # The held-out spend nothing, but are refused with the others.
+    if purse is not None and not purse.pays(budgets, action, action_id, at, moment.policy.zone, spends=not holdout):
         return Refusal.OVER_BUDGET
-    _emit(moment, candidate, channel, holdout, decisions)
+    _emit(moment, candidate, action_id, channel, holdout, decisions)
     return None
-
-
-def _affords(moment: Moment, purse: Purse | None, budgets: Sequence[Budget], action: Action, *, spends: bool) -> bool:
-    """Whether there is room in all budgets, taken up where the action `spends`. Without a purse nobody counts."""
-    if purse is None:
-        return True
-    zone = moment.policy.zone
-    if not purse.affords(budgets, action, moment.at, zone):
-        return False
-    if spends:
-        purse.spend(budgets, action, moment.at, zone)
-    return True
 
 
 def _defer(moment: Moment, candidate: Candidate, end: int, decisions: Decisions) -> Refusal | None:
@@ -142,13 +131,14 @@ def _restraint(customer: Customer, action: Action, at: int, governance: Governan
     return None
 
 
-def _emit(moment: Moment, candidate: Candidate, channel: str, holdout: bool, decisions: Decisions) -> None:
+def _emit(
+    moment: Moment, candidate: Candidate, action_id: str, channel: str, holdout: bool, decisions: Decisions
+) -> None:
     action, customer, at = candidate.action, moment.customer, moment.at
     tier = moment.tier(action)
-    identity = event_id(customer.customer_id, action.rule, candidate.occasion)
     decisions.actions.append(
         CareAction(
-            action_id=identity,
+            action_id=action_id,
             rule=action.rule,
             kind=action.kind,
             customer_id=customer.customer_id,
@@ -167,7 +157,7 @@ def _emit(moment: Moment, candidate: Candidate, channel: str, holdout: bool, dec
     if moment.policy.governance.remembers(action):
         if customer.care is None:
             customer.care = Care()
-        customer.care.log.append(Sent(at, action.rule, action.kind, id64(identity), tier, holdout))
+        customer.care.log.append(Sent(at, action.rule, action.kind, id64(action_id), tier, holdout))
 
 
 def released(held: Held, action: Action) -> Candidate:

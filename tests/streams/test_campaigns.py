@@ -17,7 +17,7 @@ from streams.campaigns import MAX_WAITING
 from streams.homes import home_of
 from streams.processor import Effects, Timing
 from streams.replay import replay
-from tests.support.driver import Driver, order, profile, values
+from tests.support.driver import Driver, order, profile, touch, values
 
 SETTLED = Timing(settled=True, lateness=0, wall_decides=False)
 LAUNCH = {"name": "launch", "kind": "launch", "trigger": "campaign", "subjects": ["launch"], "consent": "not_needed"}
@@ -179,12 +179,73 @@ def test_what_was_spent_survives_a_restart() -> None:
     assert sum(spent.values()) == 2
 
 
+def after_crash(driver: Driver, rows: dict[bytes, bytes], effects: Effects, written: int) -> None:
+    """Go on as a worker does whose crash let only some of the rows of its last step reach the changelog."""
+    assert effects.reserve is not None
+    for key, row in [effects.reserve, *effects.changelog[:written]]:
+        assert row is not None
+        rows[key] = row
+    driver.recover(rows)
+
+
+#: Decided as events arrive, or as time passes them.
+TIMINGS = [Timing(), SETTLED]
+
+
+@pytest.mark.parametrize("timing", TIMINGS, ids=["eager", "settled"])
+@pytest.mark.parametrize("written", range(5))
+@pytest.mark.parametrize("first", [1, 2, 4])
+def test_a_crash_at_any_point_spends_nothing_twice(timing: Timing, written: int, first: int) -> None:
+    care = timeline(WELCOME, budgets=[{"name": "gifts", "at_most": 3, "period": "year"}])
+    driver = Driver(timing, timeline=care)
+    orders = [order(f"c{number}", number, f"2026-01-0{number + 1}T00:00:00Z") for number in range(4)]
+    if timing.settled:
+        driver.feed(Topic.ORDERS, *orders)
+        rows = dict(driver.partition.rows)
+        cut_off = driver.tick("2026-02-01T00:00:00Z")
+    else:
+        rows = dict(driver.partition.rows)
+        cut_off = driver.feed(Topic.ORDERS, *orders)
+    sent = told([cut_off])
+    after_crash(driver, rows, cut_off, written)
+    if timing.settled:  # time comes on in other steps, among other events
+        driver.feed(Topic.ORDERS, order("new", "new", "2026-01-01T12:00:00Z"))
+        again = [step for day in range(1, 9) for step in ticks(driver, f"2026-01-0{day}T12:00:00Z")]
+        again += ticks(driver, "2026-02-01T00:00:00Z")
+    else:  # the batch is cut otherwise, and another topic comes first
+        driver.feed(Topic.INTERACTIONS, touch("new", 1, "2026-01-01T00:00:00Z"))
+        again = [driver.feed_at(Topic.ORDERS, 0, *orders[:first]), driver.feed_at(Topic.ORDERS, first, *orders[first:])]
+        again.append(driver.feed(Topic.ORDERS, order("new", "new", "2026-01-05T00:00:00Z")))
+    again.append(driver.feed(Topic.ORDERS, order("later", "later", "2026-02-15T00:00:00Z")))
+    again += ticks(driver, "2026-03-01T00:00:00Z")
+    assert len(sent) == 3
+    assert set(told(again)) <= set(sent), "what was paid for goes out again, and nothing else does"
+    (spent,) = driver.partition.progress.spent.values()
+    assert sum(spent.values()) == 3
+    assert driver.partition.progress.reserved == []
+
+
+def test_what_is_paid_for_and_then_decided_otherwise_stays_paid_for() -> None:
+    care = timeline(WELCOME, budgets=[{"name": "gifts", "at_most": 1, "period": "year"}])
+    driver = Driver(timeline=care)
+    rows = dict(driver.partition.rows)
+    cut_off = driver.feed(Topic.ORDERS, order("ann", 1, "2026-01-01T00:00:00Z"))
+    after_crash(driver, rows, cut_off, 0)
+    # A later profile is read first this time: the order is a month old by then, and nobody is welcomed so late.
+    earlier = driver.feed(Topic.CUSTOMERS, profile("ann", updated_at="2026-02-01T00:00:00Z"))
+    late = driver.feed_at(Topic.ORDERS, 0, order("ann", 1, "2026-01-01T00:00:00Z"))
+    other = driver.feed(Topic.ORDERS, order("bob", 2, "2026-02-02T00:00:00Z"))
+    assert (told([cut_off]), told([earlier, late, other])) == ([("welcome", "ann", "2026-01-01T00:00:00Z")], [])
+    assert other.decisions.refusals == {("welcome", "over_budget"): 1}
+
+
 def test_of_an_earlier_period_than_is_remembered_nothing_is_left() -> None:
     (budget,) = timeline(WELCOME, budgets=[{"name": "gifts", "at_most": 9, "period": "day"}]).latest.governance.budgets
     (rule,) = timeline(WELCOME).latest.care
     purse, zone = Purse({}), timeline().latest.zone
     for day in (1, 2, 3, 4):
-        purse.spend([budget], rule.action, parse_instant(f"2026-01-0{day}T00:00:00Z"), zone)
+        at = parse_instant(f"2026-01-0{day}T00:00:00Z")
+        assert purse.pays([budget], rule.action, f"action-{day}", at, zone, spends=True)
     assert [purse.left(budget, parse_instant(f"2026-01-0{day}T00:00:00Z"), zone) for day in (1, 2, 4, 5)] == [
         0,
         8,

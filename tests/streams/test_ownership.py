@@ -33,6 +33,7 @@ class Log:
         self.fences = {0: Fence()}
         self.recovered = -1
         self.settled: list[int] = []
+        self.sent_at: list[int] = []
 
     # --- the store ---
 
@@ -72,6 +73,7 @@ class Log:
     # --- the sender ---
 
     async def produce(self, _partition: int, outputs: dict[str, list[Any]]) -> None:
+        self.sent_at.append(len(self.records))
         self.produced += [(topic, out.key) for topic, outs in outputs.items() for out in outs]
 
     async def write(self, _partition: int, rows: Iterable[tuple[bytes, bytes | None]], claim: Claim) -> range:
@@ -194,6 +196,35 @@ def test_what_counts_is_kept_once_it_is_acknowledged() -> None:
     assert partition is not None
     asyncio.run(ownership.perform(partition, ordered(log, "ann", 1)))
     assert log.settled == [len(log.records) - 1]
+
+
+def test_what_is_spent_is_written_before_anything_goes_out() -> None:
+    log = Log()
+    ownership = owner_of(log)
+    partition = claim(log, ownership)
+    assert partition is not None
+    effects = ordered(log, "ann", 1)
+    effects.reserve = (partition.progress_key, b"reserved")
+    first = len(log.records)
+    # A late row of a replaced owner comes between: it is written over, but only once the outputs are out.
+    log.meanwhile = [lambda: log.add(b"ann", b"late", Claim(0, ROGUE))]
+    asyncio.run(ownership.perform(partition, effects))
+    assert [record.value for record in log.records[first : log.sent_at[0]]] == [b"late", b"reserved"]
+    written = {record.key: record.value for record in log.records[log.sent_at[0] :]}
+    assert written == {b"ann": partition.rows[b"ann"], partition.progress_key: partition.rows[partition.progress_key]}
+
+
+def test_who_turns_out_to_be_replaced_before_anything_goes_out_sends_nothing() -> None:
+    log = Log()
+    ownership = owner_of(log)
+    partition = claim(log, ownership)
+    assert partition is not None
+    effects = ordered(log, "ann", 1)
+    effects.reserve = (partition.progress_key, b"reserved")
+    log.member = False
+    log.meanwhile = [lambda: log.add(CLAIM_KEY, Claim(1, ROGUE).encoded, Claim(9, ROGUE))]
+    asyncio.run(ownership.perform(partition, effects))
+    assert (log.produced, log.open) == ([], {})
 
 
 def test_a_quiet_partition_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
