@@ -41,7 +41,7 @@ class Days(msgspec.Struct):
 
 
 class Reservation(msgspec.Struct, array_like=True, frozen=True):
-    """Care actions (their ids, hashed) that a step has paid for before anything of it went out.
+    """Care actions (their ids, hashed) that a step has let through budgets, before anything of it went out.
 
     `topic`, `until`: the step took records of a topic up to an offset or, None, moved time to an instant (ms).
     """
@@ -185,14 +185,14 @@ class Partition:
 
         None where it spends nothing. Call it before the row of the progress is made anew.
         """
-        if not purse.fresh:
+        if not purse.paid:
             return None
         written = self.rows.get(self.progress_key)
         before = Progress() if written is None else msgspec.msgpack.decode(written, type=Progress)
         before.spent = purse.spent
         before.reserved = [
             *self.progress.reserved,
-            Reservation(None if topic is None else topic.label, until, purse.fresh),
+            Reservation(None if topic is None else topic.label, until, purse.passed),
         ]
         return self.progress_key, msgspec.msgpack.encode(before)
 

@@ -24,13 +24,15 @@ Spent = dict[str, dict[int, int]]
 class Purse:
     """What one of `count` partitions may spend, and has. `spent` is changed in place.
 
-    `reserved`: actions (their ids, hashed) that were paid for before. `fresh` are those that this purse has paid for.
+    `reserved`: actions (their ids, hashed) that were let through before. `passed` are those that this purse has let
+    through, and `paid` whether it has paid for any: what is spent on later ones must not shut them out in a repetition.
     """
 
     def __init__(self, spent: Spent, number: int = 0, count: int = 1, reserved: Container[int] = ()) -> None:
         """`number` is the partition's, from 0 on."""
         self.spent = spent
-        self.fresh: list[int] = []
+        self.passed: list[int] = []
+        self.paid = False
         self._reserved = reserved
         self._number = number
         self._count = count
@@ -56,8 +58,9 @@ class Purse:
             return True
         if not all(self.left(budget, at, zone) >= action.cost for budget in budgets):
             return False
+        self.passed.append(identity)
         if spends:
-            self.fresh.append(identity)
+            self.paid = True
             for budget in budgets:
                 begun = period_start(budget.period, local_date(at, zone))
                 spent = self.spent.setdefault(budget.name, {})

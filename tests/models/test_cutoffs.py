@@ -3,12 +3,15 @@ from typing import Any
 
 import pytest
 
+from models.customer import Customer
 from models.cutoffs import RankedTimeline, edges, ranked
+from models.engine import Engine
 from models.histogram import Histogram, bucket_of
 from models.instants import DAY_MS, format_instant, parse_instant
+from models.outputs import Decisions
 from models.policy import Policy, Timeline
 from models.ranking import CutoffSet
-from tests.models.build import day, policy, tiers
+from tests.models.build import day, order, policy, tiers
 
 LABEL = f"monetary/{100 * DAY_MS}"
 
@@ -105,6 +108,23 @@ def test_other_schemes_and_care_rules_are_as_they_were() -> None:
     assert [g for g in after.gauges if g.metric.name == "frequency"] == [
         g for g in before.gauges if g.metric.name == "frequency"
     ]
+
+
+def test_who_is_near_a_tier_is_near_its_cut_off() -> None:
+    near = {"name": "near", "kind": "near", "trigger": "near_upgrade", "within": "10%", "consent": "not_needed"}
+    known = timeline(policy(None, near, schemes={"top": scheme(None, None)}))
+    known.learn(known.compute(day(3), {LABEL: histogram(10_000, 10_000, 10_000, 10_000)})[0])
+    bought = Customer("c1")
+    engine, decisions = Engine(known), Decisions()
+    engine.ingest(bought, order(day(1), "a", 9_500), decisions)
+    assert decisions.actions == [], "nobody is near what is not known yet"
+    engine.advance(bought, day(3), decisions)
+    engine.rerank(bought, day(3), decisions)
+    (action,) = decisions.actions
+    assert (action.tier, [why.op for why in action.why]) == ("t0", [">="])
+    assert 88 < float(action.why[0].threshold) < 90
+    engine.ingest(bought, order(day(4), "b", 10), decisions)
+    assert decisions.actions == [action], "once"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from models.customer import Counters, Customer
 from models.events import Topic
 from models.policy import Timeline
 from streams.days import business_days
-from streams.encode import TIER_CHANGES, TIER_CUTOFFS, Encoder
+from streams.encode import CARE_ACTIONS, TIER_CHANGES, TIER_CUTOFFS, Encoder
+from streams.homes import home_of
 from streams.partition import PROGRESS_KEY, Partition, Tick
 from streams.processor import Effects, Processor, Timing
 from tests.support.driver import Record
@@ -28,9 +29,17 @@ class Group:
     def __init__(self, timeline: Timeline, timing: Timing, draw: Random, partitions: int = 3, workers: int = 2) -> None:
         self.timeline, self.draw = timeline, draw
         self.processors = [
-            Processor(timeline, timing, Encoder("/group"), days=business_days(timeline, "populations", partitions))
+            Processor(
+                timeline,
+                timing,
+                Encoder("/group"),
+                days=business_days(timeline, "populations", partitions),
+                partitions=partitions,
+            )
             for _ in range(workers)
         ]
+        #: What went out on `care-actions`, repetitions included.
+        self.actions: list[dict[str, Any]] = []
         self.changelogs: list[dict[bytes, bytes]] = [{} for _ in range(partitions)]
         self.inputs: list[list[tuple[bytes, bytes, int]]] = [[] for _ in range(partitions)]
         self.told: list[tuple[bytes | None, bytes | None]] = []
@@ -42,7 +51,7 @@ class Group:
 
     def produce(self, at: int, key: bytes, value: bytes) -> None:
         """Put an order into the partition of its customer."""
-        self.inputs[hash_of(key) % len(self.inputs)].append((key, value, at))
+        self.inputs[home_of(key, len(self.inputs))].append((key, value, at))
 
     def consume(self, number: int, most: int) -> None:
         """Have a partition process so many of its unread records."""
@@ -107,6 +116,13 @@ class Group:
         if self.draw.random() < rate:
             self.crash(number)
             return False
+        if effects.reserve is not None:
+            key, row = effects.reserve
+            self.changelogs[number][key] = row
+            if self.draw.random() < rate:
+                self.crash(number)
+                return False
+        self.actions += [msgspec.json.decode(out.value or b"") for out in effects.outputs.get(CARE_ACTIONS, ())]
         for topic, identity in ((TIER_CHANGES, "event_id"), (TIER_CUTOFFS, "event_id")):
             for out in effects.outputs.get(topic, ()):
                 value = msgspec.json.decode(out.value or b"")
@@ -134,10 +150,6 @@ class Group:
             assert days is not None
             days.hear(key, value)
         self.heard[worker] = len(self.told)
-
-
-def hash_of(key: bytes) -> int:
-    return sum(key)
 
 
 def rows_of(customers: Iterable[Customer]) -> dict[str, bytes]:
