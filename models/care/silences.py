@@ -6,7 +6,6 @@ longer than the rule's actions are valid is passed over: a new rule does not wri
 """
 
 from fractions import Fraction
-from math import ceil
 
 from models.care.moment import Moment
 from models.care.rules import ChurnRule, SilenceRule
@@ -23,13 +22,14 @@ def attend_churn(moment: Moment, rule: ChurnRule) -> int | None:
         return None
     mark = moment.customer.marks.get(rule.action.rule)
     reached = 0 if mark is None or mark.occasion is None or anchor > mark.occasion else int(mark.holding)
-    due = [anchor + ceil(multiple * rhythm) for _, multiple in rule.levels]
+    top, bottom = rhythm
+    due = [anchor - -multiple.numerator * top // (multiple.denominator * bottom) for _, multiple in rule.levels]
     level = sum(instant <= moment.at for instant in due)
     if level > reached:
         mark = moment.mark(rule.action)
         mark.occasion, mark.holding = max(anchor, mark.occasion or anchor), level
         name, multiple = rule.levels[level - 1]
-        overdue = Fraction(moment.at - anchor) / rhythm
+        overdue = Fraction((moment.at - anchor) * bottom, top)
         why = [Why("overdue", float(overdue), ">=", float(multiple), True)]
         if moment.at <= due[level - 1] + rule.action.valid_for:
             moment.fire(rule.action, f"{name}@{anchor}", why, anchor=anchor, level=name)
@@ -43,19 +43,23 @@ def churn_anchor(moment: Moment) -> int | None:
     return times[-1] if times else None
 
 
-def _rhythm(moment: Moment, rule: ChurnRule) -> Fraction | None:
-    """Return the rhythm (ms, at least a day), None where it is unknown.
+def _rhythm(moment: Moment, rule: ChurnRule) -> tuple[int, int] | None:
+    """Return the rhythm as numerator and denominator (ms, at least a day), None where it is unknown.
 
     Own rhythm and prior are averaged by weight: shrinkage as in empirical Bayes (Efron and Morris, 1975), with the
     prior given by the policy.
     """
     double = double_rhythm(moment.evaluation.facts)
-    own = None if double is None else Fraction(double, 2)
     if rule.prior is not None:
         expected, weight = rule.prior
-        gaps = 0 if own is None else min(RHYTHM_GAPS, len(moment.customer.ledger.times) - 1)
-        own = (expected * weight + (own or 0) * gaps) / (weight + gaps)
-    return None if own is None else max(own, Fraction(DAY_MS))
+        gaps = 0 if double is None else min(RHYTHM_GAPS, len(moment.customer.ledger.times) - 1)
+        top = 2 * expected * weight.numerator + (double or 0) * gaps * weight.denominator
+        bottom = 2 * (weight.numerator + gaps * weight.denominator)
+    elif double is not None:
+        top, bottom = double, 2
+    else:
+        return None
+    return max((top, bottom), (DAY_MS * bottom, bottom))
 
 
 def attend_silence(moment: Moment, rule: SilenceRule) -> int | None:

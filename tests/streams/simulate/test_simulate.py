@@ -20,13 +20,20 @@ from tests.support.histories import made_up, options, tidemark, told, written
 from tests.support.live import lines
 
 UNTIL = "2026-12-01T00:00:00Z"
+#: Another care rule, for the end of a policy.
+CONGRATULATION = """
+  - {name: congratulation, kind: tier_up, trigger: tier_up, consent: not_needed}
+"""
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Topic, Path]]:
-    """A directory with a history, the demo's policy `a.yaml` and `b.yaml`, where gold is had for less."""
+    """A directory with a history, the demo's policy `a.yaml` and `b.yaml`, where gold is had for less.
+
+    Both congratulate on tiers that are reached.
+    """
     directory = tmp_path_factory.mktemp("history")
-    text = (POLICIES / "demo.yaml").read_text()
+    text = (POLICIES / "demo.yaml").read_text().rstrip("\n") + CONGRATULATION
     (directory / "a.yaml").write_text(text)
     (directory / "b.yaml").write_text(text.replace(">= 600", ">= 420").replace("demo-1", "demo-2"))
     return directory, written(directory, made_up(seed=8, customers=60))
@@ -68,6 +75,7 @@ def test_both_sides_are_what_replays_decide(simulated: tuple[Population, int | N
         assert side.held["loyalty"] == Counter(tiers(out).values())
         assert side.moves["loyalty"] == Counter(change["direction"] for change in changes)
         assert side.actions == Counter(action["rule"] for action in actions)
+        assert side.actions["congratulation"] == side.moves["loyalty"]["up"] > 0
         for change in changes:
             if change["customer_id"] == "c001":
                 assert (change["from"], change["to"], parse_instant(change["effective_at"])) in {
