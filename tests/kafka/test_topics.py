@@ -16,6 +16,7 @@ TOPICS = (
     "orders",
     "interactions",
     "customers",
+    "campaigns",
     "tier-changes",
     "care-actions",
     "customer-tiers",
