@@ -1,4 +1,4 @@
-"""Care on real Kafka: rules of every kind, campaigns, tight budgets; two workers, of which one is killed again and again."""
+"""Care on real Kafka: rules of every kind, campaigns, tight budgets; two workers, killed again and again."""
 
 from pathlib import Path
 
