@@ -265,8 +265,9 @@ def simulate(
 @click.command()
 @click.option("--result", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A replay's directory.")
 @click.option("--actions", type=FILE, help="JSON lines of care-actions, instead of a replay's directory.")
-@click.option("--orders", type=FILE, help="JSON lines of order events.")
-@click.option("--interactions", type=FILE, help="JSON lines of interactions.")
+@click.option("--orders", type=FILE, multiple=True, help="A file of order events; may be given several times.")
+@click.option("--interactions", type=FILE, multiple=True, help="A file of interactions, likewise.")
+@click.option("--columns", multiple=True, help="CSV, Parquet: [TOPIC:]field=column,field='constant'…")
 @click.option("--policy", required=True, type=click.Path(path_type=Path), help="A policy file, or a preset's name.")
 @click.option("--until", type=Instant(), help="As of this instant (default: the replay's end, else the last event).")
 @click.option("--lang", help="Language of the tables: en or zh (default: zh where LANG says so, else en).")
@@ -278,7 +279,8 @@ def effects(
     until: int | None,
     lang: str | None,
     as_json: bool,
-    **files: Path | None,
+    columns: tuple[str, ...],
+    **files: tuple[Path, ...],
 ) -> None:
     """Say what came of care actions: answers, conversions, and whether those written to bought more than the held-out.
 
@@ -291,6 +293,7 @@ def effects(
     from config.messages import catalogue
     from config.policy_files import load_timeline
     from models.events import Topic
+    from streams.backfill.columns import parse_columns
     from streams.console import progress_bar
     from streams.effects import read_effects, until_of
     from streams.effects_tables import print_effects
@@ -298,14 +301,15 @@ def effects(
     words = catalogue(lang or language_of_environment())
     if (result is None) is (actions is None):
         raise click.UsageError("give either --result or --actions")
-    inputs = {topic: path for topic in Topic if (path := files.get(topic.label)) is not None}
+    inputs = {topic: paths for topic in Topic if (paths := files.get(topic.label))}
     if not inputs:
         raise click.UsageError("nothing to reckon with: give --orders or --interactions")
     if result is not None:
         actions, until = result / "care-actions.jsonl", until_of(result) if until is None else until
     timeline = load_timeline(policy)
     with progress_bar("reading (bytes)") as progress:
-        found = read_effects(timeline, actions, inputs, until, progress)  # type: ignore[arg-type]  # one is given
+        mapped = {topic.label: fields for topic, fields in parse_columns(columns).items()}
+        found = read_effects(timeline, actions, inputs, until, progress, mapped)  # type: ignore[arg-type]  # one is given
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:

@@ -4,8 +4,9 @@ Reads and gathers; the reckoning is `models.care.effects`.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -17,6 +18,9 @@ from models.instants import parse_instant
 from models.ledger import Ledger, Outcome
 from models.policy import Timeline
 from models.wire import Wire
+from streams.backfill.columns import Mapped
+from streams.backfill.formats import read_values
+from streams.replay import listed
 
 
 class EffectsError(UnusableInput):
@@ -45,14 +49,16 @@ class _Summary(msgspec.Struct):
 def read_effects(
     timeline: Timeline,
     actions: Path,
-    inputs: dict[Topic, Path],
+    inputs: Mapping[Topic, Path | Sequence[Path]],
     until: int | None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    columns: Mapping[str, Mapped] = MappingProxyType({}),
 ) -> list[Effect]:
     """Return the effects of the actions in a file, by the orders and interactions in others, as of `until` (ms).
 
-    `until` None: the last event. `progress(done, total)` is called now and then, in bytes. Records that cannot be
-    processed are passed over, as the engine does. Raises EffectsError where a file cannot be read, or holds no actions.
+    `until` None: the last event. `progress(done, total)` is called now and then, in bytes. `columns` are those of
+    tables, by topic and field. Records that cannot be processed are passed over, as the engine does. Raises
+    EffectsError where the actions cannot be read, FileError and ColumnsError where something else cannot.
     """
     wire = Wire(timeline.latest.money)
     acted = [_acted(actions, number, line) for number, line in _lines(actions)]
@@ -60,13 +66,14 @@ def read_effects(
     ledgers: dict[str, Ledger] = defaultdict(Ledger)
     contacts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     last = max((one.due_at for one in acted), default=0)
-    done, total = 0, sum(_size(path) for path in inputs.values())
+    files = [(topic, path) for topic, paths in inputs.items() for path in listed(paths)]
+    done, total = 0, sum(path.stat().st_size for _, path in files)
     seen: set[tuple[str, int]] = set()
-    for topic, path in inputs.items():
-        for number, line in _lines(path):
+    for topic, path in files:
+        for number, line in read_values(path, topic, columns.get(topic.label, {})):
             done += len(line) + 1
             if number % 10_000 == 0:
-                progress(done, total)
+                progress(done, max(done, total))  # what is packed is more than its file is long
             try:
                 customer, event = wire.decode(topic, None, line)
             except BadRecord:
@@ -81,7 +88,7 @@ def read_effects(
                     _note_answer(line, answers)
             elif topic is Topic.ORDERS and ledgers[customer].check(event) is Outcome.APPLIED:  # type: ignore[arg-type]
                 ledgers[customer].apply(event)  # type: ignore[arg-type]  # the topic's events
-    progress(total, total)
+    progress(done, done)
     conducts = {
         customer: Conduct(
             ledgers[customer].times, {kind: sorted(instants) for kind, instants in contacts[customer].items()}
@@ -132,12 +139,5 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 value = line.strip()
                 if value:
                     yield number, value
-    except OSError as error:
-        raise EffectsError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
     except OSError as error:
         raise EffectsError(f"{path} cannot be read: {error.strerror}") from None

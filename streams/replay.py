@@ -24,6 +24,7 @@ from models.policy import Timeline
 from models.wire import Wire
 from streams.backfill.columns import Mapped
 from streams.backfill.formats import Numbered, read_values
+from streams.campaigns import MAX_WAITING
 from streams.days import REQUEST_KEY, business_days
 from streams.encode import Encoder
 from streams.homes import home_of
@@ -32,6 +33,8 @@ from streams.processor import Effects, Processor, Timing
 
 #: A customer's events that one slice may hold: well under what the engine lets wait.
 SLICE_PER_CUSTOMER = 1_000
+#: Campaigns that one slice may hold: well under what a partition lets wait.
+SLICE_OF_CAMPAIGNS = MAX_WAITING // 2
 
 
 class ReplayError(UnusableInput):
@@ -104,7 +107,7 @@ def replay(  # noqa: PLR0913  # what is read, and what is decided beside it, by 
         for at in cutoffs_at:
             days.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
     result = Result(processor.engine.timeline, until)
-    given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in _listed(paths)]
+    given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in listed(paths)]
     values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
     lines, last = _read(timeline, values, result, only)
     parts = [Partition(number, timeline=timeline.fingerprint) for number in range(count)]
@@ -140,7 +143,8 @@ def _shares(topic: Topic, records: list[FileRecord], count: int) -> list[list[Fi
 Line = tuple[int, Topic, FileRecord]
 
 
-def _listed(paths: Path | Sequence[Path]) -> Sequence[Path]:
+def listed(paths: Path | Sequence[Path]) -> Sequence[Path]:
+    """Return one path, or several, as several."""
     return [paths] if isinstance(paths, Path) else paths
 
 
@@ -180,15 +184,17 @@ def _identify(wire: Wire, topic: Topic, value: bytes) -> tuple[str, int]:
 
 
 def _slices(lines: list[Line]) -> Iterator[list[Line]]:
-    """Cut the merged lines where some customer has enough of them, never within an instant."""
+    """Cut the merged lines where there is enough of some customer, or of campaigns; never within an instant."""
     start = 0
     seen: Counter[bytes] = Counter()
-    for index, (at, _, record) in enumerate(lines):
-        if seen[record.key] >= SLICE_PER_CUSTOMER and at != lines[index - 1][0]:
+    for index, (at, topic, record) in enumerate(lines):
+        announced = topic is Topic.CAMPAIGNS
+        whose, most = (b"\0", SLICE_OF_CAMPAIGNS) if announced else (record.key, SLICE_PER_CUSTOMER)
+        if seen[whose] >= most and at != lines[index - 1][0]:
             yield lines[start:index]
             start = index
             seen.clear()
-        seen[record.key] += 1
+        seen[whose] += 1
     if start < len(lines):
         yield lines[start:]
 

@@ -139,6 +139,16 @@ def test_who_is_erased_meanwhile_is_not_told() -> None:
     assert [name for _, name, _ in told(ticks(driver, late))] == ["bob"]
 
 
+def test_a_replay_takes_as_many_campaigns_as_a_long_history_has(tmp_path: Path) -> None:
+    start, many = parse_instant("2026-01-01T00:00:00Z"), MAX_WAITING * 2 + 5
+    told_of = [campaign(f"n{nth:03}", format_instant(start + nth * 60_000)) for nth in range(1, many + 1)]
+    paths = {Topic.ORDERS: tmp_path / "orders.jsonl", Topic.CAMPAIGNS: tmp_path / "campaigns.jsonl"}
+    paths[Topic.ORDERS].write_bytes(order("ann", 1, format_instant(start))[1] + b"\n")
+    paths[Topic.CAMPAIGNS].write_bytes(b"".join(value + b"\n" for _, value in told_of))
+    result = replay(timeline(LAUNCH), paths)
+    assert (len(result.actions), result.notes) == (many, {})
+
+
 # --- budgets ------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """`tidemark effects` from files: what a replay decided, and what followed; in two languages; mistakes in a line."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,32 @@ def test_those_written_to_are_compared_with_the_held_out(history: Path) -> None:
     assert (whole["repurchase"]["held"], whole["repurchase"]["verdict"], whole["delivered"]) == (0, "helps", 0)
     assert whole["repurchase"]["uplift"] == 1.0
     assert whole["open"] == 0
+
+
+def test_a_history_may_be_in_several_files_of_several_formats(history: Path) -> None:
+    asked = (
+        "effects",
+        "--result",
+        "result",
+        "--policy",
+        "policy.yaml",
+        "--interactions",
+        "interactions.jsonl",
+        "--json",
+    )
+    whole = invoke(*asked, "--orders", "orders.jsonl", place=history)
+    orders = [json.loads(line) for line in (history / "orders.jsonl").read_text().splitlines()]
+    table = ["basket,customer_id,occurred_at,amount"]
+    table += [
+        f"{each['order_id']},{each['customer_id']},{each['occurred_at']},{each['amount']}" for each in orders[:70]
+    ]
+    (history / "first.csv").write_text("\n".join(table) + "\n")
+    rest = "".join(json.dumps(each) + "\n" for each in orders[70:])
+    (history / "rest.jsonl.gz").write_bytes(gzip.compress(rest.encode()))
+    names = [part for name in ("first.csv", "rest.jsonl.gz") for part in ("--orders", str(history / name))]
+    parts = invoke(*asked, *names, "--columns", "orders:order_id=basket", place=history)
+    assert parts.exit_code == 0, parts.output
+    assert json.loads(parts.stdout) == json.loads(whole.stdout)
 
 
 def test_windows_that_are_not_over_are_not_compared(history: Path) -> None:
