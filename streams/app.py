@@ -24,11 +24,12 @@ from streams.encode import Encoder
 from streams.homes import home_of
 from streams.log_reader import read_stretch
 from streams.metrics import Held, Metrics
-from streams.processor import Processor, Timing
+from streams.processor import Processor
 from streams.readiness import Readiness
 from streams.recovery import StateTables
 from streams.security import credentials
 from streams.shell import Shell
+from streams.step import Timing
 from streams.store import StateTable
 from streams.ticker import Ticker
 from streams.topics import MAX_ROW_BYTES, changelog_name, populations_label, ticks_name

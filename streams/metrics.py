@@ -24,7 +24,8 @@ from models.policy import Timeline
 from streams import metric_list as listed
 from streams.metric_list import Metric
 from streams.partition import Partition
-from streams.processor import Effects, Processor
+from streams.processor import Processor
+from streams.step import Effects
 
 
 class Metrics:

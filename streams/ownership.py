@@ -16,9 +16,10 @@ from faust.types import TP
 from streams.fence import CLAIM_KEY, Fenced
 from streams.metrics import Metrics
 from streams.partition import Partition
-from streams.processor import Effects, Processor
+from streams.processor import Processor
 from streams.sender import Sender
 from streams.shell import Shell
+from streams.step import Effects
 
 log = logging.getLogger(__name__)
 

@@ -4,83 +4,24 @@ Live agents and `replay` call this very code, and tests drive it alone. It reads
 batch, lets the engine decide, and says what is to be produced and written; it performs nothing itself.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from models.care.budgets import Purse
 from models.customer import NEVER, Customer, row_instant
 from models.engine import Engine
 from models.errors import BadRecord, Reason
 from models.events import Campaign, Erasure, Profile, Topic
-from models.outputs import Decisions
 from models.policy import Timeline
 from models.wire import Wire
 from streams.days import BusinessDays
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS, Encoder, Out
 from streams.partition import Partition, Tick
+from streams.step import Effects, Record, Timing
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
 DUE_PER_STEP = 2_000
 #: A campaign is told to at most so many customers of a partition before its effects are performed.
 TOLD_PER_STEP = 2_000
-
-
-class Record(Protocol):
-    """What is read of a consumed record (aiokafka's `ConsumerRecord`)."""
-
-    @property
-    def offset(self) -> int:
-        """Where the record stands in its partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """The record's own timestamp (ms)."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The key, untouched."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The value, untouched."""
-
-
-@dataclass
-class Effects:
-    """What is to happen because of one step, in order: `reserve`, `outputs` (per topic), `changelog`, then the commit.
-
-    `reserve` is a row for the changelog that says what the outputs spend, where they do.
-    """
-
-    reserve: tuple[bytes, bytes] | None = None
-    outputs: dict[str, list[Out]] = field(default_factory=dict)
-    changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    decisions: Decisions = field(default_factory=Decisions)
-    reasons: Counter[Reason] = field(default_factory=Counter)
-    events: int = 0
-    skipped: int = 0
-    evaluated: int = 0
-    row_bytes: int = 0
-    more: bool = False
-
-    def produce(self, topic: str, out: Out) -> None:
-        """Add a record for an output topic."""
-        self.outputs.setdefault(topic, []).append(out)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How time is taken: `lateness` (ms) is waited for where decisions are settled, `ahead` (ms) bounds the future.
-
-    `wall_decides`: `decided_at` is the wall clock's; otherwise it is the instant decided about.
-    """
-
-    settled: bool = False
-    lateness: int = 0
-    ahead: int = 86_400_000
-    wall_decides: bool = True
 
 
 class Processor:

@@ -29,7 +29,8 @@ from streams.days import REQUEST_KEY, business_days
 from streams.encode import Encoder
 from streams.homes import home_of
 from streams.partition import PROGRESS_KEY, Partition, Tick
-from streams.processor import Effects, Processor, Timing
+from streams.processor import Processor
+from streams.step import Effects, Timing
 
 #: A customer's events that one slice may hold: well under what the engine lets wait.
 SLICE_PER_CUSTOMER = 1_000

@@ -19,8 +19,9 @@ from streams.days import CUTOFFS_KEY, LEADER
 from streams.metrics import Metrics
 from streams.ownership import Ownership
 from streams.partition import Partition, Tick, decode_tick
-from streams.processor import Effects, Processor
+from streams.processor import Processor
 from streams.shell import Shell
+from streams.step import Effects
 from streams.transport import Chunk
 
 log = logging.getLogger(__name__)

@@ -40,8 +40,9 @@ from streams.cli import cli
 from streams.encode import Encoder
 from streams.metric_list import METRICS as METRIC_LIST
 from streams.partition import Partition, Tick
-from streams.processor import DUE_PER_STEP, Processor, Timing
+from streams.processor import DUE_PER_STEP, Processor
 from streams.replay import FileRecord, replay
+from streams.step import Timing
 from streams.topics import MAX_ROW_BYTES, topic_specs
 
 ROOT = Path(__file__).parent.parent

@@ -22,8 +22,9 @@ from models.policy_spec import PolicySpec
 from streams.days import business_days
 from streams.encode import Encoder
 from streams.partition import Partition, Tick
-from streams.processor import Processor, Timing
+from streams.processor import Processor
 from streams.replay import FileRecord
+from streams.step import Timing
 from tests.bench.population import NOW_MS, POLICY, batches
 from tests.bench.report import Report, Scale, ratio
 from tests.bench.workload import orders

@@ -15,8 +15,9 @@ from models.events import Topic
 from models.policy import Timeline
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition
-from streams.processor import Processor, Timing
+from streams.processor import Processor
 from streams.replay import FileRecord
+from streams.step import Timing
 from tests.bench.workload import START_MS, Order
 
 POLICY = Path(__file__).parent / "rfm.yaml"

@@ -11,8 +11,9 @@ from models.events import Topic
 from models.instants import parse_instant
 from streams.encode import TIER_CHANGES, Encoder
 from streams.partition import Partition
-from streams.processor import Processor, Timing
+from streams.processor import Processor
 from streams.replay import FileRecord
+from streams.step import Timing
 from tests.bench.peers.rfm import Invalid, State, apply, parse
 from tests.bench.workload import Order
 

@@ -15,8 +15,8 @@ from models.policy_spec import PolicySpec
 from streams import processor as processing
 from streams.campaigns import MAX_WAITING
 from streams.homes import home_of
-from streams.processor import Effects, Timing
 from streams.replay import replay
+from streams.step import Effects, Timing
 from tests.support.driver import Driver, order, profile, touch, values
 
 SETTLED = Timing(settled=True, lateness=0, wall_decides=False)

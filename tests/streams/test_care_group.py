@@ -12,8 +12,8 @@ from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, MAX_INSTANT, format_instant, parse_instant
 from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
-from streams.processor import Timing
 from streams.replay import replay
+from streams.step import Timing
 from tests.support.driver import Record, order
 from tests.support.group import Group, rows_of, write_lines
 

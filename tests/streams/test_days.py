@@ -14,8 +14,8 @@ from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 from streams.days import REQUEST_KEY
 from streams.encode import TIER_CHANGES, TIER_CUTOFFS
-from streams.processor import Timing
 from streams.replay import Result, replay
+from streams.step import Timing
 from tests.support.driver import Record, order, version
 from tests.support.group import Group, rows_of, write_lines
 

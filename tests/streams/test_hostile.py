@@ -17,7 +17,7 @@ from models.errors import Reason
 from models.events import Topic
 from models.instants import DAY_MS, format_instant, parse_instant
 from streams.metrics import Metrics
-from streams.processor import Timing
+from streams.step import Timing
 from streams.topics import MAX_DEAD_LETTER_BYTES
 from tests.support.driver import Driver, order
 

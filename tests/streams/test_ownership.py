@@ -12,8 +12,8 @@ from streams.fence import CLAIM_KEY, Claim, Fence, Fenced
 from streams.metrics import Metrics
 from streams.ownership import Ownership
 from streams.partition import Partition
-from streams.processor import Effects
 from streams.shell import Shell
+from streams.step import Effects
 from tests.support.driver import Driver, order
 
 ROGUE = b"rogue-01"

@@ -10,7 +10,8 @@ from models.instants import DAY_MS, MIN_INSTANT, parse_instant
 from models.policy import Timeline
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 from streams.partition import Partition
-from streams.processor import DUE_PER_STEP, Timing
+from streams.processor import DUE_PER_STEP
+from streams.step import Timing
 from tests.support.driver import NOW, Driver, order, profile, touch, values, version
 
 SETTLED = Timing(settled=True, lateness=DAY_MS, wall_decides=False)

@@ -17,9 +17,9 @@ from models.instants import DAY_MS, HOUR_MS, format_instant, parse_instant
 from models.outputs import Decisions
 from models.policy import Timeline
 from models.wire import Wire
-from streams.processor import Effects, Timing
 from streams.replay import SLICE_PER_CUSTOMER, Result, replay
 from streams.replay_files import write_result
+from streams.step import Effects, Timing
 from tests.support.driver import Driver, order, profile, touch, version
 from tests.support.live import ROOT, lines
 

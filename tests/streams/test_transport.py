@@ -16,8 +16,8 @@ from models.events import Topic
 from streams.app import TidemarkApp, build
 from streams.metrics import Metrics
 from streams.partition import Partition
-from streams.processor import Effects
 from streams.shell import Shell
+from streams.step import Effects
 from streams.transport import Chunk, MicroBatchConsumer, MicroBatchThread
 from streams.worker import Worker
 

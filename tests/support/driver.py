@@ -13,7 +13,8 @@ from models.policy import Policy, Timeline, compile_policy
 from models.policy_spec import PolicySpec
 from streams.encode import Encoder
 from streams.partition import PROGRESS_KEY, Partition, Tick
-from streams.processor import Effects, Processor, Timing
+from streams.processor import Processor
+from streams.step import Effects, Timing
 
 NOW = parse_instant("2026-06-01T00:00:00Z")
 

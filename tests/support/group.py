@@ -19,7 +19,8 @@ from streams.days import business_days
 from streams.encode import CARE_ACTIONS, TIER_CHANGES, TIER_CUTOFFS, Encoder
 from streams.homes import home_of
 from streams.partition import PROGRESS_KEY, Partition, Tick
-from streams.processor import Effects, Processor, Timing
+from streams.processor import Processor
+from streams.step import Effects, Timing
 from tests.support.driver import Record
 
 
