@@ -225,7 +225,7 @@ def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> Schem
         why=_reasons(policy, findings),
         below=_below(evaluation, scheme, position),
         next=_next(evaluation, scheme, position.rank),
-        at_risk=explain.at_risk(scheme, policy.looks[scheme.name], position, facts, at, policy.zone),
+        at_risk=explain.at_risk(policy.outlooks[scheme.name], position, facts, at, policy.zone),
         ahead=_ahead(scheme, policy, position, facts, at),
         grades=_grades(evaluation, scheme),
         metrics=policy.shows[scheme.name](facts, at),
@@ -326,7 +326,8 @@ def _holds_on(evaluation: Evaluation, comparison: Comparison) -> int | None:
 def _ahead(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> list[Move]:
     """Return the moves that time alone brings, in order."""
     moves: list[Move] = []
-    for instant, moved in pass_time(scheme.demotion, policy.looks[scheme.name], position, facts, at, policy.zone):
+    look = policy.outlooks[scheme.name].look
+    for instant, moved in pass_time(scheme.demotion, look, position, facts, at, policy.zone):
         if moved.rank != position.rank:
             direction: Direction = "up" if moved.rank > position.rank else "down"
             moves.append(Move(scheme.tiers[moved.rank].name, direction, format_instant(instant)))

@@ -4,7 +4,7 @@
 change is asked only where there is one.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.care.attend import attend
 from models.customer import NEVER, Customer, Standing
@@ -60,8 +60,7 @@ def evaluate(
     customer.due = due if due <= LAST_INSTANT else NEVER
 
 
-@dataclass(frozen=True, slots=True)
-class _Telling:
+class _Telling(NamedTuple):
     """What every change of one evaluation has in common."""
 
     evaluation: Evaluation
@@ -102,7 +101,8 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
     if telling.decisions.moves is not None:
         telling.decisions.moves.append(Move(scheme.name, old, new, direction, at))
         return
-    customer_id = evaluation.customer.customer_id
+    customer_id, effective_at = evaluation.customer.customer_id, format_instant(at)
+    decided_at = effective_at if telling.decided_at == at else format_instant(telling.decided_at)
     telling.decisions.changes.append(
         TierChange(
             event_id=event_id(customer_id, scheme.name, standing.sequence, old, new, at, policy.version),
@@ -111,14 +111,14 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
             from_tier=old,
             to_tier=new,
             direction=direction,
-            effective_at=format_instant(at),
-            decided_at=format_instant(telling.decided_at),
+            effective_at=effective_at,
+            decided_at=decided_at,
             sequence=standing.sequence,
             cause=telling.cause,
             policy_version=policy.version,
             metrics=metrics,
             why=why,
             next=upcoming,
-            at_risk=at_risk(scheme, policy.looks[scheme.name], position, evaluation.facts, at, policy.zone),
+            at_risk=at_risk(policy.outlooks[scheme.name], position, evaluation.facts, at, policy.zone),
         )
     )

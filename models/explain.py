@@ -6,14 +6,14 @@ Everything here is recomputed from the facts; nothing is guessed and nothing dec
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from models.compiled import Look
-from models.instants import DAY_MS, format_instant
+from models.instants import DAY_MS, LAST_INSTANT, format_instant
 from models.metrics import Facts, Reading, Unit
 from models.money import Money
+from models.outlook import Outlook
 from models.outputs import AtRisk, Need, Next, Why
 from models.rules import Comparison, Finding, Lack, Readings, least_missing
 from models.schemes import Scheme
-from models.tiering import Position, pass_time
+from models.tiering import Position, fall_instant, pass_time, settle
 
 Shown = str | float | int | None
 
@@ -67,19 +67,42 @@ def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Nex
     return Next(tier.name, [Need(lack.comparison.metric.name, missing(lack, money)) for lack in lacks])
 
 
-def at_risk(scheme: Scheme, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> AtRisk | None:
-    """Return when and whereto the customer falls if nothing more happens; None if never. `look` is this scheme's."""
-    fall = next_fall(scheme, look, position, facts, at, zone)
+def at_risk(outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> AtRisk | None:
+    """Return when and whereto the customer falls if nothing more happens; None if never."""
+    fall = next_fall(outlook, position, facts, at, zone)
     return None if fall is None else AtRisk(fall[0], format_instant(fall[1]))
 
 
 def next_fall(
-    scheme: Scheme, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo
+    outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo
 ) -> tuple[str, int] | None:
     """Return the tier that the customer falls to by time alone, and the instant (ms); None if never."""
-    if position.rank == 0 and scheme.sinking:
+    scheme, (rank, since, below_since) = outlook.scheme, position
+    if rank == 0 and scheme.sinking:
         return None
-    for instant, moved in pass_time(scheme.demotion, look, position, facts, at, zone):
+    lasts = outlook.lasts(rank)
+    if lasts is None:
+        return _walk_to_fall(outlook, position, facts, at, zone)
+    if below_since is None:
+        below_since = max(at, lasts(facts, at))
+    if below_since > LAST_INSTANT:
+        return None
+    below = Position(rank, since, below_since)
+    falls = fall_instant(scheme.demotion, below, facts.since, zone)
+    if falls is None or falls > LAST_INSTANT:
+        return None
+    falls = max(at, falls)
+    (qualified,), _ = outlook.look(facts, falls)
+    moved = settle(scheme.demotion, below, qualified, falls, facts.since, zone)
+    return scheme.tiers[moved.rank].name, falls
+
+
+def _walk_to_fall(
+    outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo
+) -> tuple[str, int] | None:
+    """The same, from change to change: time may lift the customer before they fall."""
+    scheme = outlook.scheme
+    for instant, moved in pass_time(scheme.demotion, outlook.look, position, facts, at, zone):
         if moved.rank < position.rank:
             return scheme.tiers[moved.rank].name, instant
         position = moved

@@ -74,11 +74,13 @@ class Money:
 
     def text(self, minor: int) -> str:
         """Return minor units as a decimal text in whole units: 81240 -> `812.40`."""
-        if not self._decimals:
+        places = self._decimals
+        if not places:
             return str(minor)
-        sign = "-" if minor < 0 else ""
-        whole, cents = divmod(abs(minor), self._scale)
-        return f"{sign}{whole}.{cents:0{self._decimals}d}"
+        digits = str(minor if minor >= 0 else -minor)
+        if len(digits) <= places:
+            digits = digits.rjust(places + 1, "0")
+        return f"{'' if minor >= 0 else '-'}{digits[:-places]}.{digits[-places:]}"
 
     def text_of_ratio(self, numerator: int, denominator: int) -> str:
         """Return an amount of minor units that may not be whole: exact where it is, else six more decimals."""

@@ -27,6 +27,7 @@ from models.identity import id64
 from models.instants import MIN_INSTANT, format_instant, parse_duration, parse_instant, zone
 from models.metrics import Gauge
 from models.money import Money
+from models.outlook import Outlook
 from models.policy_spec import PolicySpec
 from models.schemes import GaugeBook, Scheme, compile_scheme
 from models.snapshot import Snapshot, compile_snapshot
@@ -66,11 +67,9 @@ class Policy:
         return compile_look(self.gauges, ladders)
 
     @cached_property
-    def looks(self) -> Mapping[str, Look]:
-        """The same for each scheme alone, by its name."""
-        return {
-            scheme.name: compile_look(self.gauges, [[tier.rule for tier in scheme.tiers]]) for scheme in self.schemes
-        }
+    def outlooks(self) -> Mapping[str, Outlook]:
+        """What time alone does in each scheme, by its name."""
+        return {scheme.name: Outlook(scheme, self.gauges) for scheme in self.schemes}
 
     @cached_property
     def show(self) -> Show:

@@ -46,8 +46,8 @@ def _fall(moment: Moment, rule: AtRiskRule) -> int | None:
     _, position = evaluation.standing(scheme)
     if position is None:
         return None
-    look = moment.policy.looks[scheme.name]
-    fall = explain.next_fall(scheme, look, position, evaluation.facts, moment.at, moment.policy.zone)
+    outlook = moment.policy.outlooks[scheme.name]
+    fall = explain.next_fall(outlook, position, evaluation.facts, moment.at, moment.policy.zone)
     return None if fall is None else fall[1]
 
 

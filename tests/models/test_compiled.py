@@ -112,8 +112,8 @@ def test_conditions_of_care_rules_come_after_the_schemes() -> None:
 def test_a_scheme_alone_does_not_look_at_what_others_compare() -> None:
     two = policy(schemes={"a": tiers({"recency_days": "<= 3"}), "b": tiers({"frequency": ">= 1"})})
     known = facts(order(T0, "a"))
-    assert two.looks["b"](known, T0) == ((1,), day(100))
-    assert two.looks["a"](known, T0) == ((1,), day(3, 1))
+    assert two.outlooks["b"].look(known, T0) == ((1,), day(100))
+    assert two.outlooks["a"].look(known, T0) == ((1,), day(3, 1))
     assert two.look(known, T0) == ((1, 1), day(3, 1))
 
 
