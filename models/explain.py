@@ -73,9 +73,7 @@ def at_risk(outlook: Outlook, position: Position, facts: Facts, at: int, zone: Z
     return None if fall is None else AtRisk(fall[0], format_instant(fall[1]))
 
 
-def next_fall(
-    outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo
-) -> tuple[str, int] | None:
+def next_fall(outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> tuple[str, int] | None:
     """Return the tier that the customer falls to by time alone, and the instant (ms); None if never."""
     scheme, (rank, since, below_since) = outlook.scheme, position
     if rank == 0 and scheme.sinking:
