@@ -44,9 +44,9 @@ def evaluate(
     ranks, due = policy.look(evaluation.facts, at)
     standings, moved = customer.standings, decisions.changes if decisions.moves is None else decisions.moves
     told = len(moved)
-    for scheme, qualified in zip(policy.schemes, ranks, strict=False):
-        standing = standings.get(scheme.name)
-        if standing is None or standing.below_since is not None or scheme.tiers[qualified].name != standing.tier:
+    for (scheme, name, tiers), qualified in zip(policy.ladders, ranks, strict=False):
+        standing = standings.get(name)
+        if standing is None or standing.below_since is not None or tiers[qualified] != standing.tier:
             falls = _place(_Telling(evaluation, cause, at if now is None else now, decisions), scheme, qualified)
             if falls is not None and falls < due:
                 due = falls

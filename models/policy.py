@@ -67,6 +67,11 @@ class Policy:
         return compile_look(self.gauges, ladders)
 
     @cached_property
+    def ladders(self) -> tuple[tuple[Scheme, str, tuple[str, ...]], ...]:
+        """Each scheme, its name and its tiers' names, lowest first: they are asked for at every evaluation."""
+        return tuple((scheme, scheme.name, tuple(tier.name for tier in scheme.tiers)) for scheme in self.schemes)
+
+    @cached_property
     def outlooks(self) -> Mapping[str, Outlook]:
         """What time alone does in each scheme, by its name."""
         return {scheme.name: Outlook(scheme, self.gauges) for scheme in self.schemes}

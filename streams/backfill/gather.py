@@ -6,6 +6,7 @@ settled decisions do live. What was decided is written as runs, which are merged
 
 from collections import defaultdict
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ import orjson
 
 from models.customer import Customer
 from models.engine import Engine
-from models.events import Topic, rank
+from models.events import OrderPlaced, Topic, rank
 from models.outputs import CareAction, Decisions, TierChange
 from streams.backfill.runs import Entry, write_run
 from streams.backfill.scatter import BEGINNING, Forgotten, PartReport, Spilled, decode_events
@@ -93,6 +94,9 @@ def decide(engine: Engine, history: History, until: int | None, decisions: Decis
 
 def _in_order(events: list[Spilled]) -> list[Any]:
     """Return events by instant and rank, without what an erasure has them forget, and without the erasures."""
+    if set(map(type, events)) == {OrderPlaced}:
+        events.sort(key=attrgetter("at"))  # of one rank: most customers, and three times as fast
+        return events
     events.sort(key=_order)
     last = max((place for place, event in enumerate(events) if type(event) is Forgotten), default=None)
     return events if last is None else events[last + 1 :]
