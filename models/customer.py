@@ -183,10 +183,11 @@ class Customer:
         return customer
 
 
-def row_orders(data: bytes) -> tuple[int | None, Ledger]:
-    """Return the cursor of a row, and a ledger of its counted orders only: enough to read metrics of orders."""
+def row_orders(data: bytes) -> tuple[int | None, int, Ledger]:
+    """Return a row's cursor and due instant, and a ledger of the sums of its counted orders only."""
     row = _ORDERS_DECODER.decode(memoryview(data)[_HEADER.size :])
-    return row.cursor, Ledger(*row.orders)
+    times, _, paid, _ = row.orders
+    return row.cursor, row.due, Ledger.of_sums(times, paid)
 
 
 def row_instant(data: bytes, timeline: int) -> int:

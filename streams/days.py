@@ -179,8 +179,8 @@ class BusinessDays:
             if old is not None and old.ranking == ranking:
                 spans = crossed(ranking, edges(old), edges(scheme))
                 population.reranks |= dict.fromkeys(population.within(ranking.measure, spans), True)
-            for key in population.changing(ranking.measure, until, ranking.falls_from(edges(scheme))):
-                population.reranks.setdefault(key, False)
+            for key, surely in population.falling(ranking, edges(scheme), at, until, partition.rows):
+                population.reranks[key] = surely or population.reranks.get(key, False)
 
 
 def business_days(timeline: Timeline, topic: str = "populations", partitions: int = 1) -> BusinessDays | None:
