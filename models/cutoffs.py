@@ -26,6 +26,8 @@ from models.schemes import Scheme
 
 #: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
 KEPT = 4
+#: How many customers stand in each tier, by scheme and tier.
+Tiers = Mapping[str, Mapping[str, int]]
 
 
 class RankedTimeline(Timeline):
@@ -84,11 +86,14 @@ class RankedTimeline(Timeline):
         tz = super().at(instant).zone
         return local_midnight(local_date(instant, tz), tz)
 
-    def compute(self, at: int, histograms: Mapping[str, Histogram]) -> tuple[CutoffSet, list[TierCutoffs]]:
+    def compute(
+        self, at: int, histograms: Mapping[str, Histogram], held: Tiers | None = None
+    ) -> tuple[CutoffSet, list[TierCutoffs]]:
         """Return the cut-offs that hold from an instant (ms) on, and the events that tell them.
 
-        `histograms` are those of the whole population, by the labels of measures. A scheme in which nobody is ranked
-        keeps the cut-offs that it had, and tells nothing.
+        `histograms` are those of the whole population, by the labels of measures; `held` says how many customers stand
+        in each tier, by scheme, where that is known. A scheme in which nobody is ranked keeps the cut-offs that it had,
+        and tells nothing.
         """
         version = super().at(at)
         cuts = {} if self.latest_set is None else dict(self.latest_set.schemes)
@@ -103,7 +108,7 @@ class RankedTimeline(Timeline):
         cutoffs = CutoffSet(at, cuts)
         policy = _apply(version, cutoffs)
         events = [
-            _event(policy, scheme, scheme.ranking, at, cuts[scheme.name])
+            _event(policy, scheme, scheme.ranking, at, cuts[scheme.name], _holders(scheme, held))
             for scheme in policy.schemes
             if scheme.ranking is not None and scheme.name in computed
         ]
@@ -181,12 +186,32 @@ def _displayed(edge: Fraction, unit: Unit, money: Money) -> Fraction:
     return edge / {Unit.DAYS: DAY_MS, Unit.MONEY: money.scale}.get(unit, 1)
 
 
-def _event(policy: Policy, scheme: Scheme, ranking: Ranking, at: int, cuts: Cuts) -> TierCutoffs:
+def _holders(scheme: Scheme, held: Tiers | None) -> Sequence[int | None]:
+    """Return how many hold each tier above the lowest, or one above it."""
+    tiers, count = scheme.tiers[1:], 0
+    if held is None:
+        return [None] * len(tiers)
+    standing = held.get(scheme.name, {})
+    return [count := count + standing.get(tier.name, 0) for tier in reversed(tiers)][::-1]
+
+
+def _event(
+    policy: Policy, scheme: Scheme, ranking: Ranking, at: int, cuts: Cuts, holders: Sequence[int | None]
+) -> TierCutoffs:
+    ranked = cuts.population
     told = [
-        Cutoff(tier.name, threshold(tier.rule, policy.money), float(share), admitted / cuts.population, admitted)
-        for tier, share, admitted in zip(scheme.tiers[1:], ranking.shares, cuts.admitted, strict=True)
+        Cutoff(
+            tier.name,
+            threshold(tier.rule, policy.money),
+            float(share),
+            admitted / ranked,
+            admitted,
+            None if holding is None else holding / ranked,
+            holding,
+        )
+        for tier, share, admitted, holding in zip(scheme.tiers[1:], ranking.shares, cuts.admitted, holders, strict=True)
         if isinstance(tier.rule, Comparison)
     ]
     identity = event_id("tier-cutoffs", scheme.name, at, policy.version)
     metric = ranking.measure.metric.name
-    return TierCutoffs(identity, scheme.name, metric, format_instant(at), cuts.population, told, policy.version)
+    return TierCutoffs(identity, scheme.name, metric, format_instant(at), ranked, told, policy.version)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 
 import msgspec
 
-from models.customer import Customer, Standing, row_instant
+from models.customer import Standing, row_instant, row_standings
 from models.events import Topic
 from models.outputs import TierChange
 from models.ranking import CutoffSet
@@ -102,10 +102,8 @@ class Partition:
         tiers = self.progress.tiers
         if tiers is not None:
             self.tier_counts.update({(scheme, tier): n for scheme, held in tiers.items() for tier, n in held.items()})
-        else:  # counted once, the slow way
-            for key, row in self.rows.items():
-                if not key.startswith(PROGRESS_KEY):
-                    self.enter(Customer.from_row(key.decode(), row).standings)
+        else:
+            self.count_tiers()
 
     @property
     def customers(self) -> int:
@@ -123,6 +121,16 @@ class Partition:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
 
+    def count_tiers(self) -> None:
+        """Count from the rows who stands where.
+
+        What a progress row says lacks the moves of a batch that a crash has torn: rows written, progress not.
+        """
+        self.tier_counts.clear()
+        for key, row in self.rows.items():
+            if not key.startswith(b"\0"):
+                self.enter(row_standings(row))
+
     def enter(self, standings: Mapping[str, Standing], by: int = 1) -> None:
         """Count a customer's tiers, or with -1 count them no more."""
         for scheme, standing in standings.items():
@@ -136,12 +144,16 @@ class Partition:
             if change.from_tier is not None:
                 tier_counts[change.scheme, change.from_tier] -= 1
 
-    def progress_row(self) -> tuple[bytes, bytes]:
-        """Return (key, row) of the progress as it is now, and keep it among the rows."""
+    def tiers(self) -> dict[str, dict[str, int]]:
+        """Return how many customers stand in each tier, by scheme and tier."""
         tiers: dict[str, dict[str, int]] = {}
         for (scheme, tier), count in self.tier_counts.items():
             tiers.setdefault(scheme, {})[tier] = count
-        self.progress.tiers = tiers
+        return tiers
+
+    def progress_row(self) -> tuple[bytes, bytes]:
+        """Return (key, row) of the progress as it is now, and keep it among the rows."""
+        self.progress.tiers = self.tiers()
         row = msgspec.msgpack.encode(self.progress)
         self.rows[self.progress_key] = row
         return self.progress_key, row

@@ -137,6 +137,14 @@ def test_an_event_tells_cuts_wanted_and_reached_shares() -> None:
     ]
 
 
+def test_an_event_tells_who_holds_a_tier_or_a_higher_one() -> None:
+    held = {"loyalty": {"t0": 5, "t1": 4, "t2": 2}, "other": {"t2": 9}}
+    (event,) = timeline().compute(day(3), {LABEL: histogram(*range(1, 13))}, held)[1]
+    assert [(c.holders, c.held) for c in event.cutoffs] == [(6, 0.5), (2, 2 / 12)]
+    (unknown,) = timeline().compute(day(3), {LABEL: histogram(7)})[1]
+    assert [(c.holders, c.held) for c in unknown.cutoffs] == [(None, None)] * 2
+
+
 def test_an_event_has_the_same_id_whenever_it_is_computed() -> None:
     one, other = (timeline().compute(day(3), {LABEL: histogram(value)})[1][0] for value in (7, 8))
     later = timeline().compute(day(4), {LABEL: histogram(7)})[1][0]
