@@ -76,10 +76,10 @@ def replay(  # an option each
     """  # noqa: D301  # click wants the character, not the two
     from config.policy_files import load_timeline
     from config.settings import load_settings
-    from models.cutoffs import ranked
     from streams.backfill import publish as publishing
     from streams.backfill.bootstrap import check_empty
     from streams.backfill.command import plan_of, replay_history, replay_in_steps
+    from streams.backfill.together import coupled
     from streams.console import progress_bar, stage_bars, summary_tables
 
     suffix, live = options["publish"], options["publish_live"]
@@ -92,7 +92,7 @@ def replay(  # an option each
     plan = plan_of(asked, [timeline], settings)
     if settings is not None and asked.bootstrap:
         asyncio.run(check_empty(settings))
-    if in_steps or ranked(timeline):  # who is ranked beside others is decided about together with them
+    if in_steps or coupled(timeline):
         with progress_bar("replaying") as told:
             summary = replay_in_steps(asked, timeline, out, told, cutoffs_at)
     else:

@@ -69,11 +69,11 @@ def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: 
     console.print(drawn)
 
 
-def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT) -> None:
+def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT, title: str = "cut-offs") -> None:
     """Print cut-offs over time, a table a scheme: the ranked, and each tier's cut, who reaches it and who holds it."""
     for scheme in dict.fromkeys(each.scheme for each in cutoffs):
         told = [each for each in cutoffs if each.scheme == scheme]
-        console.print(f"[bold]cut-offs, {scheme}[/] ({told[-1].metric}; in brackets who reaches a cut, and who holds)")
+        console.print(f"[bold]{title}, {scheme}[/] ({told[-1].metric}; in brackets who reaches a cut, and who holds)")
         drawn = Table()
         drawn.add_column("from")
         drawn.add_column("ranked", justify="right")

@@ -12,7 +12,7 @@ from typing import Protocol
 from models.customer import NEVER, Customer, row_instant
 from models.engine import Engine
 from models.errors import BadRecord, Reason
-from models.events import Erasure, Profile, Topic
+from models.events import Erasure, Event, Profile, Topic
 from models.outputs import Decisions
 from models.policy import Timeline
 from models.wire import Wire
@@ -42,6 +42,13 @@ class Record(Protocol):
     @property
     def value(self) -> bytes | None:
         """The value, untouched."""
+
+
+class Decoder(Protocol):
+    """What makes events of values: `models.wire.Wire`, or whoever has decoded them before."""
+
+    def decode(self, topic: Topic, key: bytes | None, value: bytes | None, latest: int) -> tuple[str, Event]:
+        """Return (customer_id, event); `latest` (ms) bounds the future. Raises BadRecord."""
 
 
 @dataclass
@@ -88,14 +95,16 @@ class Processor:
         max_bytes: int = 65_536,
         home_of: Callable[[bytes], int] | None = None,
         days: BusinessDays | None = None,
+        wire: Decoder | None = None,
     ) -> None:
         """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused.
 
-        `days` is how this process knows of business days, where any cut-offs are computed at their ends.
+        `days` is how this process knows of business days, where any cut-offs are computed at their ends. `wire` decodes
+        values, where they are not what is on the topics.
         """
         self.days = days
         self.engine = Engine(timeline if days is None else days.timeline, settled=timing.settled)
-        self._wire = Wire(timeline.latest.money, max_bytes)
+        self._wire: Decoder = Wire(timeline.latest.money, max_bytes) if wire is None else wire
         self._timing = timing
         self._encoder = encoder
         self._home_of = home_of

@@ -9,9 +9,10 @@ other.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -100,25 +101,40 @@ def replay(
     values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
     lines, last = _read(timeline, values, result, only)
     partition = Partition(0, timeline=timeline.fingerprint)
-    done = 0
-    for batch in _slices(lines):
-        latest = batch[-1][0]
-        for topic in Topic:
-            records = [record for _, rank, record in batch if rank is topic]
-            _collect(result, processor.process(partition, topic, topic.label, records, now=0))
-        _advance(result, processor, partition, latest)
-        done += len(batch)
-        progress(done, len(lines))
     if result.until is None and last >= MIN_INSTANT:
         result.until = last
-    if result.until is not None:
-        _advance(result, processor, partition, result.until + 1)
+    step_through(processor, partition, lines, result.until, partial(_collect, result), progress)
     rows = ((key, row) for key, row in sorted(partition.rows.items()) if not key.startswith(PROGRESS_KEY))
     result.customers = [Customer.from_row(key.decode(), row) for key, row in rows]
     return result
 
 
-Line = tuple[int, Topic, FileRecord]
+#: An event's time (ms), its topic, and its record.
+Line = tuple[int, Topic, Any]
+
+
+def step_through(
+    processor: Processor,
+    partition: Partition,
+    lines: list[Line],
+    until: int | None,
+    collect: Callable[[Effects], None],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> None:
+    """Decide about all customers together, slice by slice of lines in order, then up to `until` (ms).
+
+    `collect` is given the effects of each step; `progress` as for `replay`.
+    """
+    done = 0
+    for batch in _slices(lines):
+        for topic in Topic:
+            records = [record for _, rank, record in batch if rank is topic]
+            collect(processor.process(partition, topic, topic.label, records, now=0))
+        _advance(collect, processor, partition, batch[-1][0])
+        done += len(batch)
+        progress(done, len(lines))
+    if until is not None:
+        _advance(collect, processor, partition, until + 1)
 
 
 def _listed(paths: Path | Sequence[Path]) -> Sequence[Path]:
@@ -166,11 +182,11 @@ def _slices(lines: list[Line]) -> Iterator[list[Line]]:
         yield lines[start:]
 
 
-def _advance(result: Result, processor: Processor, partition: Partition, stream_time: int) -> None:
+def _advance(collect: Callable[[Effects], None], processor: Processor, partition: Partition, stream_time: int) -> None:
     more = True
     while more:
         effects = processor.tick(partition, Tick(stream_time), now=0)
-        _collect(result, effects)
+        collect(effects)
         more = effects.more
         if processor.days is not None:
             for out in effects.outputs.get(processor.days.topic, ()):

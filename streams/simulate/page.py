@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import IO
 
 from models.instants import format_instant
+from models.outputs import Cutoff
 from models.policy import Timeline
 from streams.backfill.spill import write_atomically
 from streams.simulate import charts, facts
 from streams.simulate.population import Population
 
 Row = Sequence[str | int]
+
+#: The table of cut-offs has so many instants at most; the chart shows every day.
+_MOST_CUTOFFS = 24
+_CUTOFF_HEADS = ("from", "ranked", "tier and above", "cut", "wanted", "reached", "held as the day ends")
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -76,6 +81,7 @@ def _scheme(population: Population, timelines: Sequence[Timeline], scheme: str, 
             daily = facts.daily(side.days[scheme], tiers, until)
             yield charts.tiers_by_day(f"{name}: customers per tier, each day", daily)
     yield "</div>"
+    yield from _cutoffs(population, scheme)
     sides = [(name, side.moves.get(scheme, {})) for name, side in zip("AB", population.sides, strict=True)]
     yield _table(
         "Moves over the history", ("", "up", "down"), ([n, m.get("up", 0), m.get("down", 0)] for n, m in sides)
@@ -83,6 +89,30 @@ def _scheme(population: Population, timelines: Sequence[Timeline], scheme: str, 
     for attribute, rows in facts.fairness(population, scheme).items():
         told: list[Row] = [[value, counts["customers"], *_shares(counts)] for value, counts in rows]
         yield _table(f"Who moves, by {attribute}", (attribute, "customers", "up under B", "down under B"), told)
+
+
+def _cutoffs(population: Population, scheme: str) -> Iterable[str]:
+    """Yield the cut-offs over time of each side that has any: charts, and the shares wanted, reached and held."""
+    told = [(name, facts.cutoffs(side, scheme)) for name, side in zip("AB", population.sides, strict=True)]
+    told = [(name, cutoffs) for name, cutoffs in told if cutoffs]
+    if not told:
+        return
+    yield '<div class="pair">'
+    for name, cutoffs in told:
+        yield charts.cutoffs_by_day(f"{name}: cut-offs ({cutoffs[-1].metric}), each business day", cutoffs)
+    yield "</div>"
+    for name, cutoffs in told:
+        rows: list[Row] = [
+            [each.effective_at, each.population, cutoff.tier, str(cutoff.cut), *_parts(cutoff)]
+            for each in facts.spread(cutoffs, _MOST_CUTOFFS)
+            for cutoff in each.cutoffs
+        ]
+        yield _table(f"{name}: cut-offs, and the shares of the ranked that they come to", _CUTOFF_HEADS, rows)
+
+
+def _parts(cutoff: Cutoff) -> list[str]:
+    shares = (cutoff.top, cutoff.share, cutoff.held)
+    return ["" if share is None else f"{share:.2%}" for share in shares]
 
 
 def _shares(counts: Mapping[str, int]) -> list[str]:

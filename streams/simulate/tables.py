@@ -7,9 +7,12 @@ from rich.table import Table
 
 from models.instants import format_instant
 from models.policy import Timeline
-from streams.console import OUT
+from streams.console import OUT, cutoff_tables
 from streams.simulate import facts
 from streams.simulate.population import Population
+
+#: Cut-offs of so many days are shown at most: how they move over the history is what counts.
+_MOST_CUTOFFS = 12
 
 
 def show(
@@ -23,6 +26,8 @@ def show(
     for scheme in facts.schemes(timelines):
         _flows(population, timelines, scheme, console)
         _totals(population, timelines, scheme, console)
+        for name, side in zip("AB", population.sides, strict=True):
+            cutoff_tables(facts.spread(facts.cutoffs(side, scheme), _MOST_CUTOFFS), console, f"{name}: cut-offs")
         for attribute, rows in facts.fairness(population, scheme).items():
             _fairness(scheme, attribute, rows, console)
     _actions(population, console)
