@@ -19,6 +19,7 @@ from models.errors import UnusableInput
 from models.events import Topic
 from models.instants import format_instant
 from models.policy import Timeline
+from streams.cutoff_page import CutoffHistory, follow_cutoffs
 from streams.days import BusinessDays, business_days
 from streams.days_reader import listen_to_days
 from streams.encode import Encoder
@@ -113,9 +114,11 @@ def build(settings: Settings) -> TidemarkApp:
     metrics.registry.register(
         Held(metrics, timeline, lambda: table.data.partitions, remaining, processor.horizon, clock)
     )
+    cutoffs = None
     if processor.days is not None:
         _listen(app, settings, processor.days, worker)
-    add_pages(app, metrics, readiness)
+        cutoffs = _follow(app, settings, processor.days)
+    add_pages(app, metrics, readiness, cutoffs)
     return app
 
 
@@ -234,6 +237,16 @@ def _listen(app: TidemarkApp, settings: Settings, days: BusinessDays, worker: Wo
             log.exception("what other partitions tell cannot be read")
             await app.crash(error)
             raise
+
+
+def _follow(app: TidemarkApp, settings: Settings, days: BusinessDays) -> CutoffHistory:
+    history = CutoffHistory(days.timeline)
+
+    @app.task
+    async def follow() -> None:
+        await follow_cutoffs(settings, history)
+
+    return history
 
 
 def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker) -> None:
