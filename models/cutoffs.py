@@ -37,6 +37,8 @@ class RankedTimeline(Timeline):
         """As `Timeline`."""
         super().__init__(versions)
         self._sets: list[CutoffSet] = []
+        #: From when on (ms) there have been cut-offs; None before any.
+        self.begins: int | None = None
         self._policies: dict[tuple[str, bytes], Policy] = {}
         self._from, self._to, self._held = MAX_INSTANT, MIN_INSTANT, self.versions[0]
 
@@ -61,18 +63,36 @@ class RankedTimeline(Timeline):
             return
         insort(self._sets, cutoffs, key=lambda each: each.at)
         del self._sets[:-KEPT]
+        self.begin(cutoffs.at)
         self._to = MIN_INSTANT
 
+    def begin(self, at: int) -> None:
+        """Take into account that there have been cut-offs from an instant (ms) on, though they be forgotten."""
+        self.begins = at if self.begins is None else min(at, self.begins)
+
+    def catches_up(self, instant: int) -> int | None:
+        """Return from when on (ms) the latest cut-offs hold, where that is after an instant.
+
+        Time comes to a customer's instants before the cut-offs that follow are known. Who is decided about as of an
+        earlier one, since an event came late, was not in question when those began to hold, and may be now.
+        """
+        return self._sets[-1].at if self._sets and self._sets[-1].at > instant else None
+
     def at(self, instant: int) -> Policy:
-        """Return the version that holds at an instant (ms), with the cut-offs that do."""
+        """Return the version that holds at an instant (ms), with the cut-offs that do.
+
+        Where those are forgotten, with the oldest that are not: they come nearer than what held before any.
+        """
         if self._from <= instant < self._to:
             return self._held
         version = super().at(instant)
         starts = [each.at for each in self._sets]
         place = bisect_right(starts, instant)
+        if not place and self.begins is not None and self.begins <= instant:
+            place = 1
         policy = self._with(version, self._sets[place - 1]) if place else version
-        ends = [starts[place]] if place < len(starts) else []
-        ends += [start for start in (self.next_start(instant),) if start is not None]
+        following = starts[place] if 0 < place < len(starts) else self.begins if not place else None
+        ends = [end for end in (following, self.next_start(instant)) if end is not None]
         begins = [version.effective_from, *starts[place - 1 : place]] if place else [version.effective_from]
         self._held, self._from, self._to = policy, max(begins), min(ends, default=MAX_INSTANT)
         return policy

@@ -17,6 +17,9 @@ from models.policy import Timeline
 from models.schemes import Scheme
 from models.tiering import Position, fall_instant, settle
 
+#: Causes that no event brings.
+_BY_TIME = frozenset({"time", "policy"})
+
 
 def evaluate(
     customer: Customer, timeline: Timeline, at: int, cause: Cause, decisions: Decisions, now: int | None
@@ -46,6 +49,8 @@ def evaluate(
     starts = timeline.next_start(at)
     if starts is not None and starts < due:
         due = starts
+    if cause not in _BY_TIME and (again := timeline.catches_up(at)) is not None and again < due:
+        due = again
     customer.due = due if due <= LAST_INSTANT else NEVER
 
 

@@ -117,6 +117,8 @@ class BusinessDays:
         """Return whom a partition counts; at first that is built from its rows."""
         if partition.population is None:
             known = [] if partition.progress.days is None else partition.progress.days.known
+            if (days := partition.progress.days) is not None and days.first is not None:
+                self.timeline.begin(days.first)
             for cutoffs in known:
                 self.timeline.learn(cutoffs)
             closed = known[-1].at - 1 if known else None
@@ -157,6 +159,7 @@ class BusinessDays:
             return False
         at = days.barrier
         days.known = [*days.known, CutoffSet(at, cutoffs.schemes)][-2:]
+        days.first = days.known[0].at if days.first is None else days.first
         self.timeline.learn(days.known[-1])
         days.barrier = self.timeline.day_end(at)
         population = self.population(partition)

@@ -31,11 +31,12 @@ class Days(msgspec.Struct):
     """How far a partition is in business days, where cut-offs are computed at their ends.
 
     `barrier` is the next day's end (ms): nothing at or after it is decided before its cut-offs are known. `known` are
-    the cut-offs in force, and those before them.
+    the cut-offs in force, and those before them; `first` is the instant (ms) of the first ones ever.
     """
 
     barrier: int
     known: list[CutoffSet] = []
+    first: int | None = None
 
 
 class Progress(msgspec.Struct):
