@@ -119,9 +119,25 @@ class _Orders(msgspec.Struct, array_like=True, gc=False):
     orders: tuple[bytes, bytes, bytes, bytes]
 
 
+class _Standings(msgspec.Struct, array_like=True, gc=False):
+    """A row as far as the standings; what comes before is passed over."""
+
+    cursor: msgspec.Raw
+    due: msgspec.Raw
+    first_at: msgspec.Raw
+    orders: msgspec.Raw
+    adjusted: msgspec.Raw
+    folded: msgspec.Raw
+    contacts: msgspec.Raw
+    profile: msgspec.Raw
+    unsubscribed_at: msgspec.Raw
+    standings: dict[str, Standing]
+
+
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Row)
 _ORDERS_DECODER = msgspec.msgpack.Decoder(_Orders)
+_STANDINGS_DECODER = msgspec.msgpack.Decoder(_Standings)
 
 
 class Customer:
@@ -224,10 +240,16 @@ class Customer:
         return customer
 
 
-def row_orders(data: bytes) -> tuple[int | None, Ledger]:
-    """Return the cursor of a row, and a ledger of its counted orders only: enough to read metrics of orders."""
+def row_orders(data: bytes) -> tuple[int | None, int, Ledger]:
+    """Return a row's cursor and due instant, and a ledger of the sums of its counted orders only."""
     row = _ORDERS_DECODER.decode(memoryview(data)[_HEADER.size :])
-    return row.cursor, Ledger(*row.orders)
+    times, _, paid, _ = row.orders
+    return row.cursor, row.due, Ledger.of_sums(times, paid)
+
+
+def row_standings(data: bytes) -> dict[str, Standing]:
+    """Return where the customer of a row stands in each scheme."""
+    return _STANDINGS_DECODER.decode(memoryview(data)[_HEADER.size :]).standings
 
 
 def row_instant(data: bytes, timeline: int) -> int:

@@ -27,6 +27,8 @@ from models.schemes import Scheme
 
 #: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
 KEPT = 4
+#: How many customers stand in each tier, by scheme and tier.
+Tiers = Mapping[str, Mapping[str, int]]
 
 
 class RankedTimeline(Timeline):
@@ -36,6 +38,8 @@ class RankedTimeline(Timeline):
         """As `Timeline`."""
         super().__init__(versions)
         self._sets: list[CutoffSet] = []
+        #: From when on (ms) there have been cut-offs; None before any.
+        self.begins: int | None = None
         self._policies: dict[tuple[str, bytes], Policy] = {}
         self._from, self._to, self._held = MAX_INSTANT, MIN_INSTANT, self.versions[0]
 
@@ -60,18 +64,36 @@ class RankedTimeline(Timeline):
             return
         insort(self._sets, cutoffs, key=lambda each: each.at)
         del self._sets[:-KEPT]
+        self.begin(cutoffs.at)
         self._to = MIN_INSTANT
 
+    def begin(self, at: int) -> None:
+        """Take into account that there have been cut-offs from an instant (ms) on, though they be forgotten."""
+        self.begins = at if self.begins is None else min(at, self.begins)
+
+    def catches_up(self, instant: int) -> int | None:
+        """Return from when on (ms) the latest cut-offs hold, where that is after an instant.
+
+        Time comes to a customer's instants before the cut-offs that follow are known. Who is decided about as of an
+        earlier one, since an event came late, was not in question when those began to hold, and may be now.
+        """
+        return self._sets[-1].at if self._sets and self._sets[-1].at > instant else None
+
     def at(self, instant: int) -> Policy:
-        """Return the version that holds at an instant (ms), with the cut-offs that do."""
+        """Return the version that holds at an instant (ms), with the cut-offs that do.
+
+        Where those are forgotten, with the oldest that are not: they come nearer than what held before any.
+        """
         if self._from <= instant < self._to:
             return self._held
         version = super().at(instant)
         starts = [each.at for each in self._sets]
         place = bisect_right(starts, instant)
+        if not place and self.begins is not None and self.begins <= instant:
+            place = 1
         policy = self._with(version, self._sets[place - 1]) if place else version
-        ends = [starts[place]] if place < len(starts) else []
-        ends += [start for start in (self.next_start(instant),) if start is not None]
+        following = starts[place] if 0 < place < len(starts) else self.begins if not place else None
+        ends = [end for end in (following, self.next_start(instant)) if end is not None]
         begins = [version.effective_from, *starts[place - 1 : place]] if place else [version.effective_from]
         self._held, self._from, self._to = policy, max(begins), min(ends, default=MAX_INSTANT)
         return policy
@@ -85,11 +107,14 @@ class RankedTimeline(Timeline):
         tz = super().at(instant).zone
         return local_midnight(local_date(instant, tz), tz)
 
-    def compute(self, at: int, histograms: Mapping[str, Histogram]) -> tuple[CutoffSet, list[TierCutoffs]]:
+    def compute(
+        self, at: int, histograms: Mapping[str, Histogram], held: Tiers | None = None
+    ) -> tuple[CutoffSet, list[TierCutoffs]]:
         """Return the cut-offs that hold from an instant (ms) on, and the events that tell them.
 
-        `histograms` are those of the whole population, by the labels of measures. A scheme in which nobody is ranked
-        keeps the cut-offs that it had, and tells nothing.
+        `histograms` are those of the whole population, by the labels of measures; `held` says how many customers stand
+        in each tier, by scheme, where that is known. A scheme in which nobody is ranked keeps the cut-offs that it had,
+        and tells nothing.
         """
         version = super().at(at)
         cuts = {} if self.latest_set is None else dict(self.latest_set.schemes)
@@ -104,7 +129,7 @@ class RankedTimeline(Timeline):
         cutoffs = CutoffSet(at, cuts)
         policy = _apply(version, cutoffs)
         events = [
-            _event(policy, scheme, scheme.ranking, at, cuts[scheme.name])
+            _event(policy, scheme, scheme.ranking, at, cuts[scheme.name], _holders(scheme, held))
             for scheme in policy.schemes
             if scheme.ranking is not None and scheme.name in computed
         ]
@@ -194,12 +219,32 @@ def _displayed(edge: Fraction, unit: Unit, money: Money) -> Fraction:
     return edge / {Unit.DAYS: DAY_MS, Unit.MONEY: money.scale}.get(unit, 1)
 
 
-def _event(policy: Policy, scheme: Scheme, ranking: Ranking, at: int, cuts: Cuts) -> TierCutoffs:
+def _holders(scheme: Scheme, held: Tiers | None) -> Sequence[int | None]:
+    """Return how many hold each tier above the lowest, or one above it."""
+    tiers, count = scheme.tiers[1:], 0
+    if held is None:
+        return [None] * len(tiers)
+    standing = held.get(scheme.name, {})
+    return [count := count + standing.get(tier.name, 0) for tier in reversed(tiers)][::-1]
+
+
+def _event(
+    policy: Policy, scheme: Scheme, ranking: Ranking, at: int, cuts: Cuts, holders: Sequence[int | None]
+) -> TierCutoffs:
+    ranked = cuts.population
     told = [
-        Cutoff(tier.name, threshold(tier.rule, policy.money), float(share), admitted / cuts.population, admitted)
-        for tier, share, admitted in zip(scheme.tiers[1:], ranking.shares, cuts.admitted, strict=True)
+        Cutoff(
+            tier.name,
+            threshold(tier.rule, policy.money),
+            float(share),
+            admitted / ranked,
+            admitted,
+            None if holding is None else holding / ranked,
+            holding,
+        )
+        for tier, share, admitted, holding in zip(scheme.tiers[1:], ranking.shares, cuts.admitted, holders, strict=True)
         if isinstance(tier.rule, Comparison)
     ]
     identity = event_id("tier-cutoffs", scheme.name, at, policy.version)
     metric = ranking.measure.metric.name
-    return TierCutoffs(identity, scheme.name, metric, format_instant(at), cuts.population, told, policy.version)
+    return TierCutoffs(identity, scheme.name, metric, format_instant(at), ranked, told, policy.version)

@@ -18,6 +18,9 @@ from models.policy import Timeline
 from models.schemes import Scheme
 from models.tiering import Position, fall_instant, settle
 
+#: Causes that no event brings.
+_BY_TIME = frozenset({"time", "policy"})
+
 
 def evaluate(
     customer: Customer,
@@ -57,6 +60,8 @@ def evaluate(
     starts = timeline.next_start(at)
     if starts is not None and starts < due:
         due = starts
+    if cause not in _BY_TIME and (again := timeline.catches_up(at)) is not None and again < due:
+        due = again
     customer.due = due if due <= LAST_INSTANT else NEVER
 
 

@@ -77,6 +77,14 @@ class Ledger:
         self.folded = folded
         self.folded_to = folded_to
 
+    @classmethod
+    def of_sums(cls, times: bytes, paid: bytes) -> "Ledger":
+        """Return a ledger of `times` and `paid` only, for who looks at sums and at nothing else: made in no time."""
+        ledger = cls.__new__(cls)
+        ledger.times = array("q", times)
+        ledger.paid = array("q", _ZERO + paid)
+        return ledger
+
     def check(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> Outcome:
         """Return what `apply` would answer, changing nothing."""
         if type(event) is OrderPlaced:

@@ -113,7 +113,9 @@ class Cutoff(msgspec.Struct, frozen=True, gc=False):
     """The cut-off of one tier, in displayed units, and what it comes to.
 
     `top` is the share of customers wanted and `share` the one reached (parts of 1), `customers` how many have a reading
-    of at least `cut`, those of higher tiers included.
+    of at least `cut`, those of higher tiers included. `holders` are those who hold the tier or a higher one as the day
+    ends, before the cut-offs move anybody, and `held` is what part of the ranked they come to; None where an older
+    release did not tell.
     """
 
     tier: str
@@ -121,6 +123,8 @@ class Cutoff(msgspec.Struct, frozen=True, gc=False):
     top: float
     share: float
     customers: int
+    held: float | None = None
+    holders: int | None = None
 
 
 class TierCutoffs(msgspec.Struct, frozen=True, gc=False):

@@ -174,6 +174,10 @@ class Timeline:
         index = max(1, bisect_right(self._starts, instant))
         return self._starts[index] if index < len(self._starts) else None
 
+    def catches_up(self, _instant: int) -> int | None:
+        """Return as of when (ms) is to be decided again about who an event at an instant is found late for, or None."""
+        return None
+
     @cached_property
     def horizon(self) -> int:
         """The longest window (ms) of any version."""

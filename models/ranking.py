@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.contacts import Contacts
 from models.histogram import BELOW, EDGES, Histogram, bucket_of, lower_edge
+from models.ledger import Ledger
 from models.metrics import Edges, Facts, Metric
 
 #: Metrics that time alone raises, all the time: ranking by them would mean looking at everybody, every day.
@@ -29,7 +31,10 @@ _WHOLE = frozenset({"monetary", "margin", "frequency", "referrals"})
 _ONLY_FALLING = frozenset({"monetary", "frequency", "referrals"})
 #: Metrics that look at interactions.
 _OF_CONTACTS = frozenset({"engagement", "satisfaction", "referrals"})
+#: Metrics that the ledger's sums tell.
+_OF_SUMS = frozenset({"monetary", "frequency"})
 _NO_EDGES = Edges.of([])
+_NO_CONTACTS = Contacts()
 
 
 class Cuts(msgspec.Struct, array_like=True, frozen=True):
@@ -74,24 +79,36 @@ class Measure:
         """Whether interactions are looked at, and not orders alone."""
         return self.metric.name in _OF_CONTACTS
 
+    @property
+    def of_sums(self) -> bool:
+        """Whether the sums of the ledger tell the reading, so that a row need not be decoded any further."""
+        return self.metric.name in _OF_SUMS
+
     def look(self, facts: Facts, at: int) -> tuple[int, int | None]:
         """Return the bucket of a customer as of an instant (ms), and the next one at which time alone may change it.
 
         `UNRANKED` where there is nothing to rank; None where time changes nothing.
         """
-        name, window = self.metric.name, self.window
-        if name in ("monetary", "frequency"):  # asked at every event of every customer
-            ledger = facts.ledger
-            times, first = ledger.times, bisect_right(ledger.times, at - window)
-            if first == len(times):
-                return UNRANKED, None
-            value = ledger.paid[-1] - ledger.paid[first] if name == "monetary" else len(times) - first
-            return (bisect_right(EDGES, value) if value else UNRANKED), times[first] + window
-        reading = self.metric.value(facts, at, window)
-        changes = self.metric.next_change(facts, at, window, _NO_EDGES)
+        if self.of_sums:
+            return self.look_at_sums(facts.ledger, at)
+        reading = self.metric.value(facts, at, self.window)
+        changes = self.metric.next_change(facts, at, self.window, _NO_EDGES)
         if reading is None or reading[0] == 0:
             return UNRANKED, changes
         return bucket_of(reading[0] * self.scale // reading[1]), changes
+
+    def look_at_sums(self, ledger: Ledger, at: int) -> tuple[int, int | None]:
+        """Return what `look` does, of a measure `of_sums`: it is asked at every event of every customer."""
+        times, window = ledger.times, self.window
+        first = bisect_right(times, at - window)
+        if first == len(times):
+            return UNRANKED, None
+        value = ledger.paid[-1] - ledger.paid[first] if self.metric.name == "monetary" else len(times) - first
+        return (bisect_right(EDGES, value) if value else UNRANKED), times[first] + window
+
+    def falls_at(self, ledger: Ledger, at: int, edges: Edges) -> int | None:
+        """Return when (ms) after an instant time alone carries a customer over an edge; of a measure `of_sums`."""
+        return self.metric.next_change(Facts(ledger, _NO_CONTACTS, at, {}), at, self.window, edges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +126,10 @@ class Ranking:
     def edge(self, number: int) -> Fraction:
         """Return a cut-off in the metric's native unit."""
         return Fraction(number, self.measure.scale)
+
+    def edges(self, cuts: Iterable[Fraction | None]) -> Edges:
+        """Return the cut-offs (native unit) as edges that a reading may fall over."""
+        return Edges.of((">=", cut) for cut in cuts if cut is not None)
 
     def falls_from(self, cuts: Iterable[Fraction | None]) -> int:
         """Return the least bucket from which time alone may carry a customer over one of the cut-offs (native unit)."""

@@ -18,6 +18,7 @@ from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import Topic
 from models.policy import Timeline
+from streams.cutoff_page import CutoffHistory, follow_cutoffs
 from streams.days import BusinessDays, business_days
 from streams.days_reader import listen_to_days
 from streams.encode import Encoder
@@ -111,9 +112,11 @@ def build(settings: Settings) -> TidemarkApp:
     clock = shell.clock if settings.clock == "wall" else None
     remaining = cast("TableManager", app.tables).recovery.active_remaining
     metrics.registry.register(Held(metrics, processor, lambda: table.data.partitions, remaining, clock))
+    cutoffs = None
     if processor.days is not None:
         _listen(app, settings, processor.days, worker)
-    add_pages(app, metrics, readiness)
+        cutoffs = _follow(app, settings, processor.days)
+    add_pages(app, metrics, readiness, cutoffs)
     return app
 
 
@@ -232,6 +235,16 @@ def _listen(app: TidemarkApp, settings: Settings, days: BusinessDays, worker: Wo
             log.exception("what other partitions tell cannot be read")
             await app.crash(error)
             raise
+
+
+def _follow(app: TidemarkApp, settings: Settings, days: BusinessDays) -> CutoffHistory:
+    history = CutoffHistory(days.timeline)
+
+    @app.task
+    async def follow() -> None:
+        await follow_cutoffs(settings, history)
+
+    return history
 
 
 def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from models.outputs import TierCutoffs
+from models.outputs import Cutoff, TierCutoffs
 from streams.diff import Comparison
 
 OUT = Console(highlight=False)
@@ -69,20 +69,25 @@ def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: 
     console.print(drawn)
 
 
-def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT) -> None:
-    """Print cut-offs over time, a table a scheme: population, and each tier's cut with the share that reaches it."""
+def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT, title: str = "cut-offs") -> None:
+    """Print cut-offs over time, a table a scheme: the ranked, and each tier's cut, who reaches it and who holds it."""
     for scheme in dict.fromkeys(each.scheme for each in cutoffs):
         told = [each for each in cutoffs if each.scheme == scheme]
-        console.print(f"[bold]cut-offs, {scheme}[/] ({told[-1].metric})")
+        console.print(f"[bold]{title}, {scheme}[/] ({told[-1].metric}; in brackets who reaches a cut, and who holds)")
         drawn = Table()
         drawn.add_column("from")
         drawn.add_column("ranked", justify="right")
         for cutoff in told[-1].cutoffs:
             drawn.add_column(f"{cutoff.tier} (top {cutoff.top * 100:g}%)", justify="right")
         for each in told:
-            cells = [f"{cutoff.cut} ({cutoff.share:.2%})" for cutoff in each.cutoffs]
+            cells = [_cutoff(cutoff) for cutoff in each.cutoffs]
             drawn.add_row(each.effective_at, f"{each.population:,}", *cells)
         console.print(drawn)
+
+
+def _cutoff(cutoff: Cutoff) -> str:
+    held = "" if cutoff.held is None else f", held {cutoff.held:.2%}"
+    return f"{cutoff.cut} ({cutoff.share:.2%}{held})"
 
 
 def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:

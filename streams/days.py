@@ -10,7 +10,8 @@ of its own, after the state that it follows from is acknowledged. Whoever takes 
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Collection
 
 import msgspec
 
@@ -38,10 +39,14 @@ _MAX_REQUESTS = 64
 
 
 class Report(msgspec.Struct, array_like=True, frozen=True):
-    """The population of a partition as of a day's end (ms); histograms by the labels of measures."""
+    """The population of a partition as of a day's end (ms); histograms by the labels of measures.
+
+    `tiers`: how many customers stand in each tier, by scheme and tier; None in what older releases report.
+    """
 
     at: int
     histograms: dict[str, bytes]
+    tiers: dict[str, dict[str, int]] | None = None
 
 
 class BusinessDays:
@@ -105,16 +110,19 @@ class BusinessDays:
             )
             for label in labels
         }
-        cutoffs, events = self.timeline.compute(at, whole)
+        cutoffs, events = self.timeline.compute(at, whole, _standing(self._reports.values()))
         return [Out(CUTOFFS_KEY, msgspec.msgpack.encode(cutoffs))], events
 
     def population(self, partition: Partition) -> Population:
         """Return whom a partition counts; at first that is built from its rows."""
         if partition.population is None:
             known = [] if partition.progress.days is None else partition.progress.days.known
+            if (days := partition.progress.days) is not None and days.first is not None:
+                self.timeline.begin(days.first)
             for cutoffs in known:
                 self.timeline.learn(cutoffs)
             closed = known[-1].at - 1 if known else None
+            partition.count_tiers()
             partition.population = Population(self.timeline, self.timeline.measures, partition.rows, closed)
             if known:
                 self._expect_reranks(partition, known[-1].at)
@@ -151,6 +159,7 @@ class BusinessDays:
             return False
         at = days.barrier
         days.known = [*days.known, CutoffSet(at, cutoffs.schemes)][-2:]
+        days.first = days.known[0].at if days.first is None else days.first
         self.timeline.learn(days.known[-1])
         days.barrier = self.timeline.day_end(at)
         population = self.population(partition)
@@ -166,7 +175,7 @@ class BusinessDays:
         population.reported = True
         histograms = {label: histogram.encode() for label, histogram in population.histograms.items()}
         key = _REPORT_KEY + str(partition.number).encode()
-        return Out(key, msgspec.msgpack.encode(Report(days.barrier, histograms)))
+        return Out(key, msgspec.msgpack.encode(Report(days.barrier, histograms, partition.tiers())))
 
     def _expect_reranks(self, partition: Partition, at: int) -> None:
         """Note whom new cut-offs may move at an instant (ms), or make due earlier on the day that begins then."""
@@ -179,10 +188,21 @@ class BusinessDays:
             if old is not None and old.ranking == ranking:
                 spans = crossed(ranking, edges(old), edges(scheme))
                 population.reranks |= dict.fromkeys(population.within(ranking.measure, spans), True)
-            for key in population.changing(ranking.measure, until, ranking.falls_from(edges(scheme))):
-                population.reranks.setdefault(key, False)
+            for key, surely in population.falling(ranking, edges(scheme), at, until, partition.rows):
+                population.reranks[key] = surely or population.reranks.get(key, False)
         if self.timeline.budgeted:  # they are served from one budget, in the same order everywhere
             population.reranks = dict(sorted(population.reranks.items(), reverse=True))
+
+
+def _standing(reports: Collection[Report]) -> dict[str, Counter[str]] | None:
+    """Return how many customers of all partitions stand in each tier; None where some report does not say."""
+    found: dict[str, Counter[str]] = {}
+    for report in reports:
+        if report.tiers is None:
+            return None
+        for scheme, held in report.tiers.items():
+            found.setdefault(scheme, Counter()).update(held)
+    return found
 
 
 def business_days(timeline: Timeline, topic: str = "populations", partitions: int = 1) -> BusinessDays | None:

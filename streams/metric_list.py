@@ -288,6 +288,13 @@ CUTOFF_SHARE = Metric(
     "The share of ranked customers, 0 to 1, who reach them",
     "Far from the share wanted: many customers have the same reading, or there are few.",
 )
+CUTOFF_HELD = Metric(
+    "tidemark_cutoff_held",
+    "gauge",
+    ("scheme", "tier"),
+    "What part of the ranked customers, 0 to 1, held the tier or a higher one at the last day's end",
+    "Far above the share that reaches it: cut-offs rise faster than the demotion grace lets customers go.",
+)
 RANKED_CUSTOMERS = Metric(
     "tidemark_ranked_customers",
     "gauge",

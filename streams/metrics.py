@@ -55,6 +55,7 @@ class Metrics:
         self.commit_errors = self._counter(listed.COMMIT_ERRORS)
         self.cutoffs = self._gauge(listed.CUTOFF)
         self.shares = self._gauge(listed.CUTOFF_SHARE)
+        self.held = self._gauge(listed.CUTOFF_HELD)
         self.ranked = self._gauge(listed.RANKED_CUSTOMERS)
         #: Unread records by (input topic, partition), as of the last tick.
         self.lag: Mapping[tuple[str, int], int] = {}
@@ -111,6 +112,8 @@ class Metrics:
             for cutoff in told.cutoffs:
                 self.cutoffs.labels(told.scheme, cutoff.tier).set(float(cutoff.cut))
                 self.shares.labels(told.scheme, cutoff.tier).set(cutoff.share)
+                if cutoff.held is not None:
+                    self.held.labels(told.scheme, cutoff.tier).set(cutoff.held)
 
     def acknowledged(self, sent: "asyncio.Future[Any]") -> None:
         """Look at what became of a record that nobody waits for."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 import msgspec
 
 from models.care.budgets import Purse, Spent
-from models.customer import Customer, Standing, row_instant
+from models.customer import Standing, row_instant, row_standings
 from models.events import Campaign, Topic
 from models.outputs import TierChange
 from models.ranking import CutoffSet
@@ -33,11 +33,12 @@ class Days(msgspec.Struct):
     """How far a partition is in business days, where cut-offs are computed at their ends.
 
     `barrier` is the next day's end (ms): nothing at or after it is decided before its cut-offs are known. `known` are
-    the cut-offs in force, and those before them.
+    the cut-offs in force, and those before them; `first` is the instant (ms) of the first ones ever.
     """
 
     barrier: int
     known: list[CutoffSet] = []
+    first: int | None = None
 
 
 class Reservation(msgspec.Struct, array_like=True, frozen=True):
@@ -121,10 +122,8 @@ class Partition:
         tiers = self.progress.tiers
         if tiers is not None:
             self.tier_counts.update({(scheme, tier): n for scheme, held in tiers.items() for tier, n in held.items()})
-        else:  # counted once, the slow way
-            for key, row in self.rows.items():
-                if not key.startswith(PROGRESS_KEY):
-                    self.enter(Customer.from_row(key.decode(), row).standings)
+        else:
+            self.count_tiers()
 
     @property
     def customers(self) -> int:
@@ -141,6 +140,16 @@ class Partition:
         if latest is not None:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
+
+    def count_tiers(self) -> None:
+        """Count from the rows who stands where.
+
+        What a progress row says lacks the moves of a batch that a crash has torn: rows written, progress not.
+        """
+        self.tier_counts.clear()
+        for key, row in self.rows.items():
+            if not key.startswith(b"\0"):
+                self.enter(row_standings(row))
 
     def enter(self, standings: Mapping[str, Standing], by: int = 1) -> None:
         """Count a customer's tiers, or with -1 count them no more."""
@@ -204,12 +213,16 @@ class Partition:
                 each for each in self.progress.reserved if each.topic != label or each.until > until
             ]
 
-    def progress_row(self) -> tuple[bytes, bytes]:
-        """Return (key, row) of the progress as it is now, and keep it among the rows."""
+    def tiers(self) -> dict[str, dict[str, int]]:
+        """Return how many customers stand in each tier, by scheme and tier."""
         tiers: dict[str, dict[str, int]] = {}
         for (scheme, tier), count in self.tier_counts.items():
             tiers.setdefault(scheme, {})[tier] = count
-        self.progress.tiers = tiers
+        return tiers
+
+    def progress_row(self) -> tuple[bytes, bytes]:
+        """Return (key, row) of the progress as it is now, and keep it among the rows."""
+        self.progress.tiers = self.tiers()
         row = msgspec.msgpack.encode(self.progress)
         self.rows[self.progress_key] = row
         return self.progress_key, row

@@ -7,6 +7,7 @@ a business day's end. Nothing here decides or writes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 
 from models.contacts import Contacts
 from models.customer import Customer, row_orders
@@ -15,13 +16,15 @@ from models.instants import DAY_MS
 from models.ledger import Ledger
 from models.metrics import Facts
 from models.policy import Timeline
-from models.ranking import UNRANKED, Measure, Span
+from models.ranking import UNRANKED, Measure, Ranking, Span
 
 #: An entry is one number, so that a million of them take little room: the bag above, the bucket in these bits.
 _BITS = 13
 _MASK = (1 << _BITS) - 1
 #: The bag of those whom time alone does not change.
 _NO_BAG = 1 << 22
+#: The entry of those who are in no bucket and no bag; there is none of them.
+_NOT_COUNTED = (_NO_BAG << _BITS) + UNRANKED
 _NO_WEIGHTS: Mapping[str, int] = {}
 _NO_CONTACTS = Contacts()
 
@@ -29,42 +32,43 @@ _NO_CONTACTS = Contacts()
 class _Heads:
     """Everybody, as one measure sees them."""
 
-    __slots__ = ("bags", "entries", "histogram", "measure")
+    __slots__ = ("_counts", "bags", "entries", "measure")
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
-        self.histogram = Histogram()
         self.entries: dict[bytes, int] = {}
         self.bags: dict[int, list[bytes]] = {}
+        # As long as there are buckets: counting is done at every event. What is in UNRANKED means nothing.
+        self._counts = [0] * (UNRANKED + 1)
 
-    def count(self, key: bytes, facts: Facts, at: int, *, emptied: bool = False) -> None:
-        """Count a customer as they are at an instant (ms). `emptied`: they were just taken out of their bag."""
-        bucket, changes = self.measure.look(facts, at)
+    @property
+    def histogram(self) -> Histogram:
+        """How many are counted in each bucket."""
+        return Histogram({bucket: count for bucket, count in enumerate(self._counts[:UNRANKED]) if count})
+
+    def count(self, key: bytes, bucket: int, changes: int | None, *, emptied: bool = False) -> None:
+        """Count a customer in a bucket; `changes` (ms) says when time alone may change that, None: never.
+
+        `emptied`: they were just taken out of their bag. Whom an event puts into a later bag stays in the earlier one,
+        too, and is passed over when it is emptied: that day has come, or an order was taken back.
+        """
         bag = _NO_BAG if changes is None else min(changes // DAY_MS, _NO_BAG)
-        known = self.entries.get(key)
-        if known is not None:
-            before = known & _MASK
-            if bucket != before:
-                self._move(before, bucket)
-            if not emptied and known >> _BITS <= bag:
-                # They lie in an early bag already: there they are looked at, and put off.
-                if bucket != before:
-                    self.entries[key] = known - before + bucket
-                return
-        else:
-            self._move(UNRANKED, bucket)
-        if bucket == UNRANKED and bag == _NO_BAG:
-            self.entries.pop(key, None)
+        entry, known = (bag << _BITS) + bucket, self.entries.get(key, _NOT_COUNTED)
+        if entry != known:
+            self._counts[known & _MASK] -= 1
+            self._counts[bucket] += 1
+            if entry == _NOT_COUNTED:
+                del self.entries[key]
+            else:
+                self.entries[key] = entry
+        elif not emptied:
             return
-        self.entries[key] = (bag << _BITS) + bucket
-        if bag != _NO_BAG:
+        if bag != _NO_BAG and (emptied or bag != known >> _BITS):
             self.bags.setdefault(bag, []).append(key)
 
     def forget(self, key: bytes) -> None:
         """Count a customer no longer."""
-        known = self.entries.pop(key, None)
-        if known is not None:
-            self._move(known & _MASK, UNRANKED)
+        self._counts[self.entries.pop(key, _NOT_COUNTED) & _MASK] -= 1
 
     def empty_bags(self, until: int) -> Iterator[bytes]:
         """Yield who lies in the bags up to an instant (ms), each taken out of it."""
@@ -74,24 +78,19 @@ class _Heads:
                 if self.entries.get(key, -1) >> _BITS == bag:
                     yield key
 
-    def within(self, spans: Iterable[Span]) -> set[bytes]:
+    def within(self, spans: Iterable[Span]) -> list[bytes]:
         """Return who is counted in some buckets."""
-        found: set[bytes] = set()
-        for low, high in spans:
-            found.update(key for key, entry in self.entries.items() if low <= (entry & _MASK) <= high)
-        return found
+        wanted = {bucket for low, high in spans for bucket in range(low, high + 1)}
+        return [key for key, entry in self.entries.items() if entry & _MASK in wanted] if wanted else []
 
     def bagged(self, until: int, least: int) -> Iterator[bytes]:
         """Yield who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
         last = until // DAY_MS
-        for bag in [bag for bag in self.bags if bag <= last]:
-            yield from (key for key in self.bags[bag] if self.entries.get(key, 0) & _MASK >= least)
-
-    def _move(self, before: int, after: int) -> None:
-        if before != UNRANKED:
-            self.histogram.remove(before)
-        if after != UNRANKED:
-            self.histogram.add(after)
+        for bag in sorted(bag for bag in self.bags if bag <= last):
+            for key in self.bags[bag]:
+                entry = self.entries.get(key, -1)
+                if entry >> _BITS == bag and entry & _MASK >= least:
+                    yield key
 
 
 class Population:
@@ -109,6 +108,7 @@ class Population:
         self._timeline = timeline
         self._heads = {measure: _Heads(measure) for measure in measures}
         self._of_contacts = any(measure.of_contacts for measure in self._heads)
+        self._of_sums = all(measure.of_sums for measure in self._heads)
         self.closed = closed
         self.evaluated = False
         self.reported = False
@@ -118,7 +118,8 @@ class Population:
                 cursor, ledger, contacts = self._read(row)
                 if cursor is not None:
                     self.evaluated = True
-                    self._count(key, ledger, contacts, cursor if closed is None else max(cursor, closed))
+                    at = cursor if closed is None else max(cursor, closed)
+                    self._count(key, ledger, contacts, at, self._heads.values())
 
     @property
     def histograms(self) -> dict[str, Histogram]:
@@ -127,13 +128,16 @@ class Population:
 
     def count_all(self, touched: Mapping[bytes, Customer | None]) -> None:
         """Count customers as they are at their cursors, or at the last day's end if that is later; None: no longer."""
+        closed, places = self.closed, self._heads.values()
         for key, customer in touched.items():
             if customer is None:
-                for heads in self._heads.values():
+                for heads in places:
                     heads.forget(key)
             elif (at := customer.cursor) is not None:
                 self.evaluated = True
-                self._count(key, customer.ledger, customer.contacts, max(at, self.closed or at))
+                if closed is not None and at < closed:
+                    at = closed
+                self._count(key, customer.ledger, customer.contacts, at, places)
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
@@ -145,27 +149,52 @@ class Population:
         for key, places in taken.items():
             cursor, ledger, contacts = self._read(rows[key])
             at = until if cursor is None else max(cursor, until)
-            facts = Facts(ledger, contacts, at, self._weights(at))
-            for heads in places:
-                heads.count(key, facts, at, emptied=True)
+            self._count(key, ledger, contacts, at, places, emptied=True)
 
-    def within(self, measure: Measure, spans: Iterable[Span]) -> set[bytes]:
+    def within(self, measure: Measure, spans: Iterable[Span]) -> list[bytes]:
         """Return the customers who are counted in some buckets of a measure."""
         return self._heads[measure].within(spans)
 
-    def changing(self, measure: Measure, until: int, least: int) -> Iterator[bytes]:
-        """Yield the customers in a bucket from `least` on whom time alone may change up to an instant (ms)."""
-        return self._heads[measure].bagged(until, least)
+    def falling(
+        self, ranking: Ranking, cuts: Iterable[Fraction | None], at: int, until: int, rows: Mapping[bytes, bytes]
+    ) -> Iterator[tuple[bytes, bool]]:
+        """Yield whom time alone carries over cut-offs (native unit) from `at` up to `until` (ms), earlier than known.
 
-    def _count(self, key: bytes, ledger: Ledger, contacts: Contacts, at: int) -> None:
+        And whether that is sure: of some measures only the whole row tells.
+        """
+        measure, cuts = ranking.measure, list(cuts)
+        edges, sure = ranking.edges(cuts), ranking.measure.of_sums
+        for key in self._heads[measure].bagged(until, ranking.falls_from(cuts)):
+            if sure:
+                cursor, due, ledger = row_orders(rows[key])
+                falls = None if cursor is None or cursor >= at else measure.falls_at(ledger, at, edges)
+                if falls is None or falls > until or falls >= due:
+                    continue
+            yield key, sure
+
+    def _count(
+        self,
+        key: bytes,
+        ledger: Ledger,
+        contacts: Contacts,
+        at: int,
+        places: Iterable[_Heads],
+        *,
+        emptied: bool = False,
+    ) -> None:
+        if self._of_sums:
+            for heads in places:
+                heads.count(key, *heads.measure.look_at_sums(ledger, at), emptied=emptied)
+            return
         facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
-        for heads in self._heads.values():
-            heads.count(key, facts, at)
+        for heads in places:
+            heads.count(key, *heads.measure.look(facts, at), emptied=emptied)
 
     def _read(self, row: bytes) -> tuple[int | None, Ledger, Contacts]:
         """Return the cursor of a row, and what the measures look at."""
-        if not self._of_contacts:
-            return *row_orders(row), _NO_CONTACTS
+        if self._of_sums:
+            cursor, _, ledger = row_orders(row)
+            return cursor, ledger, _NO_CONTACTS
         customer = Customer.from_row("", row)
         return customer.cursor, customer.ledger, customer.contacts
 

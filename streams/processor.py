@@ -16,7 +16,7 @@ from models.wire import Wire
 from streams.days import BusinessDays
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS, Encoder, Out
 from streams.partition import Partition, Tick
-from streams.step import Effects, Record, Timing
+from streams.step import Decoder, Effects, Record, Timing
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
 DUE_PER_STEP = 2_000
@@ -27,7 +27,7 @@ TOLD_PER_STEP = 2_000
 class Processor:
     """Applies records and ticks to partitions by one policy."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a worker and a replay differ in is handed in
         self,
         timeline: Timeline,
         timing: Timing,
@@ -37,15 +37,17 @@ class Processor:
         home_of: Callable[[bytes], int] | None = None,
         days: BusinessDays | None = None,
         partitions: int = 1,
+        wire: Decoder | None = None,
     ) -> None:
         """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused.
 
         `days` is how this process knows of business days, where any cut-offs are computed at their ends. `partitions`:
-        how many there are, in all workers: they share the budgets of care.
+        how many there are, in all workers: they share the budgets of care. `wire` decodes values, where they are not
+        what is on the topics.
         """
         self.days = days
         self.engine = Engine(timeline if days is None else days.timeline, settled=timing.settled)
-        self._wire = Wire(timeline.latest.money, max_bytes)
+        self._wire: Decoder = Wire(timeline.latest.money, max_bytes) if wire is None else wire
         self._timing = timing
         self._encoder = encoder
         self._home_of = home_of

@@ -9,9 +9,10 @@ other.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -112,36 +113,51 @@ def replay(  # noqa: PLR0913  # what is read, and what is decided beside it, by 
     values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
     lines, last = _read(timeline, values, result, only)
     parts = [Partition(number, timeline=timeline.fingerprint) for number in range(count)]
-    done = 0
-    for batch in _slices(lines):
-        latest = batch[-1][0]
-        for topic in Topic:
-            records = [record for _, rank, record in batch if rank is topic]
-            for partition, share in zip(parts, _shares(topic, records, count), strict=True):
-                _collect(result, processor.process(partition, topic, topic.label, share, now=0))
-        _advance(result, processor, parts, latest)
-        done += len(batch)
-        progress(done, len(lines))
     if result.until is None and last >= MIN_INSTANT:
         result.until = last
-    if result.until is not None:
-        _advance(result, processor, parts, result.until + 1)
+    step_through(processor, parts, lines, result.until, partial(_collect, result), progress)
     rows = sorted((key, row) for part in parts for key, row in part.rows.items() if not key.startswith(PROGRESS_KEY))
     result.customers = [Customer.from_row(key.decode(), row) for key, row in rows]
     return result
 
 
-def _shares(topic: Topic, records: list[FileRecord], count: int) -> list[list[FileRecord]]:
+#: An event's time (ms), its topic, and its record.
+Line = tuple[int, Topic, Any]
+
+
+def step_through(  # what is decided about, by whom, and who is told
+    processor: Processor,
+    parts: Sequence[Partition],
+    lines: list[Line],
+    until: int | None,
+    collect: Callable[[Effects], None],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> None:
+    """Decide about all customers together, slice by slice of lines in order, then up to `until` (ms).
+
+    `parts` are all partitions there are. `collect` is given the effects of each step; `progress` as for `replay`.
+    """
+    done = 0
+    for batch in _slices(lines):
+        for topic in Topic:
+            records = [record for _, rank, record in batch if rank is topic]
+            for partition, share in zip(parts, _shares(topic, records, len(parts)), strict=True):
+                collect(processor.process(partition, topic, topic.label, share, now=0))
+        _advance(collect, processor, parts, batch[-1][0])
+        done += len(batch)
+        progress(done, len(lines))
+    if until is not None:
+        _advance(collect, processor, parts, until + 1)
+
+
+def _shares(topic: Topic, records: list[Any], count: int) -> list[list[Any]]:
     """Return the records of each of `count` partitions: campaigns go to all, others to the one their key hashes to."""
     if count == 1 or topic is Topic.CAMPAIGNS:
         return [records] * count
-    shares: list[list[FileRecord]] = [[] for _ in range(count)]
+    shares: list[list[Any]] = [[] for _ in range(count)]
     for record in records:
         shares[home_of(record.key, count)].append(record)
     return shares
-
-
-Line = tuple[int, Topic, FileRecord]
 
 
 def listed(paths: Path | Sequence[Path]) -> Sequence[Path]:
@@ -200,14 +216,16 @@ def _slices(lines: list[Line]) -> Iterator[list[Line]]:
         yield lines[start:]
 
 
-def _advance(result: Result, processor: Processor, parts: Iterable[Partition], stream_time: int) -> None:
+def _advance(
+    collect: Callable[[Effects], None], processor: Processor, parts: Iterable[Partition], stream_time: int
+) -> None:
     """Move time in all partitions, until none has anything left to do: at a day's end they wait for one another."""
     more = True
     while more:
         more = False
         for partition in parts:
             effects = processor.tick(partition, Tick(stream_time), now=0)
-            _collect(result, effects)
+            collect(effects)
             more = more or effects.more
             if processor.days is not None:
                 for out in effects.outputs.get(processor.days.topic, ()):

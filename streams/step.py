@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from models.errors import Reason
+from models.events import Campaign, Event, Topic
 from models.outputs import Decisions
 from streams.encode import Out
 
@@ -27,6 +28,16 @@ class Record(Protocol):
     @property
     def value(self) -> bytes | None:
         """The value, untouched."""
+
+
+class Decoder(Protocol):
+    """What makes events of values: `models.wire.Wire`, or whoever has decoded them before. `latest` (ms): no later."""
+
+    def decode(self, topic: Topic, key: bytes | None, value: bytes | None, latest: int) -> tuple[str, Event]:
+        """Return (customer_id, event) of a record of a customer's. Raises BadRecord."""
+
+    def decode_campaign(self, value: bytes | None, latest: int) -> Campaign:
+        """Return the campaign that a record announces. Raises BadRecord."""
 
 
 @dataclass

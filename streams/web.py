@@ -1,5 +1,6 @@
-"""The worker's web pages: `/metrics`, `/health` (does it live?) and `/ready` (does it work?), and nothing else.
+"""The worker's web pages: `/metrics`, `/health` (does it live?) and `/ready` (does it work?).
 
+Where a policy ranks customers, `/cutoffs` and `/cutoffs.json` too, and nothing else.
 Faust's own pages (its index, router and tables) are off. A client gets a bounded request, a bounded time, and
 no connection that it does not use. Where a token is set, every page but
 `/health` and `/ready` wants it.
@@ -16,6 +17,7 @@ from faust.web.drivers.aiohttp import Web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import SecretStr
 
+from streams.cutoff_page import CutoffHistory
 from streams.metrics import Metrics
 from streams.readiness import Readiness
 
@@ -70,8 +72,8 @@ def _shows(request: Request, token: str) -> bool:
     return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(errors="replace"), token.encode())
 
 
-def add_pages(app: faust.App, metrics: Metrics, readiness: Readiness) -> None:
-    """Add the pages to a Faust app."""
+def add_pages(app: faust.App, metrics: Metrics, readiness: Readiness, cutoffs: CutoffHistory | None = None) -> None:
+    """Add the pages to a Faust app; those of cut-offs where any are computed."""
 
     @app.page("/metrics")
     async def metrics_page(_web: Any, _request: Any) -> Any:
@@ -85,3 +87,19 @@ def add_pages(app: faust.App, metrics: Metrics, readiness: Readiness) -> None:
     async def ready_page(web: Any, _request: Any) -> Any:
         obstacles = readiness.obstacles()
         return web.json({"ready": not obstacles, "obstacles": obstacles}, status=503 if obstacles else 200)
+
+    if cutoffs is not None:
+        _add_cutoffs(app, cutoffs)
+
+
+def _add_cutoffs(app: faust.App, cutoffs: CutoffHistory) -> None:
+    drawing = asyncio.Lock()  # it takes a processor for a moment: one page at a time, and never the event loop
+
+    @app.page("/cutoffs")
+    async def cutoffs_page(_web: Any, _request: Any) -> Any:
+        async with drawing:
+            return Response(text=await asyncio.to_thread(cutoffs.as_page), content_type="text/html")
+
+    @app.page("/cutoffs.json")
+    async def cutoffs_json(_web: Any, _request: Any) -> Any:
+        return Response(body=cutoffs.as_json(), content_type="application/json")

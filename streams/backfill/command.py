@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from models.cutoffs import ranked
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy import Timeline
@@ -16,6 +15,7 @@ from streams.backfill.bootstrap import write_state
 from streams.backfill.columns import parse_columns
 from streams.backfill.plan import Plan, Request, digest_of, plan_files, plan_topics, release, state_of
 from streams.backfill.pool import pool_of
+from streams.backfill.together import coupled
 from streams.backfill.topic_range import find_parts, parse_offsets
 from streams.backfill.work import working_in
 from streams.replay import replay
@@ -46,9 +46,9 @@ class Asked:
 
 
 def goes_in_steps(asked: Asked, timeline: Timeline) -> bool:
-    """Whether customers must be decided about together: they are ranked, share budgets, or are told of campaigns."""
+    """Whether customers must be decided about together: they are coupled, or told of campaigns."""
     announced = bool(asked.files.get(Topic.CAMPAIGNS)) or (asked.topics and timeline.announces)
-    return ranked(timeline) or timeline.budgeted or announced
+    return coupled(timeline) or announced
 
 
 def replay_in_steps(

@@ -8,7 +8,8 @@ from datetime import date, timedelta
 import pygal
 from pygal.style import Style
 
-from streams.simulate.facts import Daily
+from models.outputs import TierCutoffs
+from streams.simulate.facts import Daily, spread
 
 #: A line has so many points at most: a screen has no more.
 _MAX_POINTS = 200
@@ -31,6 +32,19 @@ def tiers_by_day(title: str, daily: Daily) -> str:
     chart.x_labels = [str(begin + timedelta(days=place)) for place in places]
     for tier, counts in daily.tiers.items():
         chart.add(tier, [counts[place] for place in places])
+    return _text(chart)
+
+
+def cutoffs_by_day(title: str, cutoffs: Sequence[TierCutoffs]) -> str:
+    """Return the cut-offs of a scheme over time, a line a tier, and how many customers were ranked, on the right."""
+    chart = pygal.Line(show_dots=False, show_minor_x_labels=False, x_labels_major_count=_LABELS, **_options(title))
+    shown = spread(cutoffs, _MAX_POINTS)
+    chart.x_labels = [each.effective_at[:10] for each in shown]
+    for last in shown[-1].cutoffs:
+        # A version of the policy may have had other tiers.
+        cuts = [{cutoff.tier: float(cutoff.cut) for cutoff in each.cutoffs}.get(last.tier) for each in shown]
+        chart.add(f"{last.tier} (top {last.top * 100:g}%)", cuts)
+    chart.add("ranked (right)", [each.population for each in shown], secondary=True)
     return _text(chart)
 
 

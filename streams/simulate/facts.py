@@ -1,12 +1,15 @@
 """Figures of a simulation, from its counts: what tables and pages show. Pure arithmetic."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from models.errors import UnusableInput
 from models.instants import DAY_MS
+from models.outputs import TierCutoffs
 from models.policy import Timeline
-from streams.simulate.population import OTHER, Population
+from streams.simulate.population import OTHER, Population, Side
+
+T = TypeVar("T")
 
 #: Metrics of which less is better: a threshold on them bounds from above.
 _LESS_IS_BETTER = frozenset({"recency_days", "overdue", "rhythm_days", "first_order_days"})
@@ -70,6 +73,17 @@ def daily(days: Mapping[str, Mapping[int, int]], tiers: Sequence[str], last: int
         held, changes = 0, days.get(tier, {})
         series[tier] = [held := held + changes.get(day, 0) for day in range(first, stop)]
     return Daily(first, series)
+
+
+def cutoffs(side: Side, scheme: str) -> list[TierCutoffs]:
+    """Return a scheme's cut-offs over time."""
+    return [each for each in side.cutoffs if each.scheme == scheme]
+
+
+def spread(told: Sequence[T], most: int) -> Sequence[T]:
+    """Return at most so many of what was told in order, evenly spread, the last one always among them."""
+    step = max(1, -(-len(told) // most))
+    return told[::-1][::step][::-1]
 
 
 def needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float]) -> list[Need]:

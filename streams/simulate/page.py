@@ -8,24 +8,12 @@ from typing import IO
 from models.instants import format_instant
 from models.policy import Timeline
 from streams.backfill.spill import write_atomically
+from streams.html import END, Row, cutoff_table, head, table
 from streams.simulate import charts, facts
 from streams.simulate.population import Population
 
-Row = Sequence[str | int]
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b1f24;background:#fff}
-h1{font-size:1.6rem}h2{margin-top:2.5rem;border-bottom:1px solid #ccd}h3{margin-bottom:.3rem}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem}caption{text-align:left;font-weight:600}
-th,td{padding:.2rem .8rem;border:1px solid #dde;text-align:right}th:first-child,td:first-child{text-align:left}
-thead{background:#f2f4f8}.same{background:#eef}.pair{display:flex;flex-wrap:wrap;gap:1rem}.pair>*{flex:1 1 30rem}
-caption{white-space:nowrap}svg{max-width:45rem;width:100%;height:auto}
-"""
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head><body>
-"""
+#: The table of cut-offs has so many instants at most; the chart shows every day.
+_MOST_CUTOFFS = 24
 
 
 def write_page(
@@ -51,7 +39,7 @@ def page(population: Population, timelines: Sequence[Timeline], wanted: Mapping[
     title = f"tidemark: {versions[0]} against {versions[1]}"
     end = "" if until is None else f", up to {format_instant(until)}"
     parts = [
-        _HEAD.format(title=escape(title), style=_STYLE),
+        head(title),
         f"<h1>{escape(title)}</h1>",
         f"<p>{population.customers:,} customers{end}. "
         f"A is the policy {escape(versions[0])}, B is {escape(versions[1])}.</p>",
@@ -61,7 +49,7 @@ def page(population: Population, timelines: Sequence[Timeline], wanted: Mapping[
     parts += ["<h2>Care actions</h2>", _actions(population)]
     if population.known:
         parts += ["<h2>Customers by name</h2>", _named(population)]
-    parts += ["<h2>Thresholds for a share</h2>", _needs(population, timelines, wanted), "</body></html>\n"]
+    parts += ["<h2>Thresholds for a share</h2>", _needs(population, timelines, wanted), END]
     return "\n".join(parts)
 
 
@@ -76,13 +64,24 @@ def _scheme(population: Population, timelines: Sequence[Timeline], scheme: str, 
             daily = facts.daily(side.days[scheme], tiers, until)
             yield charts.tiers_by_day(f"{name}: customers per tier, each day", daily)
     yield "</div>"
+    yield from _cutoffs(population, scheme)
     sides = [(name, side.moves.get(scheme, {})) for name, side in zip("AB", population.sides, strict=True)]
-    yield _table(
-        "Moves over the history", ("", "up", "down"), ([n, m.get("up", 0), m.get("down", 0)] for n, m in sides)
-    )
+    yield table("Moves over the history", ("", "up", "down"), ([n, m.get("up", 0), m.get("down", 0)] for n, m in sides))
     for attribute, rows in facts.fairness(population, scheme).items():
         told: list[Row] = [[value, counts["customers"], *_shares(counts)] for value, counts in rows]
-        yield _table(f"Who moves, by {attribute}", (attribute, "customers", "up under B", "down under B"), told)
+        yield table(f"Who moves, by {attribute}", (attribute, "customers", "up under B", "down under B"), told)
+
+
+def _cutoffs(population: Population, scheme: str) -> Iterable[str]:
+    """Yield the cut-offs over time of each side that has any."""
+    told = [(name, facts.cutoffs(side, scheme)) for name, side in zip("AB", population.sides, strict=True)]
+    told = [(name, cutoffs) for name, cutoffs in told if cutoffs]
+    if not told:
+        return
+    yield '<div class="pair">'
+    yield from (charts.cutoffs_by_day(f"{name}: cut-offs ({each[-1].metric})", each) for name, each in told)
+    yield "</div>"
+    yield from (cutoff_table(f"{name}: cut-offs", facts.spread(each, _MOST_CUTOFFS)) for name, each in told)
 
 
 def _shares(counts: Mapping[str, int]) -> list[str]:
@@ -91,13 +90,19 @@ def _shares(counts: Mapping[str, int]) -> list[str]:
 
 def _flows(flows: Mapping[str, Mapping[str, int]], ladders: Sequence[list[str]]) -> str:
     rows: list[Row] = [[old, *(flows.get(old, {}).get(new, 0) for new in ladders[1])] for old in ladders[0]]
-    return _table("From tiers under A (rows) to tiers under B (columns)", ("A \\ B", *ladders[1]), rows, ladders[1])
+    return table("From tiers under A (rows) to tiers under B (columns)", ("A \\ B", *ladders[1]), rows, ladders[1])
 
 
 def _actions(population: Population) -> str:
     a, b = (side.actions for side in population.sides)
     rows: list[Row] = [[rule, a.get(rule, 0), b.get(rule, 0)] for rule in sorted({*a, *b})]
-    return charts.bars("Care actions by rule", rows) + _table("Actions by rule", ("rule", "A", "B"), rows)
+    spent, other = (side.spent for side in population.sides)
+    told: list[Row] = [[name, spent.get(name, 0), other.get(name, 0)] for name in sorted({*spent, *other})]
+    return (
+        charts.bars("Care actions by rule", rows)
+        + table("Actions by rule", ("rule", "A", "B"), rows)
+        + table("Cost that they took of budgets", ("budget", "A", "B"), told)
+    )
 
 
 def _named(population: Population) -> str:
@@ -105,7 +110,7 @@ def _named(population: Population) -> str:
         [move.customer_id, "AB"[move.side], move.scheme, move.from_tier or "", move.to_tier, format_instant(move.at)]
         for move in population.named
     )
-    return _table("Their moves", ("customer", "policy", "scheme", "from", "to", "at"), rows)
+    return table("Their moves", ("customer", "policy", "scheme", "from", "to", "at"), rows)
 
 
 def _needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float]) -> str:
@@ -113,20 +118,4 @@ def _needs(population: Population, timelines: Sequence[Timeline], wanted: Mappin
         [f"{need.scheme}: {need.tier}", f"{need.share:.2%}", need.metric, f"{need.op} {need.threshold:,g}"]
         for need in facts.needs(population, timelines, wanted)
     )
-    return _table("By one metric alone, under B", ("tier and above", "share", "metric", "threshold"), rows)
-
-
-def _table(caption: str, heads: Sequence[str], rows: Iterable[Row], same: Sequence[str] = ()) -> str:
-    """Return a table; cells whose row and column have one name in `same` are set off."""
-    drawn = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join(
-        "<tr>" + "".join(_cell(cell, row[0], heads[place], same) for place, cell in enumerate(row)) + "</tr>\n"
-        for row in rows
-    )
-    head = f"<thead><tr>{drawn}</tr></thead>"
-    return f"<table><caption>{escape(caption)}</caption>{head}<tbody>{body}</tbody></table>"
-
-
-def _cell(cell: str | int, row: str | int, head: str, same: Sequence[str]) -> str:
-    mark = ' class="same"' if head in same and row == head else ""
-    return f"<td{mark}>{f'{cell:,}' if isinstance(cell, int) else escape(cell)}</td>"
+    return table("By one metric alone, under B", ("tier and above", "share", "metric", "threshold"), rows)

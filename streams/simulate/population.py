@@ -10,8 +10,9 @@ import msgspec
 
 from models.customer import Customer
 from models.engine import Engine
-from models.instants import DAY_MS, to_datetime
-from models.outputs import Decisions, Move
+from models.instants import DAY_MS, parse_instant, to_datetime
+from models.outputs import CareAction, Decisions, Move, TierCutoffs
+from models.policy import Timeline
 from streams.backfill.gather import decide, histories
 from streams.backfill.work import Work
 
@@ -30,14 +31,17 @@ Counts = dict[str, Any]
 class Side(msgspec.Struct):
     """What one policy does: customers per tier, changes of that per day, moves, actions, and metrics by scheme.
 
-    `days` are by scheme, tier and day (days since 1970 in UTC).
+    `spent`: what the actions that are to be sent took of each budget, over the whole history.
+    `days` are by scheme, tier and day (days since 1970 in UTC). `cutoffs` are in order, where any were computed.
     """
 
     held: dict[str, dict[str, int]] = {}
     days: dict[str, dict[str, dict[int, int]]] = {}
     moves: dict[str, dict[str, int]] = {}
     actions: dict[str, int] = {}
+    spent: dict[str, int] = {}
     metrics: dict[str, dict[str, list[float]]] = {}
+    cutoffs: list[TierCutoffs] = []
 
 
 class NamedMove(msgspec.Struct, frozen=True):
@@ -68,7 +72,7 @@ class Population(msgspec.Struct):
         """Add what other customers counted."""
         self.customers += other.customers
         for mine, theirs in zip(self.sides, other.sides, strict=True):
-            for name in ("held", "days", "moves", "actions"):
+            for name in ("held", "days", "moves", "actions", "spent"):
                 add_counts(getattr(mine, name), getattr(theirs, name))
             for scheme, metrics in theirs.metrics.items():
                 for metric, values in metrics.items():
@@ -113,17 +117,16 @@ def count_shard(work: Work, shard: int, until: int | None, kept: Kept) -> Popula
             decisions = Decisions(moves=moves)
             customer = decide(engine, history, until, decisions)
             side = found.sides[place]
-            _count_moves(side, moves)
-            for action in decisions.actions:
-                _count(side.actions, action.rule)
-            held.append(_count_standing(side, engine, customer, until))
+            count_moves(side, moves)
+            count_actions(side, decisions.actions, engine.timeline)
+            held.append(count_standing(side, engine, customer, until))
             if history.customer_id in kept.names:
                 found.named += (NamedMove(history.customer_id, place, *move[:3], move.at) for move in moves)
         if history.customer_id in kept.names:
             found.known.append(history.customer_id)
-        _compare(found, held)
+        compare(found, held)
         if customer is not None:
-            _count_fairness(found, engines, held, attributes_of(customer, kept.attributes, until))
+            count_fairness(found, engines, held, attributes_of(customer, kept.attributes, until))
     return found
 
 
@@ -132,7 +135,8 @@ def _count(counts: dict[str, int], *names: str) -> None:
         counts[name] = counts.get(name, 0) + 1
 
 
-def _count_moves(side: Side, moves: Iterable[Move]) -> None:
+def count_moves(side: Side, moves: Iterable[Move]) -> None:
+    """Count tier changes, and whom they leave in each tier, day by day."""
     for scheme, old, new, direction, at in moves:
         day, days = at // DAY_MS, side.days.setdefault(scheme, {})
         for tier, step in ((old, -1), (new, 1)):
@@ -142,7 +146,7 @@ def _count_moves(side: Side, moves: Iterable[Move]) -> None:
         _count(side.moves.setdefault(scheme, {}), direction)
 
 
-def _count_standing(side: Side, engine: Engine, customer: Customer, until: int | None) -> dict[str, str]:
+def count_standing(side: Side, engine: Engine, customer: Customer, until: int | None) -> dict[str, str]:
     """Count who stands where, and note the metrics as of the end; return the tiers by scheme."""
     at = customer.cursor if until is None or customer.cursor is None else max(until, customer.cursor)
     tiers = {name: standing.tier for name, standing in customer.standings.items()}
@@ -161,14 +165,27 @@ def _count_standing(side: Side, engine: Engine, customer: Customer, until: int |
     return tiers
 
 
-def _compare(found: Population, held: list[dict[str, str]]) -> None:
+def count_actions(side: Side, actions: Iterable[CareAction], timeline: Timeline) -> None:
+    """Count care actions by rule, and what they take of budgets."""
+    for action in actions:
+        _count(side.actions, action.rule)
+        if timeline.budgeted and not action.holdout:
+            policy = timeline.at(parse_instant(action.due_at))
+            for budget in policy.governance.budgets:
+                if budget.covers(action.tier, action.kind):
+                    side.spent[budget.name] = side.spent.get(budget.name, 0) + policy.actions[action.rule].cost
+
+
+def compare(found: Population, held: list[dict[str, str]]) -> None:
+    """Count a customer among those who go from one tier to another; `held` are the tiers under A and B by scheme."""
     for scheme in held[0].keys() & held[1].keys():
         _count(found.flows.setdefault(scheme, {}).setdefault(held[0][scheme], {}), held[1][scheme])
 
 
-def _count_fairness(
+def count_fairness(
     found: Population, engines: tuple[Engine, ...], held: list[dict[str, str]], values: dict[str, str]
 ) -> None:
+    """Count a customer under their values of attributes."""
     for scheme in held[0].keys() & held[1].keys():
         ranks = [_rank(engine, scheme, tiers[scheme]) for engine, tiers in zip(engines, held, strict=True)]
         moved = "up" if ranks[1] > ranks[0] else "down" if ranks[1] < ranks[0] else "stays"

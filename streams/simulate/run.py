@@ -1,19 +1,26 @@
-"""A simulation from its request to its counts: read and decoded once, decided under both policies."""
+"""A simulation from its request to its counts: read and decoded once, decided under both policies.
+
+Customers are decided about one after another, unless a policy couples them: then all of them together.
+"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from config.settings import Settings
-from models.cutoffs import ranked
 from models.errors import UnusableInput
 from models.policy import Timeline
 from streams.backfill import job
 from streams.backfill.command import Asked, plan_of
-from streams.backfill.pool import pool_of
-from streams.backfill.work import working_in
+from streams.backfill.pool import Pool, pool_of
+from streams.backfill.together import coupled
+from streams.backfill.work import Work, working_in
 from streams.simulate.population import Kept, Population, count_shard, empty
+from streams.simulate.together import Outcome, compare, decide_side
+
+#: Told how much is decided: (done, total), in any unit.
+Told = Callable[[int, int], None]
 
 
 class SimulateError(UnusableInput):
@@ -37,20 +44,40 @@ def simulate(
     monies = [timeline.latest.money for timeline in timelines]
     if any((money.currency, money.rates) != (monies[0].currency, monies[0].rates) for money in monies):
         raise SimulateError("the policies count in different currencies, or at different rates; amounts are read once")
-    if any(map(ranked, timelines)):
-        raise SimulateError("a policy ranks customers at each day's end; only `cutoffs: fixed` can be simulated")
+    together = any(map(coupled, timelines))
     plan = plan_of(asked, timelines, settings)
     with tempfile.TemporaryDirectory(prefix="tidemark-") as directory, working_in(Path(directory), settings) as work:
         work.begin(plan, policies)
-        with pool_of(min(processes, max(len(plan.parts), plan.shards))) as pool:
-            reading = job.read_parts(work, pool, progress)
-            until, found = job.until_of(work), empty()
-            count = partial(count_shard, work, until=until, kept=kept)
-            for done, (_, population) in enumerate(pool.each(count, range(plan.shards)), start=1):
-                found.add(population)
-                progress("deciding", reading.events * done // plan.shards, reading.events)
+        with pool_of(min(processes, max(len(plan.parts), len(policies) if together else plan.shards))) as pool:
+            events = job.read_parts(work, pool, progress).events
+            until = job.until_of(work)
+
+            def tell(done: int, total: int) -> None:
+                progress("deciding", events * done // total, events)
+
+            found = _together(work, pool, until, kept, tell) if together else _apart(work, pool, until, kept, tell)
     found.named.sort(key=lambda move: (move.customer_id, move.side, move.at))
     missing = sorted(kept.names - set(found.known))
     if missing:
         raise SimulateError(f"customers that do not occur in the history: {', '.join(missing)}")
     return found, until
+
+
+def _apart(work: Work, pool: Pool, until: int | None, kept: Kept, tell: Told) -> Population:
+    """Decide about one customer after another, under both policies."""
+    found, shards = empty(), work.plan.shards
+    count = partial(count_shard, work, until=until, kept=kept)
+    for done, (_, population) in enumerate(pool.each(count, range(shards)), start=1):
+        found.add(population)
+        tell(done, shards)
+    return found
+
+
+def _together(work: Work, pool: Pool, until: int | None, kept: Kept, tell: Told) -> Population:
+    """Decide under one policy after the other, about all customers, who depend on each other."""
+    outcomes: dict[int, Outcome] = {}
+    decide = partial(decide_side, work=work, until=until, kept=kept)
+    for place, outcome in pool.each(decide, range(2)):
+        outcomes[place] = outcome
+        tell(len(outcomes), 2)
+    return compare([outcomes[0], outcomes[1]], [work.timeline(place) for place in range(2)], kept)

@@ -7,9 +7,12 @@ from rich.table import Table
 
 from models.instants import format_instant
 from models.policy import Timeline
-from streams.console import OUT
+from streams.console import OUT, cutoff_tables
 from streams.simulate import facts
 from streams.simulate.population import Population
+
+#: Cut-offs of so many days are shown at most: how they move over the history is what counts.
+_MOST_CUTOFFS = 12
 
 
 def show(
@@ -23,6 +26,8 @@ def show(
     for scheme in facts.schemes(timelines):
         _flows(population, timelines, scheme, console)
         _totals(population, timelines, scheme, console)
+        for name, side in zip("AB", population.sides, strict=True):
+            cutoff_tables(facts.spread(facts.cutoffs(side, scheme), _MOST_CUTOFFS), console, f"{name}: cut-offs")
         for attribute, rows in facts.fairness(population, scheme).items():
             _fairness(scheme, attribute, rows, console)
     _actions(population, console)
@@ -67,12 +72,15 @@ def _fairness(scheme: str, attribute: str, rows: list[tuple[str, dict[str, int]]
 
 
 def _actions(population: Population, console: Console) -> None:
-    a, b = (side.actions for side in population.sides)
-    table = _table("care actions", "rule", "A", "B", "B - A")
-    for rule in sorted({*a, *b}):
-        left, right = a.get(rule, 0), b.get(rule, 0)
-        table.add_row(rule, f"{left:,}", f"{right:,}", f"{right - left:+,}")
-    _print(table, console)
+    for title, first, (a, b) in (
+        ("care actions", "rule", [side.actions for side in population.sides]),
+        ("cost that care actions took of budgets", "budget", [side.spent for side in population.sides]),
+    ):
+        table = _table(title, first, "A", "B", "B - A")
+        for name in sorted({*a, *b}):
+            left, right = a.get(name, 0), b.get(name, 0)
+            table.add_row(name, f"{left:,}", f"{right:,}", f"{right - left:+,}")
+        _print(table, console)
 
 
 def _named(population: Population, console: Console) -> None:

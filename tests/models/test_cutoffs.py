@@ -68,6 +68,36 @@ def test_what_is_known_for_an_instant_stays_as_it_is() -> None:
     assert cut(known, day(3)) == [7, 7]
 
 
+def test_forgotten_cut_offs_are_not_taken_for_what_held_before_any() -> None:
+    known = timeline()
+    for number in range(1, 9):
+        known.learn(known.compute(day(number), {LABEL: histogram(100 * number)})[0])
+    assert cut(known, day(1, -1)) == [1_000, 2_000]
+    assert cut(known, day(2)) == cut(known, day(5)) != cut(known, day(6))
+    again = timeline()
+    again.begin(day(1))
+    again.learn(known.latest_set)
+    assert cut(again, day(2)) == cut(known, day(8))
+    assert cut(again, day(1, -1)) == [1_000, 2_000]
+
+
+def test_a_late_event_of_a_silent_customer_brings_them_up_to_the_cut_offs_since() -> None:
+    known = timeline(policy(scheme(None, None, demotion={"grace": "1d"})))
+    silent, engine = Customer("c1"), Engine(known)
+    for number in range(1, 9):
+        # They have what the best have, until these have more.
+        known.learn(known.compute(day(number), {LABEL: histogram(*[50] * 9, 100 if number < 7 else 200)})[0])
+        if number == 2:
+            engine.ingest(silent, order(day(2, 5), "a", 100), Decisions())
+            assert silent.standings["loyalty"].tier == "t2"
+    decisions = Decisions()
+    engine.ingest(silent, order(day(2, 1), "b", 1), decisions)
+    assert (decisions.changes, silent.due) == ([], day(8))
+    engine.advance(silent, day(9), decisions)
+    (fall,) = decisions.changes
+    assert (fall.to_tier, fall.effective_at, fall.cause) == ("t1", format_instant(day(9)), "time")
+
+
 def test_where_nobody_is_ranked_cut_offs_stay_and_nothing_is_told() -> None:
     known = timeline()
     known.learn(known.compute(day(3), {LABEL: histogram(7)})[0])
@@ -155,6 +185,14 @@ def test_an_event_tells_cuts_wanted_and_reached_shares() -> None:
         ("t1", "0.07", 0.5, 0.5, 6),
         ("t2", "0.12", 0.1, 1 / 12, 1),
     ]
+
+
+def test_an_event_tells_who_holds_a_tier_or_a_higher_one() -> None:
+    held = {"loyalty": {"t0": 5, "t1": 4, "t2": 2}, "other": {"t2": 9}}
+    (event,) = timeline().compute(day(3), {LABEL: histogram(*range(1, 13))}, held)[1]
+    assert [(c.holders, c.held) for c in event.cutoffs] == [(6, 0.5), (2, 2 / 12)]
+    (unknown,) = timeline().compute(day(3), {LABEL: histogram(7)})[1]
+    assert [(c.holders, c.held) for c in unknown.cutoffs] == [(None, None)] * 2
 
 
 def test_an_event_has_the_same_id_whenever_it_is_computed() -> None:

@@ -41,7 +41,7 @@ def test_tables_show_each_day_s_cut_and_the_share_that_reaches_it(told: tuple[Pa
     for each in shown:
         assert each.effective_at in done.output
         for cutoff in each.cutoffs:
-            assert f"{cutoff.cut} ({cutoff.share:.2%})" in done.output
+            assert f"{cutoff.cut} ({cutoff.share:.2%}, held {cutoff.held:.2%})" in done.output
     assert "top 30%" in done.output
 
 

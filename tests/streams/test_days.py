@@ -10,6 +10,7 @@ import pytest
 
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, MAX_INSTANT, format_instant, parse_instant
+from models.outputs import TierChange
 from models.policy import Timeline, compile_policy
 from models.policy_spec import PolicySpec
 from streams.days import REQUEST_KEY
@@ -58,6 +59,24 @@ def assert_same(group: Group, result: Result) -> None:
     assert group.outputs[TIER_CUTOFFS] == {c.event_id: msgspec.to_builtins(c) for c in result.cutoffs}
     assert group.outputs[TIER_CHANGES] == {c.event_id: msgspec.to_builtins(c) for c in result.changes}
     assert group.customers == rows_of(result.customers)
+
+
+def test_who_holds_a_tier_as_the_day_ends_is_told_beside_who_reaches_it(tmp_path: Path) -> None:
+    result = replayed(orders(Random(1)), timeline(), tmp_path)
+    more = 0
+    for told in result.cutoffs:
+        changes = by_sequence(result, told.scheme)
+        tiers = {change.customer_id: change.to_tier for change in changes if change.effective_at < told.effective_at}
+        names = [cutoff.tier for cutoff in told.cutoffs]
+        for place, cutoff in enumerate(told.cutoffs):
+            holders = sum(tier in names[place:] for tier in tiers.values())
+            assert (cutoff.holders, cutoff.held) == (holders, holders / told.population)
+            more += holders > cutoff.customers
+    assert more  # the grace is waited for
+
+
+def by_sequence(result: Result, scheme: str) -> list[TierChange]:
+    return sorted((each for each in result.changes if each.scheme == scheme), key=lambda change: change.sequence)
 
 
 @pytest.mark.parametrize("crashes", [0.0, 0.05])
@@ -115,7 +134,8 @@ def test_cut_offs_that_are_asked_for_hold_from_their_instant_on_in_every_partiti
         group.produce(at, key, value)
         for number in range(3):
             group.consume(number, 1)
-            group.tick(number, at)
+            if not any(map(group.unread, range(3))):
+                group.tick(number, at)
     group.crash_rate = 0.0
     group.settle(history[-1][0] + LATENESS + 1)
     asked = [START + 10 * DAY_MS + 5_000_000, START + 15 * DAY_MS + 77]

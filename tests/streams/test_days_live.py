@@ -1,6 +1,7 @@
 """Cut-offs on a running deployment: every partition takes the same ones at the same instants, as replay does."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,16 @@ def test_partitions_of_a_live_worker_take_the_cut_offs_of_replay(broker: str, hi
 
         shown = asyncio.run(read_cutoffs(rig.settings))
         assert latest(shown, "abc", 3) == result.cutoffs[-3:]
+
+        def page() -> Any:
+            return json.loads(worker.get("/cutoffs.json")[2])["abc"]
+
+        rig.wait(lambda: len(page()) >= len(result.cutoffs), "the page has all cut-offs")
+        assert page() == msgspec.to_builtins(result.cutoffs)
+        status, kind, text = worker.get("/cutoffs")
+        assert (status, text.count("<svg")) == (200, 1)
+        assert kind.startswith("text/html")
+        assert last.effective_at in text
 
         name = result.changes[-1].customer_id
         live = asyncio.run(explain_live(rig.settings, load_timeline(Path("abc")), name, history.last_ms))

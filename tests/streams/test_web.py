@@ -26,7 +26,8 @@ async def pages(directory: Path, **settings: Any) -> AsyncIterator[int]:
 async def served(directory: Path, **settings: Any) -> AsyncIterator[tuple[int, list[str]]]:
     """The same; yield the port and the addresses that are listened on."""
     port = free_port()
-    app = build(load_settings(data_dir=directory, policy="demo", web_port=port, _env_file=None, **settings))
+    known = {"data_dir": directory, "policy": "demo", "web_port": port, "_env_file": None, **settings}
+    app = build(load_settings(**known))
     app.finalize()
     app.web.init_server()
     await app.web.start_server()
@@ -93,6 +94,23 @@ def test_there_are_three_pages_and_nothing_else(tmp_path: Path) -> None:
                 assert "root:" not in answer
             for method in ("POST", "PUT", "DELETE", "PATCH", "TRACE"):
                 assert (await get(port, "/metrics", method=method))[0] == 405, method
+
+    asyncio.run(check())
+
+
+def test_cut_offs_have_pages_where_a_policy_ranks(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with pages(tmp_path) as port:
+            for path in ("/cutoffs", "/cutoffs.json"):
+                assert (await get(port, path))[0] == 404
+        async with pages(tmp_path, policy="abc", web_token=TOKEN) as port:
+            shown = f"Authorization: Bearer {TOKEN}"
+            for path, found in (("/cutoffs", "None yet"), ("/cutoffs.json", '{"abc":[]}')):
+                assert (await get(port, path))[0] == 401
+                status, answer = await get(port, path, shown)
+                assert status == 200
+                assert found in answer
+                assert (await get(port, path, shown, method="POST"))[0] == 405
 
     asyncio.run(check())
 

@@ -1,0 +1,71 @@
+"""Counting what two policies do where customers depend on each other: each side decides about all of them at once.
+
+The sides are decided apart, side by side where there are two processes, and then compared customer by customer.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from models.customer import Customer
+from models.engine import Engine
+from models.instants import parse_instant
+from models.outputs import Move, TierChange
+from models.policy import Timeline
+from streams.backfill.together import decide_together
+from streams.backfill.work import Work
+from streams.partition import PROGRESS_KEY
+from streams.simulate import population
+from streams.simulate.population import Kept, NamedMove, Population, Side
+from streams.step import Effects
+
+
+class Outcome(NamedTuple):
+    """What one policy led to. `held` (tiers by scheme) and `values` (of attributes) are by customer, in one order."""
+
+    side: Side
+    names: list[str]
+    held: list[dict[str, str]]
+    values: list[dict[str, str]]
+    moves: list[NamedMove]
+
+
+def decide_side(place: int, work: Work, until: int | None, kept: Kept) -> Outcome:
+    """Decide about all customers under one of the policies, up to `until` (ms), and count."""
+    outcome, timeline = Outcome(Side(), [], [], [], []), work.timeline(place)
+
+    def collect(effects: Effects) -> None:
+        decisions = effects.decisions
+        outcome.side.cutoffs += decisions.cutoffs
+        population.count_moves(outcome.side, map(_in_short, decisions.changes))
+        population.count_actions(outcome.side, decisions.actions, timeline)
+        named = (change for change in decisions.changes if change.customer_id in kept.names)
+        outcome.moves.extend(NamedMove(each.customer_id, place, *_in_short(each)[:3], _at(each)) for each in named)
+
+    processor, partition = decide_together(work, timeline, until, collect)
+    for key, row in sorted(partition.rows.items()):
+        if not key.startswith(PROGRESS_KEY):
+            customer = Customer.from_row(key.decode(), row)
+            outcome.names.append(customer.customer_id)
+            outcome.held.append(population.count_standing(outcome.side, processor.engine, customer, until))
+            outcome.values.append(population.attributes_of(customer, kept.attributes, until))
+    return outcome
+
+
+def compare(outcomes: Sequence[Outcome], timelines: Sequence[Timeline], kept: Kept) -> Population:
+    """Return the counts of both sides beside each other."""
+    first, second = outcomes
+    found = Population((first.side, second.side), len(first.names), named=first.moves + second.moves)
+    engines = tuple(map(Engine, timelines))
+    for before, after, values in zip(first.held, second.held, second.values, strict=True):
+        population.compare(found, [before, after])
+        population.count_fairness(found, engines, [before, after], values)
+    found.known = [name for name in first.names if name in kept.names]
+    return found
+
+
+def _in_short(change: TierChange) -> Move:
+    return Move(change.scheme, change.from_tier, change.to_tier, change.direction, _at(change))
+
+
+def _at(change: TierChange) -> int:
+    return parse_instant(change.effective_at)
