@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.cluster import ClusterFactory, KafkaCluster, _Port
+from tests.kafka.cluster import ClusterFactory, KafkaCluster
+from tests.kafka.processes import Port
 from tests.support.expected import assert_same_as_replay
 from tests.support.live import Rig, Sent, ToSend
 from tests.support.mixed import Mixed, assert_dead_letters, mixed, wait_settled
@@ -106,7 +107,7 @@ def test_a_slow_line_and_commits_that_fail_cost_time_and_nothing_else(
 ) -> None:
     # The factory is asked for what it checks. This broker tells its clients the address of the line.
     cluster = KafkaCluster(tmp_path / "kafka")
-    near, far = _Port(), _Port()
+    near, far = Port(), Port()
     node = cluster._nodes[0]
     cluster._overrides |= {
         "listeners": f"PLAINTEXT://{cluster.address(0)},SLOW://127.0.0.1:{far.number},"
