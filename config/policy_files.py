@@ -81,7 +81,8 @@ def _read(path: Path) -> list[Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise PolicyError(f"{where}not YAML: {getattr(error, 'problem', error)}") from None
+        told = " ".join(str(getattr(error, "problem", error)).split())  # some of it comes in two lines
+        raise PolicyError(f"{where}not YAML: {told}") from None
 
 
 def presets() -> list[str]:

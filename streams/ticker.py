@@ -9,7 +9,6 @@ notices a partition that stands still with records unread, and has it fetched ag
 import time
 
 import msgspec
-from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from config.settings import Settings
@@ -88,19 +87,14 @@ class Ticker:
         """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag.
 
         Those are told from records that went astray by fetching again from where the state is: if the very same end
-        is then reached with nothing delivered, there is nothing.
+        is then reached with nothing fetched, there is nothing.
         """
-        consumer = self._shell.consumer()
         applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
         if applied >= end:
             return 0
-        if self._asked.get(tp) != (applied, end) or consumer.delivered.get(tp, applied) > applied:
-            return end - applied
-        try:
-            position = await consumer.position(tp)
-        except IllegalStateError:  # it is being given to somebody else
-            position = None
-        return 0 if position is not None and position >= end else end - applied
+        if self._asked.get(tp) == (applied, end) and await self._shell.consumer().found_nothing(tp, end):
+            return 0
+        return end - applied
 
     def _stands_still(self, tp: TP, partition: Partition) -> bool:
         """Whether nothing was applied for three ticks; after a rewind the count goes on, so it is asked for once."""

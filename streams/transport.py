@@ -8,7 +8,9 @@ tests/streams/test_transport.py pin every internal of Faust that this relies on.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, cast
 
 import faust
@@ -24,15 +26,37 @@ log = logging.getLogger(__name__)
 #: broker answers as soon as something comes, as Kafka does; Tansu looks again only after half of it.
 FETCH_WAIT_MS = 50
 
+#: How long (seconds) a fetch may wait until it looks again what is wanted: the fetcher does not tell of that.
+LOOK_S = 0.1
+
 #: How often (a second apart) the group is asked whether a partition is ours.
 _ATTEMPTS = 30
 
 
 class Chunk(NamedTuple):
-    """Consecutive records of one partition. `epoch` counts the rewinds of the partition before they were fetched."""
+    """Consecutive records of one partition. They were fetched after seek `epoch`, as chunk `number` (from 0).
+
+    So whoever takes chunks in knows whether one was lost on its way. Offsets do not tell: logs have holes.
+    """
 
     records: list[ConsumerRecord]
     epoch: int
+    number: int = 0
+
+
+class Wanted:
+    """The partitions whose records are wanted, as of when it is asked. What is not wanted stays in the fetcher.
+
+    A fetch may wait for a second, and a whole rebalance passes meanwhile. Faust hands it the set of active partitions,
+    which is empty then. To aiokafka that means all: it would give out what Faust drops, and read on behind it.
+    """
+
+    def __init__(self, consumer: Any, active: Container[TP]) -> None:
+        self._consumer = consumer
+        self._active = active
+
+    def __contains__(self, tp: object) -> bool:
+        return self._consumer.flow_active and tp in self._active
 
 
 class RawSchema(faust.Schema[Any, Any]):
@@ -48,11 +72,12 @@ class RawSchema(faust.Schema[Any, Any]):
 
 
 class MicroBatchThread(driver.AIOKafkaConsumerThread):
-    """The consumer thread: marks each fetched chunk with the epoch of its partition, atomically with the fetch."""
+    """The consumer thread: gives each chunk the epoch of its partition and its number, atomically with the fetch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._epochs: dict[TP, int] = {}
+        self._fetched: Counter[TP] = Counter()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -60,16 +85,42 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         return consumer
 
     async def _fetch_records(  # type: ignore[override]  # chunks take the place of lists of records
-        self, *args: Any, **kwargs: Any
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  # Faust's
+        max_records: int | None = None,
     ) -> dict[TP, Chunk]:
-        if self.app.in_recovery:
-            # All that was fetched, so that the last produce batch of a changelog is never taken in part.
-            kwargs["max_records"] = None
-        fetched: Mapping[Any, list[ConsumerRecord]] = await super()._fetch_records(*args, **kwargs)
+        wanted: Any = Wanted(self.consumer, active_partitions)
+        until = time.monotonic() + (timeout or 0.0)
+        fetched: Mapping[Any, list[ConsumerRecord]] = {}
+        while not fetched and self.consumer.flow_active and (left := until - time.monotonic()) > 0:
+            # In recovery all that was fetched, so that the last produce batch of a changelog is never taken in part.
+            most = None if self.app.in_recovery else max_records
+            fetched = await super()._fetch_records(consumer, wanted, min(left, LOOK_S), most)
         return {
-            (tp := TP(partition.topic, partition.partition)): Chunk(records, self._epochs.get(tp, 0))
+            (tp := TP(partition.topic, partition.partition)): self._chunk(tp, records)
             for partition, records in fetched.items()
         }
+
+    def _chunk(self, tp: TP, records: list[ConsumerRecord]) -> Chunk:
+        number = self._fetched[tp]
+        self._fetched[tp] += 1
+        return Chunk(records, self.epoch(tp), number)
+
+    def epoch(self, tp: TP) -> int:
+        """Return how often a partition was sought: only chunks of this epoch were fetched from where it was."""
+        return self._epochs.get(tp, 0)
+
+    def _sought(self, tp: TP) -> None:
+        self._epochs[tp] = self.epoch(tp) + 1
+        del self._fetched[tp]
+
+    async def _seek_wait(self, consumer: AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
+        """Seek where recovery begins to read. What was fetched before, and is still on its way, is of another epoch."""
+        for tp in partitions:
+            self._sought(tp)
+        await super()._seek_wait(consumer, partitions)  # which seeks before it first waits
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit; what fails is told and left to the next commit. Faust would end the worker.
@@ -132,11 +183,22 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         return await self.call_thread(self._rewind, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
 
     async def _rewind(self, tp: TP, offset: int) -> int:
-        if tp not in self.assignment():
-            return self._epochs.get(tp, 0)  # given away meanwhile: the next owner fetches it
-        self._ensure_consumer().seek(driver.ensure_aiokafka_TP(tp), offset)
-        self._epochs[tp] = self._epochs.get(tp, 0) + 1
-        return self._epochs[tp]
+        if tp in self.assignment():  # else it was given away meanwhile: the next owner fetches it
+            self._ensure_consumer().seek(driver.ensure_aiokafka_TP(tp), offset)
+            self._sought(tp)
+        return self.epoch(tp)
+
+    async def found_nothing(self, tp: TP, end: int) -> bool:
+        """Whether reading has come to `end` since the last rewind without a single record."""
+        return await self.call_thread(self._found_nothing, tp, end)  # type: ignore[no-any-return]  # untyped upstream
+
+    async def _found_nothing(self, tp: TP, end: int) -> bool:
+        try:
+            position: int = await self._ensure_consumer().position(driver.ensure_aiokafka_TP(tp))
+        except IllegalStateError:  # it is being given to somebody else
+            return False
+        # Where the position is does not say it alone: records that are on their way have moved it.
+        return position >= end and not self._fetched[tp]
 
 
 class MicroBatchConsumer(driver.Consumer):
@@ -147,7 +209,6 @@ class MicroBatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._applied: dict[TP, int] = {}
-        self.delivered: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> MicroBatchThread:
         return MicroBatchThread(self, loop=self.loop, beacon=self.beacon)
@@ -168,7 +229,6 @@ class MicroBatchConsumer(driver.Consumer):
                 return  # what is left over is fetched again: the worker sees the gap and rewinds
             if tp in active or tp in self._buffered_partitions:
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-                self.delivered[tp] = chunk.records[-1].offset + 1
                 # Faust would drop what lies before its own reading position, and that may be stale: a chunk that was
                 # on its way while the partition was rewound sets it. The worker knows what is repeated or missing.
                 self._read_offset[tp] = None
@@ -196,9 +256,15 @@ class MicroBatchConsumer(driver.Consumer):
 
     async def rewind(self, tp: TP, offset: int) -> int:
         """Have a partition fetched again from `offset` on; return the epoch of the chunks that will come."""
-        epoch = await self._thread.rewind(tp, offset)
-        self.delivered[tp] = offset
-        return epoch
+        return await self._thread.rewind(tp, offset)
+
+    def epoch(self, tp: TP) -> int:
+        """Return the epoch of the chunks that are fetched now."""
+        return self._thread.epoch(tp)
+
+    async def found_nothing(self, tp: TP, end: int) -> bool:
+        """Whether reading has come to `end` since the last rewind without a single record."""
+        return await self._thread.found_nothing(tp, end)
 
     async def confirm(self, tp: TP, offset: int) -> bool:
         """Say whether the group still takes us for the owner of a partition."""
@@ -212,7 +278,6 @@ class MicroBatchConsumer(driver.Consumer):
         """Drop what is known of partitions that are no longer ours."""
         for tp in tps:
             self._applied.pop(tp, None)
-            self.delivered.pop(tp, None)
 
     def _new_offset(self, tp: TP) -> int | None:
         self._acked[tp].clear()

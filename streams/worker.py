@@ -152,15 +152,21 @@ class Worker:
                 await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
 
     async def _has_gap(self, expected: int, tp: TP, chunk: Chunk) -> bool:
-        """Whether records before the chunk are missing; has them fetched again, once: a hole in the log is no gap."""
+        """Whether records before the chunk are missing; has them fetched again. A hole in the log is no gap.
+
+        It is a hole where the very first chunk fetched from there begins beyond it. A later one proves nothing: the
+        first may have been lost again.
+        """
         first = chunk.records[0].offset
         probed, epoch = self._probes.get(tp, (-1, 0))
-        if first <= expected or (probed == expected and chunk.epoch >= epoch):
+        again = probed == expected
+        if again and chunk.epoch < epoch:
+            return True  # it was on its way when the partition was rewound
+        if first <= expected or (again and chunk.number == 0):
             self._probes.pop(tp, None)
             return False
-        if probed != expected:
-            log.info("fetching again: expected offset %d, found %d", expected, first, extra=_place(tp, expected))
-            await self._rewind(tp, expected)
+        log.info("fetching again: expected offset %d, found %d", expected, first, extra=_place(tp, expected))
+        await self._rewind(tp, expected)
         return True
 
     async def resume(self, tp: TP) -> None:

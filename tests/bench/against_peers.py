@@ -26,7 +26,8 @@ from tests.bench.reference import Course
 from tests.bench.report import Report, Scale, ratio
 from tests.bench.side import Outcome, Reader, Result, observe
 from tests.bench.workload import Skew
-from tests.kafka.cluster import KafkaCluster, unavailable_reason
+from tests.kafka.artefacts import unavailable_reason
+from tests.kafka.cluster import KafkaCluster
 from tests.support.live import Rig
 
 COLUMNS = (

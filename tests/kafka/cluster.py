@@ -1,44 +1,28 @@
 """Real Apache Kafka for the tests: KRaft clusters of one or more brokers, started from Maven artefacts.
 
-What lives here:
-
-* `KafkaCluster`, a synchronous context manager that runs combined broker-and-controller nodes on loopback
-  ports, and kills, stops and restarts them one by one with their data kept;
-* `resolve_artefacts`, which has Maven copy the jars that `pom.xml` names into a cache directory, once;
-* `unavailable_reason`, which says in a sentence why this machine cannot run the above, or None if it can.
-
-Environment: `TIDEMARK_KAFKA_CACHE` names the directory the jars are cached under (default
-`$XDG_CACHE_HOME/tidemark`, or `~/.cache/tidemark`); `JAVA_HOME` chooses the Java that runs the brokers.
+`KafkaCluster` is a synchronous context manager that runs combined broker-and-controller nodes on loopback ports, and
+kills, stops and restarts them one by one with their data kept. What it runs them from is in `tests.kafka.artefacts`.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
-import functools
-import hashlib
 import os
-import random
-import re
 import shutil
 import signal
 import socket
 import struct
 import subprocess
-import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
-POM = Path(__file__).with_name("pom.xml")
-OLDEST_JAVA = 17
-RESOLVE_TIMEOUT = 600.0
+from tests.kafka.artefacts import java_executable, resolve_artefacts
+from tests.kafka.processes import KafkaError, Port, spawn
+
 READY_TIMEOUT = 180.0
 STOP_TIMEOUT = 60.0
 POLL_INTERVAL = 0.05
@@ -55,191 +39,6 @@ _BROKER_JVM = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )
-
-# Runs a command that the kernel kills when the process in argv[1] is gone (1 is PR_SET_PDEATHSIG).
-_TIED_TO_PARENT = """
-import ctypes, os, signal, sys
-if ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGKILL), 0, 0, 0) != 0:
-    raise OSError(ctypes.get_errno(), "prctl")
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-class KafkaError(RuntimeError):
-    """The test harness could not do what was asked of it; the message carries the end of the relevant log."""
-
-
-# --- what a broker is run from ---------------------------------------------------------------------------
-
-
-def kafka_version() -> str:
-    """The Kafka version that `pom.xml` pins."""
-    match = re.search(r"<kafka\.version>([^<]+)</kafka\.version>", POM.read_text(encoding="utf-8"))
-    if match is None:
-        raise KafkaError(f"{POM.name} does not say <kafka.version>")
-    return match.group(1)
-
-
-def artefact_directory() -> Path:
-    """Where the jars are, or will be, cached: one directory for each content of `pom.xml`."""
-    override = os.environ.get("TIDEMARK_KAFKA_CACHE")
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark"
-    root = Path(override) if override else shared
-    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
-    return root.absolute() / f"kafka-{kafka_version()}-{digest}"
-
-
-def resolve_artefacts() -> Path:
-    """The directory that holds the broker's jars; the first call has Maven fill it, later ones need no Maven.
-
-    Safe to call from several processes: one of them resolves under a lock, into a directory beside the
-    final one that is renamed into place when it is complete.
-    """
-    directory = artefact_directory()
-    if directory.is_dir():
-        return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_name(directory.name + ".lock").open("a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if directory.is_dir():
-            return directory
-        maven = shutil.which("mvn")
-        if maven is None:
-            raise KafkaError(f"{directory} does not hold the Kafka artefacts and no mvn is on the PATH")
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as work:
-            partial = Path(work, "jars")
-            _run_maven(maven, partial)
-            if not any(partial.glob("kafka_2.13-*.jar")):
-                raise KafkaError("Maven reported success but copied no Kafka broker")
-            partial.rename(directory)
-    return directory
-
-
-def _run_maven(maven: str, output: Path) -> None:
-    goal = "dependency:copy-dependencies"
-    command = [
-        maven,
-        "-B",
-        "-q",
-        "-f",
-        str(POM),
-        goal,
-        "-DincludeScope=runtime",
-        f"-DoutputDirectory={output}",
-    ]
-    with tempfile.TemporaryFile() as log:
-        process = _spawn(command, log)
-        try:
-            code = process.wait(RESOLVE_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise KafkaError(f"Maven resolved no Kafka artefacts in {RESOLVE_TIMEOUT:.0f} s") from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if code != 0:
-            log.seek(0)
-            lines = log.read().decode(errors="replace").splitlines()
-            first = next((line.strip() for line in lines if "ERROR" in line), "it said nothing about why")
-            raise KafkaError(f"Maven could not resolve the Kafka artefacts: {first}")
-
-
-def java_executable() -> str | None:
-    """The Java that runs the brokers: of `JAVA_HOME` if that is set, else the first on the PATH."""
-    home = os.environ.get("JAVA_HOME")
-    return shutil.which("java", path=str(Path(home, "bin"))) if home else shutil.which("java")
-
-
-def unavailable_reason() -> str | None:
-    """Why real Kafka cannot run here, as a sentence, or None. Resolves the artefacts if they are not cached.
-
-    The answer is worked out once per process and environment.
-    """
-    names = ("JAVA_HOME", "PATH", "TIDEMARK_KAFKA_CACHE", "XDG_CACHE_HOME")
-    return _unavailable_reason(tuple(os.environ.get(name) for name in names))
-
-
-@functools.cache
-def _unavailable_reason(_environment: tuple[str | None, ...]) -> str | None:
-    java = java_executable()
-    if java is None:
-        return "There is no java in JAVA_HOME or on the PATH."
-    try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"The java found does not run: {error}."
-    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
-    if match is None or int(match.group(1)) < OLDEST_JAVA:
-        found = "of an unknown version" if match is None else f"version {match.group(1)}"
-        return f"Kafka {kafka_version()} needs Java {OLDEST_JAVA} or newer and the java found is {found}."
-    try:
-        resolve_artefacts()
-    except (KafkaError, OSError) as error:
-        return f"{error}."
-    return None
-
-
-# --- child processes -------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _spawner(_pid: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="kafka-spawner")
-
-
-def _spawn(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own that on Linux dies with this process, however that ends.
-
-    The kernel ties such a child to the thread that started it, not to the process, so children are started
-    by one thread that lasts as long as the process: a caller may be on a short-lived thread.
-    """
-    if sys.platform == "linux":
-        command = [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), *command]
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-
-    return _spawner(os.getpid()).submit(start).result()
-
-
-class _Port:
-    """A loopback port nobody listens on, reserved among the test processes of this user until released.
-
-    It lies below the range the kernel gives to outgoing connections, so no client can be given it (or
-    connect to itself on it) while the broker it belongs to is down.
-    """
-
-    def __init__(self) -> None:
-        first_ephemeral = 32768
-        with contextlib.suppress(OSError, ValueError):
-            told = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
-            first_ephemeral = int(told.split()[0])
-        candidates = range(20000, first_ephemeral) if first_ephemeral > 21000 else range(20000, 32768)
-        locks = Path(tempfile.gettempdir(), f"tidemark-kafka-ports-{os.getuid()}")
-        locks.mkdir(mode=0o700, exist_ok=True)
-        for number in random.SystemRandom().sample(candidates, 200):
-            lock = os.open(locks / str(number), os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with socket.socket() as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind(("127.0.0.1", number))
-            except OSError:
-                os.close(lock)
-                continue
-            self.number = number
-            self._lock: int | None = lock
-            return
-        raise KafkaError("no free loopback port was found")
-
-    def release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
 
 def _registered_brokers(port: int, timeout: float) -> set[int] | None:
@@ -266,18 +65,15 @@ def _registered_brokers(port: int, timeout: float) -> set[int] | None:
     return found
 
 
-# --- the cluster -----------------------------------------------------------------------------------------
-
-
 class _Node:
     """One combined broker and controller: its directory, its two ports and its process while it runs."""
 
     def __init__(self, index: int, directory: Path) -> None:
         self.index = index
         self.directory = directory
-        self.broker_port = _Port()
-        self.controller_port = _Port()
-        self.listener_ports: dict[str, _Port] = {}
+        self.broker_port = Port()
+        self.controller_port = Port()
+        self.listener_ports: dict[str, Port] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -358,7 +154,7 @@ class KafkaCluster:
             for index in range(brokers):
                 self._nodes.append(node := _Node(index, self.directory / f"node-{index}"))
                 for name in self._listeners:
-                    node.listener_ports[name] = _Port()
+                    node.listener_ports[name] = Port()
         except BaseException:
             self.close()
             raise
@@ -465,7 +261,7 @@ class KafkaCluster:
         for node in nodes:
             command = [java, *_BROKER_JVM, *self._jvm, "-cp", classpath, "kafka.Kafka", str(node.properties)]
             with node.log.open("ab") as log:
-                node.process = _spawn(command, log)
+                node.process = spawn(command, log)
         # Those just started come first: until they have registered anew, the others list them as they were.
         others = [node for node in self._nodes if node.running and node not in nodes]
         self._wait_ready([*nodes, *others], deadline)
@@ -484,7 +280,7 @@ class KafkaCluster:
                 arguments += self._formatting
                 command = [java, *_TOOL_JVM, "-cp", classpath, "kafka.tools.StorageTool", *arguments]
                 with node.log.open("ab") as log:
-                    formatting.append((node, _spawn(command, log)))
+                    formatting.append((node, spawn(command, log)))
             for node, process in formatting:
                 self._await_format(node, process, deadline)
         except BaseException:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.cluster import ClusterFactory, KafkaCluster, unavailable_reason
+from tests.kafka.artefacts import unavailable_reason
+from tests.kafka.cluster import ClusterFactory, KafkaCluster
 
 HERE = Path(__file__).parent
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.cluster import ClusterFactory, KafkaCluster, _Port
+from tests.kafka.cluster import ClusterFactory, KafkaCluster
+from tests.kafka.processes import Port
 from tests.support.expected import assert_same_as_replay
 from tests.support.live import Rig, Sent, ToSend
 from tests.support.mixed import Mixed, assert_dead_letters, mixed, wait_settled
@@ -94,7 +95,7 @@ def test_the_leader_changes_among_three_brokers(
         middle = len(second) // 2
         for index, part in ((0, second[:middle]), (1, second[middle:]), (2, third)):
             cluster.kill(index)
-            sent += rig.produce(part)
+            sent += rig.produce(part, patient=True)  # what only a leader has goes with it
             before = rig.applied()
             rig.wait(lambda before=before: rig.applied() > before or not rig.backlog(), "they go on")
             cluster.start(index)
@@ -106,7 +107,7 @@ def test_a_slow_line_and_commits_that_fail_cost_time_and_nothing_else(
 ) -> None:
     # The factory is asked for what it checks. This broker tells its clients the address of the line.
     cluster = KafkaCluster(tmp_path / "kafka")
-    near, far = _Port(), _Port()
+    near, far = Port(), Port()
     node = cluster._nodes[0]
     cluster._overrides |= {
         "listeners": f"PLAINTEXT://{cluster.address(0)},SLOW://127.0.0.1:{far.number},"

@@ -1,4 +1,4 @@
-"""The harness in cluster.py does what the tests that build on it take for granted, against real Kafka."""
+"""The harness of these tests does what the tests that build on it take for granted, against real Kafka."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from tests.kafka import cluster as harness
-from tests.kafka.cluster import (
-    ClusterFactory,
-    KafkaCluster,
-    KafkaError,
-    resolve_artefacts,
-    unavailable_reason,
-)
+from tests.kafka.artefacts import artefact_directory, resolve_artefacts, unavailable_reason
+from tests.kafka.cluster import ClusterFactory, KafkaCluster
+from tests.kafka.processes import KafkaError
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 180.0
@@ -319,7 +314,7 @@ def test_artefacts_are_resolved_once_by_callers_at_the_same_time(
 
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(resolve, range(4)))
-    assert found == {harness.artefact_directory()}
+    assert found == {artefact_directory()}
     assert calls.read_text(encoding="utf-8").splitlines() == ["called"]
     assert [path.name for path in found.pop().iterdir()] == ["kafka_2.13-0.jar"]
     assert not list(tmp_path.glob("cache/.*"))

@@ -14,6 +14,7 @@ from tests.support.mixed import assert_dead_letters, mixed, wait_settled
 pytestmark = pytest.mark.slow
 
 EVENTS = 6_000
+TAKEOVERS = 5
 SESSION_S = 1.0
 #: Seconds after the session in which a standby must have gone on: two or three, and a machine that is busy gets more.
 TAKEOVER_S = 45.0
@@ -45,6 +46,28 @@ def test_a_standby_goes_on_in_seconds_and_a_lost_data_directory_costs_nothing(
         rig.stop_worker(other)
         for directory in tmp_path.glob("data-*"):
             shutil.rmtree(directory)
+        rig.start_worker(idle_after="2s")
+        wait_settled(rig, world)
+        assert_same_as_replay(rig, world.history)
+        assert_dead_letters(rig, sent, world)
+
+
+def test_standbys_take_over_from_each_other_again_and_again(kafka: KafkaCluster, tmp_path: Path) -> None:
+    """What a standby has missed shows only once it is the owner: so each of them becomes one, in the middle of work."""
+    world = mixed(tmp_path / "events", EVENTS)
+    share = len(world.slices) // (TAKEOVERS + 1)
+    with Rig(kafka.bootstrap, tmp_path, session_s=SESSION_S, standbys="1", max_batch="100", **SETTLED) as rig:
+        group = [rig.start_worker(), rig.start_worker()]
+        sent = rig.produce(world.slices[:share])
+        for takeover in range(1, TAKEOVERS + 1):
+            rig.wait(lambda: not rig.backlog() and all(worker.ready for worker in group), "both are at work")
+            last = None if takeover == TAKEOVERS else (takeover + 1) * share
+            sent += rig.produce(world.slices[takeover * share : last])
+            group.pop(0).kill()
+            group.append(rig.start_worker())
+        rig.wait(lambda: not rig.backlog(), "everything is applied")
+        for worker in group:
+            worker.kill()
         rig.start_worker(idle_after="2s")
         wait_settled(rig, world)
         assert_same_as_replay(rig, world.history)

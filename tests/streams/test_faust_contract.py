@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.app.base import App
 from faust.stores.memory import Store
@@ -71,6 +72,7 @@ def test_faust_is_of_one_minor_series() -> None:
     [
         (MicroBatchThread, driver.AIOKafkaConsumerThread, "__post_init__", ["self"]),
         (MicroBatchThread, driver.AIOKafkaConsumerThread, "_highwaters", ["self", "partitions"]),
+        (MicroBatchThread, driver.AIOKafkaConsumerThread, "_seek_wait", ["self", "consumer", "partitions"]),
         (MicroBatchThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
         (
             MicroBatchThread,
@@ -123,6 +125,15 @@ def test_what_is_overridden_exists_upstream_and_is_called_alike(
         (upstream.Consumer._filter_committable_offsets, ["self._new_offset(tp)", "self._should_commit(tp, offset)"]),
         (driver.AIOKafkaConsumerThread.getmany, ["self._fetch_records,", "max_records=_consumer._max_poll_records"]),
         (driver.AIOKafkaConsumerThread.highwaters, ["self._highwaters"]),
+        # Recovery seeks, all at once, before anything else may be fetched.
+        (driver.AIOKafkaConsumerThread._seek_wait, ["consumer.seek(tp, offset)", "await "]),
+        (Recovery._seek_offsets, ["consumer.seek_wait(new_offsets)"]),
+        # Of the partitions it is given, a fetch asks whether there are any, and whether one is among them.
+        (Fetcher.fetched_records, ["if partitions and tp not in partitions", "if drained or not timeout"]),
+        (
+            upstream.Consumer._wait_next_records,
+            ["self._get_active_partitions()", "active_partitions=active_partitions"],
+        ),
         # Flow is stopped and the queues are empty before the worker hears of a revocation.
         (
             App._on_partitions_revoked,
@@ -230,10 +241,11 @@ def test_faust_knows_every_setting_it_is_given(app: TidemarkApp) -> None:
 
 
 def recovered(
-    app: TidemarkApp, *chunks: tuple[int, int], stale: tuple[int, int] | None = None
+    app: TidemarkApp, *chunks: tuple[int, int], stale: tuple[int, int] | None = None, lost: int | None = None
 ) -> tuple[StateTable, list[list[int]]]:
     """Run Faust's recovery over chunks (first, last offset) of a changelog that ends with the last; say in which
-    batches they came to the table. A `stale` chunk comes before them, of an earlier assignment."""
+    batches they came to the table. A `stale` chunk comes before them, of an earlier assignment. Chunk number `lost`
+    does not come, until all are fetched again from where recovery says."""
     batches: list[list[int]] = []
 
     async def check() -> None:
@@ -253,16 +265,35 @@ def recovered(
             apply(events)
 
         table.apply_changelog_batch = applied
-        for first, last in [*([stale] if stale else []), *chunks]:
+        epoch = 0
+        app.consumer.epoch = lambda _tp: epoch
+
+        def comes(number: int, first: int, last: int, generation: int = 0) -> None:
             records = [
                 SimpleNamespace(offset=at, key=b"k%d" % at, value=b"row", headers=()) for at in range(first, last + 1)
             ]
-            message = SimpleNamespace(tp=tp, partition=1, offset=last, value=Chunk(records, 0), generation_id=0)
-            message.generation_id -= (first, last) == stale
-            app.tables.changelog_queue.put_nowait(SimpleNamespace(message=message))
+            message = SimpleNamespace(tp=tp, partition=1, offset=last, value=Chunk(records, epoch, number))
+            message.generation_id = generation
+            app.tables.changelog_queue.force_put_nowait(SimpleNamespace(message=message))
+
+        async def rewind(_tp: TP, offset: int) -> None:
+            nonlocal epoch
+            epoch += 1
+            for number, (first, last) in enumerate(chunk for chunk in chunks if chunk[1] >= offset):
+                comes(number, max(first, offset), last)
+
+        app.consumer.rewind = rewind
+        if stale:
+            comes(0, *stale, generation=-1)
+        for number, chunk in enumerate(chunks):
+            if number != lost:
+                comes(number, *chunk)
         reading = asyncio.ensure_future(Recovery._slurp_changelogs.fun(recovery))
-        await asyncio.wait_for(recovery.signal_recovery_end.wait(), timeout=20)
-        reading.cancel()
+        try:
+            await asyncio.wait_for(recovery.signal_recovery_end.wait(), timeout=12)
+        finally:
+            recovery._stopped.set()  # it may take a cancellation for a chunk that does not come, and go on
+            reading.cancel()
 
     asyncio.run(check())
     return app.tables["state"], batches
@@ -286,6 +317,26 @@ def test_recovery_does_not_go_on_from_a_chunk_of_an_earlier_assignment(app: Tide
     assert batches == [[4, 9]]
     assert table.persisted_offset(TP(table.changelog_topic_name, 1)) == 9
     assert len(table.data._rows[1]) == 10
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_recovery_has_a_chunk_that_was_lost_on_its_way_fetched_again(app: TidemarkApp, lost: int) -> None:
+    chunks = [(0, 4), (5, 9), (20, 24), (25, 25)]
+    table, batches = recovered(app, *chunks, lost=lost)
+    assert [last for batch in batches for last in batch] == [4, 9, 24, 25]
+    assert sorted(table.data._rows[1]) == sorted(b"k%d" % at for at in [*range(10), *range(20, 26)])
+
+
+def test_what_waits_for_recovery_stays_when_faust_resumes_the_flow(app: TidemarkApp) -> None:
+    async def check() -> None:
+        # Standby partitions are read by then.
+        app.tables.changelog_queue.put_nowait("a chunk")
+        app.flow_control.suspend()
+        app.flow_control.clear()
+        app.flow_control.resume()
+        assert app.tables.changelog_queue.qsize() == 1
+
+    asyncio.run(check())
 
 
 def test_recovery_begins_where_the_rows_end_whatever_faust_has_seen(app: TidemarkApp) -> None:

@@ -1,5 +1,6 @@
 """Hostile input to the codecs and the policy parser: whatever comes, the answer is an event or a named refusal."""
 
+import copy
 import json
 import random
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from config import policy_files
 from config.policy_files import check_file
 from models import wire
 from models.errors import Reason
@@ -23,7 +25,8 @@ from tests.support.driver import Driver, order
 
 MUTANTS = 100_000
 KINDS = 1_000_000
-SPOILT = 300
+SPOILT = 10_000
+SPOILT_FILES = 600
 HOT_ORDERS = 100_000
 NOW = parse_instant("2026-06-01T00:00:00Z")
 
@@ -203,25 +206,54 @@ def _spots(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(spot for key, child in children for spot in _spots(child, (*path, key)))]
 
 
-def test_a_spoilt_policy_is_a_policy_or_a_named_mistake(tmp_path: Path) -> None:
-    draw = random.Random(6)
-    outcomes: Counter[bool] = Counter()
-    file = tmp_path / "spoilt.yaml"
-    for _ in range(SPOILT):
-        spec = yaml.safe_load(draw.choice(POLICIES).read_text())
+def _spoilt(draw: random.Random, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a policy with one to three of its parts replaced, or keys added to them."""
+    spec = copy.deepcopy(spec)
+    for _ in range(draw.randrange(1, 4)):
         path = draw.choice(_spots(spec)[1:])
-        holder = spec
+        holder: Any = spec
         for key in path[:-1]:
             holder = holder[key]
         if isinstance(holder, dict) and draw.random() < 0.3:
-            holder[draw.choice(["", "when", "grace", "x", 5])] = draw.choice(WRONG)
+            holder[draw.choice(["", "when", "grace", "x", 5])] = copy.deepcopy(draw.choice(WRONG))
         else:
-            holder[path[-1]] = draw.choice(WRONG)
-        file.write_text(yaml.safe_dump(spec, allow_unicode=True), encoding="utf-8", errors="backslashreplace")
-        mistakes = check_file(file)
-        assert all(0 < len(mistake) < 1_000 and "\n" not in mistake for mistake in mistakes)
-        outcomes[not mistakes] += 1
-    assert outcomes[False] > SPOILT // 3
+            holder[path[-1]] = copy.deepcopy(draw.choice(WRONG))
+    return spec
+
+
+def _told_in_lines(file: Path) -> bool:
+    """Check a policy file; whatever is wrong with it is told in lines. Return whether something is."""
+    mistakes = check_file(file)
+    assert all(0 < len(mistake) < 1_000 and "\n" not in mistake for mistake in mistakes), mistakes
+    return bool(mistakes)
+
+
+def test_a_spoilt_policy_is_a_policy_or_a_named_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(6)
+    specs = [yaml.safe_load(policy.read_text()) for policy in POLICIES]
+    file = tmp_path / "spoilt.yaml"
+    refused = 0
+    for number in range(SPOILT):
+        spec = _spoilt(draw, draw.choice(specs))
+        if number < SPOILT_FILES:
+            file.write_text(yaml.safe_dump(spec, allow_unicode=True), encoding="utf-8", errors="backslashreplace")
+        else:  # reading YAML is what takes the time
+            monkeypatch.setattr(policy_files, "_read", lambda _path, spec=spec: [spec])
+        refused += _told_in_lines(file)
+    assert SPOILT // 2 < refused < SPOILT
+
+
+def test_a_policy_file_whose_bytes_are_spoilt_is_a_policy_or_a_named_mistake(tmp_path: Path) -> None:
+    draw = random.Random(8)
+    file = tmp_path / "spoilt.yaml"
+    refused = 0
+    for _ in range(SPOILT_FILES):
+        text = draw.choice(POLICIES).read_bytes()
+        for _ in range(draw.randrange(1, 4)):
+            text = draw.choice((_flip, _cut, _insert))(draw, text)
+        file.write_bytes(text)
+        refused += _told_in_lines(file)
+    assert SPOILT_FILES // 3 < refused < SPOILT_FILES
 
 
 @pytest.mark.parametrize(

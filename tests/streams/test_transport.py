@@ -1,14 +1,12 @@
-"""The micro-batched transport: what is fetched, delivered and committed, and what the worker makes of it."""
+"""The micro-batched transport: what is delivered and committed, and what the worker makes of it."""
 
 import asyncio
 import contextlib
-import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from config.settings import load_settings
@@ -18,7 +16,7 @@ from streams.metrics import Metrics
 from streams.partition import Partition
 from streams.shell import Shell
 from streams.step import Effects
-from streams.transport import Chunk, MicroBatchConsumer, MicroBatchThread
+from streams.transport import Chunk, MicroBatchConsumer
 from streams.worker import Worker
 
 ORDERS = TP("orders", 0)
@@ -30,115 +28,17 @@ async def app_in(directory: Path) -> AsyncIterator[TidemarkApp]:
     yield build(load_settings(data_dir=directory, policy="demo", partitions=4))
 
 
-def chunk(first: int, last: int, epoch: int = 0, topic: str = "orders") -> Chunk:
+def chunk(first: int, last: int, epoch: int = 0, number: int = 0, topic: str = "orders") -> Chunk:
     def record(offset: int) -> Any:
         return SimpleNamespace(
             topic=topic, partition=0, offset=offset, timestamp=1_000, timestamp_type=0, headers=(), key=b"k", value=b"v"
         )
 
-    return Chunk([record(offset) for offset in range(first, last + 1)], epoch)
+    return Chunk([record(offset) for offset in range(first, last + 1)], epoch, number)
 
 
 def offsets(message: Any) -> list[int]:
     return [record.offset for record in message.value.records]
-
-
-# --- the thread that fetches --------------------------------------------------------------------------------
-
-
-class FakeKafka:
-    """What the thread asks aiokafka's consumer for."""
-
-    def __init__(self) -> None:
-        self._closed = False
-        self._max_poll_records = 7
-        self._fetcher = SimpleNamespace(
-            _closed=False,
-            _subscriptions=SimpleNamespace(fetch_context=contextlib.nullcontext),
-            fetched_records=self.fetched_records,
-        )
-        self.fetched: dict[Any, list[Any]] = {}
-        self.asked: list[int | None] = []
-        self.sought: list[tuple[Any, int]] = []
-        self.listed: dict[TP, int] = {}
-        self.told: dict[TP, int | None] = {}
-
-    async def fetched_records(self, _partitions: Any, *, max_records: int | None, **_: Any) -> Any:
-        self.asked.append(max_records)
-        return self.fetched
-
-    async def end_offsets(self, partitions: Any) -> dict[TP, int]:
-        return {tp: self.listed[tp] for tp in partitions}
-
-    def highwater(self, tp: TP) -> int | None:
-        return self.told[tp]
-
-    def assignment(self) -> set[TP]:
-        return set(self.told)
-
-    def seek(self, tp: Any, offset: int) -> None:
-        self.sought.append((tp, offset))
-
-
-@contextlib.asynccontextmanager
-async def thread_in(directory: Path) -> AsyncIterator[tuple[MicroBatchThread, FakeKafka]]:
-    async with app_in(directory) as app:
-        thread, kafka = app.consumer._thread, FakeKafka()
-
-        async def at_once(method: Any, *args: Any, **kwargs: Any) -> Any:
-            answer = method(*args, **kwargs)
-            return await answer if inspect.isawaitable(answer) else answer
-
-        thread.call_thread, thread._consumer = at_once, kafka
-        app.in_recovery = False
-        yield thread, kafka
-
-
-def test_what_is_fetched_comes_as_one_chunk_a_partition_with_the_epoch_of_its_fetch(tmp_path: Path) -> None:
-    async def check() -> None:
-        async with thread_in(tmp_path) as (thread, kafka):
-            records = chunk(3, 5).records
-            kafka.fetched = {driver.ensure_aiokafka_TP(ORDERS): records}
-            kafka.told[ORDERS] = 6
-            assert await thread.getmany({ORDERS}, 1.0) == {ORDERS: Chunk(records, 0)}
-            assert await thread.rewind(ORDERS, 3) == 1
-            assert await thread.rewind(ORDERS, 3) == 2
-            assert kafka.sought == [(driver.ensure_aiokafka_TP(ORDERS), 3)] * 2
-            assert await thread.getmany({ORDERS}, 1.0) == {ORDERS: Chunk(records, 2)}
-
-    asyncio.run(check())
-
-
-def test_a_partition_that_was_given_away_is_not_sought(tmp_path: Path) -> None:
-    async def check() -> None:
-        async with thread_in(tmp_path) as (thread, kafka):
-            assert await thread.rewind(ORDERS, 3) == 0
-            assert kafka.sought == []
-
-    asyncio.run(check())
-
-
-def test_a_fetch_is_bounded_by_the_batch_size_except_in_recovery(tmp_path: Path) -> None:
-    async def check() -> None:
-        async with thread_in(tmp_path) as (thread, kafka):
-            await thread.getmany({ORDERS}, 1.0)
-            thread.app.in_recovery = True
-            await thread.getmany({ORDERS}, 1.0)
-            assert kafka.asked == [7, None]
-
-    asyncio.run(check())
-
-
-def test_an_end_that_a_fetch_told_counts_where_the_list_is_behind(tmp_path: Path) -> None:
-    other, foreign, fresh = TP("orders", 1), TP("orders", 2), TP("orders", 3)
-
-    async def check() -> None:
-        async with thread_in(tmp_path) as (thread, kafka):
-            kafka.listed = {ORDERS: 5, other: 9, foreign: 4, fresh: 2}
-            kafka.told = {ORDERS: 8, other: 7, fresh: None}
-            assert await thread.highwaters(ORDERS, other, foreign, fresh) == {ORDERS: 8, other: 9, foreign: 4, fresh: 2}
-
-    asyncio.run(check())
 
 
 # --- the consumer -------------------------------------------------------------------------------------------
@@ -181,7 +81,6 @@ def test_faust_delivers_one_message_a_chunk(tmp_path: Path) -> None:
             assert [offsets(message) for message in delivered] == [[0, 1, 2, 3, 4], [9]]
             assert [(message.tp, message.offset) for message in delivered] == [(ORDERS, 4), (ORDERS, 9)]
             assert delivered[0].timestamp == 1.0
-            assert consumer.delivered == {ORDERS: 10}
 
     asyncio.run(check())
 
@@ -361,6 +260,13 @@ def test_a_chunk_that_went_astray_is_fetched_again_and_nothing_is_processed_mean
     chunks = [chunk(0, 4), chunk(10, 14), chunk(15, 19), chunk(5, 14, 1), chunk(15, 24, 1)]
     assert take(broker, *chunks) == list(range(25))
     assert (broker.rewound, broker.applied) == ([5], {ORDERS: 25})
+
+
+def test_a_chunk_that_goes_astray_again_after_it_was_asked_for_is_no_hole() -> None:
+    broker = Broker()
+    chunks = [chunk(0, 4), chunk(10, 14, 0, 2), chunk(15, 19, 1, 1), chunk(20, 24, 1, 2), chunk(5, 24, 2)]
+    assert take(broker, *chunks) == list(range(25))
+    assert broker.rewound == [5, 5]
 
 
 def test_a_hole_in_the_log_is_asked_for_once_and_then_passed() -> None:

@@ -86,10 +86,7 @@ def assert_same_as_replay(rig: Rig, history: History, policy: str = "demo") -> N
     _assert_same(by_id(outputs["care-actions"], "action_id"), _by_id(result.actions, "action_id"))
     _assert_sequences(outputs["tier-changes"])
 
-    state = rig.state()
-    assert {name: _shown(row) for name, row in state.rows.items()} == {
-        customer.customer_id: _shown(customer.to_row()) for customer in result.customers
-    }
+    _assert_same_rows(rig.state().rows, {customer.customer_id: customer.to_row() for customer in result.customers})
     engine = Engine(timeline)
     latest = {record.key.decode(): record.value for record in outputs["customer-tiers"]}
     assert {name: msgspec.json.decode(value) for name, value in latest.items()} == {
@@ -115,6 +112,22 @@ def _assert_same(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, A
         [wanted[n] for n in other[:1]],
     )
     raise AssertionError(f"{len(missing)} missing, {len(extra)} too many, {len(other)} other: {told} {whole}")
+
+
+def _assert_same_rows(found: dict[str, bytes], wanted: dict[str, bytes]) -> None:
+    """The rows are the same; else say of the first few which of their parts differ, and how (found, wanted)."""
+    assert found.keys() == wanted.keys()
+    other = [name for name, row in wanted.items() if found[name] != row and _shown(found[name]) != _shown(row)]
+    told = {
+        name: {
+            part: (ours, theirs)
+            for part, (ours, theirs) in enumerate(zip(_shown(found[name]), _shown(wanted[name]), strict=True))
+            if ours != theirs
+        }
+        for name in other[:3]
+    }
+    if other:
+        raise AssertionError(f"{len(other)} rows differ, by part: {told}")
 
 
 def _assert_sequences(records: list[ConsumerRecord]) -> None:

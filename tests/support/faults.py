@@ -6,6 +6,7 @@
     TIDEMARK_TEST_FAIL_COMMITS=N    the first N commits of offsets fail
     TIDEMARK_TEST_CLOCK=FILE        the wall clock is off by the milliseconds that FILE holds at the moment
     TIDEMARK_TEST_FILE_BYTES=N      no file may grow beyond so many bytes
+    TIDEMARK_TEST_SLOW_RECOVERY=S   S seconds pass between seeking a changelog and reading it; the client fetches then
 
 Nothing of this is in the worker itself: its methods are wrapped here.
 """
@@ -20,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError
+from faust.tables.recovery import Recovery
 
 from streams import app as composition
 from streams.sender import Sender
@@ -51,6 +54,8 @@ def install() -> None:
         composition.Shell = partial(Shell, clock=lambda: wall_clock_ms() + int(Path(path).read_text()))
     if size := os.environ.get("TIDEMARK_TEST_FILE_BYTES"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
+    if seconds := os.environ.get("TIDEMARK_TEST_SLOW_RECOVERY"):
+        _slow_recovery(float(seconds))
 
 
 class _Fault:
@@ -127,3 +132,19 @@ def _fail_commits(count: int) -> None:
         await commit(self, offsets)
 
     AIOKafkaConsumer.commit = commits
+
+
+def _slow_recovery(seconds: float) -> None:
+    """Have the first records of an assignment come after recovery has sought them, and before it reads on."""
+    update, seek = Fetcher._update_fetch_positions, Recovery._seek_offsets
+
+    async def late_update(self: Fetcher, *args: Any) -> Any:
+        await asyncio.sleep(seconds / 2)
+        return await update(self, *args)
+
+    async def slow_seek(self: Recovery, *args: Any) -> None:
+        await seek(self, *args)
+        await asyncio.sleep(seconds)
+
+    Fetcher._update_fetch_positions = late_update
+    Recovery._seek_offsets = slow_seek  # type: ignore[method-assign]  # the point of this module

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tests.bench.peers.program import Missing
-from tests.kafka.cluster import artefact_directory, java_executable
+from tests.kafka.artefacts import artefact_directory, java_executable
 
 SOURCES = Path(__file__).parents[1] / "kafka_streams"
 _BUILD_TIMEOUT_S = 600.0
