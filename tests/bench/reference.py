@@ -1,61 +1,63 @@
-"""What a load must come to: tier changes as comparable facts, by the peers' logic and by tidemark's processor."""
+"""What a load must come to, by the peers' logic and by tidemark's processor; and how far a run has come."""
 
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import orjson
 
 from config.policy_files import load_timeline
 from models.events import Topic
-from models.instants import parse_instant
-from streams.encode import TIER_CHANGES, Encoder
+from streams.encode import CUSTOMER_TIERS, TIER_CHANGES, Encoder
 from streams.partition import Partition
 from streams.processor import Processor
 from streams.replay import FileRecord
 from streams.step import Timing
-from tests.bench.peers.rfm import Invalid, State, apply, parse
+from tests.bench.peers.kafka_streams import java_command
+from tests.bench.peers.orders import Invalid, parse
+from tests.bench.peers.rfm import State, apply
+from tests.bench.results import Result, change_of, tiers_of
 from tests.bench.workload import Order
 
 POLICY = Path(__file__).with_name("rfm.yaml")
 
 
-class Change(NamedTuple):
-    """What two sides must agree on in a tier change; `effective_at` in ms."""
-
-    customer: str
-    scheme: str
-    from_tier: str | None
-    to_tier: str
-    effective_at: int
-    sequence: int
-
-    @classmethod
-    def of(cls, value: dict[str, Any]) -> "Change":
-        """Return the facts of a `tier-changes` value."""
-        at = parse_instant(value["effective_at"])
-        return cls(value["customer_id"], value["scheme"], value["from"], value["to"], at, value["sequence"])
-
-
-def decided_by_peer(load: Iterable[Order]) -> set[Change]:
-    """Return the tier changes that the peers' logic comes to."""
+def decided_by_peer(load: Iterable[Order]) -> Result:
+    """Return what the peers' logic comes to."""
     states: dict[str, State] = {}
-    found = set()
+    result = Result(set(), {}, 0)
     for record in load:
         order = parse(record.key, record.value)
-        states[order.customer_id], changes, _ = apply(states.get(order.customer_id), order)
-        found |= {Change.of(change) for change in changes}
-    return found
+        states[order.customer_id], changes, tiers = apply(states.get(order.customer_id), order)
+        result.changes.update(change_of(orjson.dumps(change)) for change in changes)
+        result.tiers[record.key] = tiers_of(orjson.dumps(tiers))
+    return result
 
 
-def decided_by_tidemark(load: Iterable[Order]) -> set[Change]:
-    """Return the tier changes that tidemark's processor comes to, without a broker."""
+def decided_by_java(load: Iterable[Order]) -> Result:
+    """Return what the Kafka Streams peer's logic comes to, without a broker. Raises Missing where it cannot run."""
+    *java, _ = java_command()
+    lines = b"".join(b"%b %b\n" % (record.key, record.value) for record in load)
+    written = subprocess.run([*java, "bench.Lines"], input=lines, capture_output=True, check=True).stdout.splitlines()
+    result = Result(set(), {}, 0)
+    for line in written:
+        told = orjson.loads(line)
+        if "scheme" in told:
+            result.changes.add(change_of(line))
+        else:
+            result.tiers[told["customer_id"].encode()] = tiers_of(line)
+    return result
+
+
+def decided_by_tidemark(load: Iterable[Order]) -> Result:
+    """Return what tidemark's processor comes to, without a broker."""
     timeline = load_timeline(POLICY)
     processor = Processor(timeline, Timing(), Encoder("/bench"))
     records = [FileRecord(offset, order.at, order.key, order.value) for offset, order in enumerate(load)]
     partition = Partition(0, timeline=timeline.fingerprint)
-    effects = processor.process(partition, Topic.ORDERS, "orders", records, now=2**42)
-    return {Change.of(orjson.loads(out.value or b"")) for out in effects.outputs[TIER_CHANGES]}
+    outputs = processor.process(partition, Topic.ORDERS, "orders", records, now=2**42).outputs
+    tiers = {out.key or b"": tiers_of(out.value or b"") for out in outputs[CUSTOMER_TIERS]}
+    return Result({change_of(out.value or b"") for out in outputs[TIER_CHANGES]}, tiers, 0)
 
 
 class Course:

@@ -1,4 +1,4 @@
-"""One side of a comparison, seen from outside: how fast a process works off a backlog, and what it came to.
+"""One side of a comparison, seen from outside: how fast a process works off a backlog.
 
 The observer is the same for tidemark and for every peer. It asks the broker how many records each partition of
 `tier-changes` holds, ten times a second; the load says which order caused the n-th of them. So time runs from the first
@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.bench.reference import Change, Course
+from tests.bench.reference import Course
 from tests.support.live import Rig
 
 _LOOK_S = 0.1
@@ -37,13 +36,6 @@ class Process(Protocol):
     def stop(self, timeout_s: float = ...) -> int: ...
 
 
-class Result(NamedTuple):
-    """What a side came to: its tier changes, and how many dead letters it wrote."""
-
-    changes: set[Change]
-    letters: int
-
-
 class Outcome(NamedTuple):
     """Records a second, CPU time (µs) a record, the most memory held (MB); both None where there is no /proc.
 
@@ -54,7 +46,6 @@ class Outcome(NamedTuple):
     cpu_us: float | None
     peak_mb: float | None
     committed: int
-    result: Result
 
 
 class Stalled(AssertionError):
@@ -73,12 +64,10 @@ def observe(rig: Rig, process: Process, course: Course, reader: Reader, timeout_
     started, ended = asyncio.run(_watch(rig, process, course, timeout_s))
     peak_mb = _peak_mb(process.pid)
     process.stop(60.0)
-    changes = {Change.of(orjson.loads(record.value)) for record in rig.read("tier-changes")["tier-changes"]}
     count = ended.done - started.done
     cpu_us = None if started.cpu_s is None or ended.cpu_s is None else (ended.cpu_s - started.cpu_s) * 1e6 / count
-    result = Result(changes, len(rig.read("dead-letters")["dead-letters"]))
     committed = asyncio.run(_committed(rig, reader))
-    return Outcome(count / (ended.at - started.at), cpu_us, peak_mb, committed, result)
+    return Outcome(count / (ended.at - started.at), cpu_us, peak_mb, committed)
 
 
 class _Look(NamedTuple):

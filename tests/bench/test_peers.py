@@ -1,26 +1,110 @@
-"""The peers' logic comes to the tier changes of tidemark's own processor, so that a benchmark compares equal jobs."""
+"""The peers' logic comes to every output of tidemark's own processor, so that a benchmark compares equal jobs."""
 
+import random
+from typing import Any
+
+import orjson
 import pytest
 
-from tests.bench.against_peers import Mismatch, compare
 from tests.bench.backlog import PARTITIONS, broken, partitioned
-from tests.bench.peers.rfm import Invalid, parse
-from tests.bench.reference import Change, Course, decided_by_peer, decided_by_tidemark
-from tests.bench.side import Result
-from tests.bench.workload import Skew, orders
+from tests.bench.peers import policy
+from tests.bench.peers.orders import Invalid, parse
+from tests.bench.peers.program import Missing
+from tests.bench.peers.rfm import apply
+from tests.bench.reference import Course, decided_by_java, decided_by_peer, decided_by_tidemark
+from tests.bench.results import OWN, Mismatch, Result, change_of, compare, tiers_of
+from tests.bench.workload import SPAN_MS, START_MS, Order, Skew, orders
+
+#: From order to order (ms): on, just before and just after every edge of the policy, and beyond several at once.
+GAPS = [edge * policy.DAY_MS + off for edge in (15, 30, 45, 60, 90, 120) for off in (-1, 0, 1)]
+GAPS += [0, 1_000, policy.DAY_MS, 3 * policy.DAY_MS, 100 * policy.DAY_MS, 135 * policy.DAY_MS, 200 * policy.DAY_MS]
+
+
+def courses_of_lives(customers: int = 60, each: int = 50) -> list[Order]:
+    """Return orders of customers who come in bursts, stay away, fall and return, in the order of their time."""
+    draw = random.Random(11)
+    load = []
+    for customer in range(customers):
+        at, burst = START_MS, 0
+        for index in range(each):
+            burst = burst - 1 if burst else draw.choice([0, 0, 0, 4, 14])
+            at += draw.randrange(2 * policy.DAY_MS) if burst else draw.choice(GAPS)
+            load.append(
+                order(f"c{customer}", f"o{customer}-{index}", at, draw.choice([0, 10_00, 99_99, 300_00, 1250_00]))
+            )
+    # At risk of a fall at the very instant at which three orders leave the window that would keep them silver.
+    load += [order("edge", f"first-{index}", START_MS, 200_00) for index in range(12)]
+    load += [order("edge", f"later-{index}", START_MS + 30 * policy.DAY_MS, 300_00) for index in range(3)]
+    return sorted(load, key=lambda order: order.at)
+
+
+def order(customer: str, name: str, at: int, cents: int) -> Order:
+    """Return an order at an instant (ms)."""
+    value = {"type": "order.placed", "order_id": name, "customer_id": customer, "occurred_at": at}
+    return Order(at, customer.encode(), orjson.dumps(value | {"amount": f"{cents // 100}.{cents % 100:02d}"}))
+
+
+def told(result: Result, *names: str) -> set[tuple[object, ...]]:
+    """Return what the tier changes of a result say under some names."""
+    return {tuple(change[name] for name in names) for change in map(orjson.loads, result.changes)}
 
 
 @pytest.mark.parametrize("skew", ["uniform", "zipf"])
 def test_the_peers_logic_decides_as_tidemark_does(skew: Skew) -> None:
-    load = list(orders(300, 20, skew))
+    load = list(orders(600, 20, skew))
     ours = decided_by_tidemark(load)
-    assert {change.to_tier for change in ours} >= {"regular", "silver", "gold", "new"}
-    assert decided_by_peer(load) == ours
+    assert {tier for (tier,) in told(ours, "to")} == {"regular", "silver", "gold", "platinum", "new"}
+    compare("The peers' logic", ours, decided_by_peer(load), 0)
+
+
+def test_the_peers_logic_decides_as_tidemark_does_where_customers_come_and_go() -> None:
+    load = courses_of_lives()
+    ours = decided_by_tidemark(load)
+    assert told(ours, "scheme", "from", "to") >= {
+        ("loyalty", None, "gold"),
+        ("loyalty", "platinum", "gold"),
+        ("loyalty", "gold", "silver"),
+        ("loyalty", "gold", "regular"),
+        ("loyalty", "silver", "regular"),
+        ("stage", "new", "active"),
+        ("stage", "active", "dormant"),
+        ("stage", "dormant", "churned"),
+        ("stage", "dormant", "active"),
+        ("stage", "churned", "active"),
+    }
+    assert told(ours, "direction", "cause") == {
+        ("enter", "order"),
+        ("up", "order"),
+        ("up", "time"),
+        ("down", "order"),
+        ("down", "time"),
+    }
+    compare("The peers' logic", ours, decided_by_peer(load), 0)
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+def test_the_logic_of_the_java_peer_decides_as_tidemark_does() -> None:
+    load = courses_of_lives()
+    try:
+        theirs = decided_by_java(load)
+    except Missing as missing:
+        pytest.skip(str(missing))
+    compare("The Java peer's logic", decided_by_tidemark(load), theirs, 0)
+
+
+def test_the_load_of_the_benchmark_moves_nobody_by_time_alone() -> None:
+    """A peer has no timers: it would not see what falls due after a customer's last order."""
+    edges = (policy.NEW_MS, policy.ACTIVE_MS, policy.PLATINUM_MS, policy.WINDOW_MS)
+    assert min(edges) > SPAN_MS
+    assert told(decided_by_tidemark(orders(2_000, 200)), "cause") == {("order",)}
 
 
 def test_a_repeated_order_changes_nothing() -> None:
     load = list(orders(100, 10))
-    assert decided_by_peer([order for order in load for _ in range(2)]) == decided_by_peer(load)
+    once, twice = (decided_by_peer(each for each in load for _ in range(times)) for times in (1, 2))
+    assert twice == once
+    assert decided_by_peer([*load, load[0]]) == once
 
 
 @pytest.mark.parametrize(
@@ -49,9 +133,22 @@ def test_the_course_ends_with_the_last_change_of_every_partition() -> None:
     assert course.done([10**6] * PARTITIONS) == course.total
 
 
-@pytest.mark.parametrize("theirs", [Result(set(), 1), Result({Change("c", "loyalty", None, "silver", 1, 1)}, 0)])
-def test_sides_that_differ_fail_the_benchmark(theirs: Result) -> None:
-    ours = Result({Change("c", "loyalty", None, "silver", 1, 1)}, 1)
-    compare("Peer", ours, ours, 1)
-    with pytest.raises(Mismatch, match="Peer"):
-        compare("Peer", ours, theirs, 1)
+def test_sides_that_differ_in_any_field_fail_the_benchmark() -> None:
+    first = next(orders(1, 1))
+    _, [change, _], tiers = apply(None, parse(first.key, first.value))
+    assert {"why", "next", "at_risk", "cause", "policy_version", *OWN} < set(change)
+    ours = came_to(change, tiers)
+    for name in set(change) - set(OWN):
+        with pytest.raises(Mismatch, match="Peer: 1 tier changes are only ours"):
+            compare("Peer", ours, came_to(change | {name: "other"}, tiers), 1)
+    for name in tiers:
+        with pytest.raises(Mismatch, match="Peer: 1 customers' tiers are only ours"):
+            compare("Peer", ours, came_to(change, tiers | {name: "other"}), 1)
+    with pytest.raises(Mismatch, match="expected 1"):
+        compare("Peer", ours, ours._replace(letters=0), 1)
+    compare("Peer", ours, came_to(change | dict.fromkeys(OWN, "other"), tiers), 1)
+
+
+def came_to(change: dict[str, Any], tiers: dict[str, Any]) -> Result:
+    """Return what a side came to that wrote one tier change, one customer's tiers and one dead letter."""
+    return Result({change_of(orjson.dumps(change))}, {b"c": tiers_of(orjson.dumps(tiers))}, 1)

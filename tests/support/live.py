@@ -286,12 +286,25 @@ class Rig:
         """Return every record of topics (without the prefix), each partition in order, up to their ends now."""
         return run(self._read(topics))
 
+    def each(self, topic: str, take: Callable[[list[ConsumerRecord]], object]) -> None:
+        """Hand every record of a topic (without the prefix) to `take`, some of a partition at a time, in order."""
+        run(self._each([topic], lambda _, fetched: take(fetched)))
+
     async def _read(
         self, topics: Iterable[str], positions: dict[TopicPartition, int] | None = None
     ) -> dict[str, list[ConsumerRecord]]:
         """Read from `positions` on, or from the beginning; where they are given they are moved to what was read."""
+        records: dict[str, list[ConsumerRecord]] = {topic: [] for topic in topics}
+        await self._each(records, lambda topic, fetched: records[topic].extend(fetched), positions)
+        return records
+
+    async def _each(
+        self,
+        topics: Iterable[str],
+        take: Callable[[str, list[ConsumerRecord]], object],
+        positions: dict[TopicPartition, int] | None = None,
+    ) -> None:
         labels = {self.settings.topic(topic): topic for topic in topics}
-        records: dict[str, list[ConsumerRecord]] = {topic: [] for topic in labels.values()}
         async with self._consumer(labels) as (consumer, tps):
             await consumer.seek_to_beginning(*tps)
             for tp, position in (positions or {}).items():
@@ -299,7 +312,7 @@ class Rig:
             deadline = time.monotonic() + PATIENCE_S
             while True:
                 for tp, fetched in (await consumer.getmany(timeout_ms=50)).items():
-                    records[labels[tp.topic]] += fetched
+                    take(labels[tp.topic], fetched)
                 # The end that a fetch tells, not the one listed: on the embedded broker the list is a batch behind.
                 ends = {tp: consumer.highwater(tp) for tp in tps}
                 if all([end is not None and await consumer.position(tp) >= end for tp, end in ends.items()]):
@@ -307,7 +320,6 @@ class Rig:
                 assert time.monotonic() < deadline, f"{', '.join(labels)} could not be read to their ends"
             if positions is not None:
                 positions.update({tp: await consumer.position(tp) for tp in tps})
-        return records
 
     def end(self, topic: str) -> int:
         """Return how many offsets a topic (without the prefix) has had, over all partitions."""

@@ -7,7 +7,8 @@ which Faust uses where it is installed. Values stay bytes up to the agent, becau
 import faust
 
 from tests.bench.peers.arguments import Arguments
-from tests.bench.peers.rfm import Invalid, apply, parse
+from tests.bench.peers.orders import Invalid, parse
+from tests.bench.peers.rfm import apply
 
 
 def build(arguments: Arguments) -> faust.App:

@@ -10,7 +10,8 @@ from quixstreams import Application, State
 from quixstreams.models import Topic
 
 from tests.bench.peers.arguments import Arguments
-from tests.bench.peers.rfm import Invalid, apply, parse
+from tests.bench.peers.orders import Invalid, parse
+from tests.bench.peers.rfm import apply
 
 
 def build(arguments: Arguments) -> Application:

@@ -10,25 +10,43 @@ import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.serialization.Serializer;
 
-/** A customer's ledger and tiers, kept in the store in a compact binary form. */
+/** A customer's ledger and tiers, kept in the store in a compact binary form. Instants in ms, amounts in cents. */
 final class Customer {
-    /** An order that counts: instant in ms, amount in cents. */
+    /** Not below the tier held. */
+    static final long NOT_BELOW = -1;
+
+    /** An order that counts. */
     record Entry(String id, long at, long cents) {}
 
-    /** The tier held in a scheme, by rank; `belowSince` is -1 while the customer does not stand below it. */
-    record Held(int rank, long since, int sequence, long belowSince) {}
+    /** The tier held in a scheme, by rank. */
+    record Held(int rank, long since, int sequence) {}
 
+    /** Those in the window, the oldest first. */
     final ArrayDeque<Entry> orders = new ArrayDeque<>();
-    final Held[] held = new Held[Rfm.SCHEMES.length];
+
+    final Held[] held = new Held[Policy.SCHEMES.length];
+    /** Since when the ladder's tier is below the one held. */
+    long belowSince = NOT_BELOW;
+
     private final Set<String> ids = new HashSet<>();
+    private long first;
+    private long last;
     private long monetary;
 
-    /** Adds an order, the first of an id only. */
+    boolean isNew() {
+        return held[0] == null;
+    }
+
+    boolean knows(String id) {
+        return ids.contains(id);
+    }
+
     void add(Entry entry) {
-        if (ids.add(entry.id)) {
-            orders.addLast(entry);
-            monetary += entry.cents;
+        if (isNew()) {
+            first = entry.at;
         }
+        last = entry.at;
+        count(entry);
     }
 
     /** Drops orders that left the window. They were added in the order of their time, so the first is the oldest. */
@@ -40,8 +58,16 @@ final class Customer {
         }
     }
 
-    long monetary() {
-        return monetary;
+    long first() {
+        return first;
+    }
+
+    long last() {
+        return last;
+    }
+
+    Policy.Metrics metrics(long at) {
+        return new Policy.Metrics(orders.size(), monetary, at - last, at - first);
     }
 
     static Serde<Customer> serde() {
@@ -50,8 +76,14 @@ final class Customer {
         return Serdes.serdeFrom(write, read);
     }
 
+    private void count(Entry entry) {
+        ids.add(entry.id);
+        orders.addLast(entry);
+        monetary += entry.cents;
+    }
+
     private byte[] toBytes() {
-        int size = 4 + 21 * held.length;
+        int size = 3 * 8 + 13 * held.length + 4;
         byte[][] names = new byte[orders.size()][];
         int place = 0;
         for (Entry entry : orders) {
@@ -59,10 +91,9 @@ final class Customer {
             size += 2 + names[place++].length + 16;
         }
         ByteBuffer buffer = ByteBuffer.allocate(size);
+        buffer.putLong(first).putLong(last).putLong(belowSince);
         for (Held one : held) {
-            Held written = one == null ? new Held(-1, 0, 0, -1) : one;
-            buffer.put((byte) written.rank).putLong(written.since).putInt(written.sequence);
-            buffer.putLong(written.belowSince);
+            buffer.put((byte) one.rank).putLong(one.since).putInt(one.sequence);
         }
         buffer.putInt(orders.size());
         place = 0;
@@ -76,15 +107,16 @@ final class Customer {
     private static Customer fromBytes(byte[] bytes) {
         Customer customer = new Customer();
         ByteBuffer buffer = ByteBuffer.wrap(bytes);
+        customer.first = buffer.getLong();
+        customer.last = buffer.getLong();
+        customer.belowSince = buffer.getLong();
         for (int scheme = 0; scheme < customer.held.length; scheme++) {
-            int rank = buffer.get();
-            Held held = new Held(rank, buffer.getLong(), buffer.getInt(), buffer.getLong());
-            customer.held[scheme] = rank < 0 ? null : held;
+            customer.held[scheme] = new Held(buffer.get(), buffer.getLong(), buffer.getInt());
         }
         for (int count = buffer.getInt(); count > 0; count--) {
             byte[] name = new byte[buffer.getShort()];
             buffer.get(name);
-            customer.add(new Entry(new String(name, StandardCharsets.UTF_8), buffer.getLong(), buffer.getLong()));
+            customer.count(new Entry(new String(name, StandardCharsets.UTF_8), buffer.getLong(), buffer.getLong()));
         }
         return customer;
     }

@@ -102,7 +102,7 @@ public final class RfmApp {
             Customer customer = known == null ? new Customer() : known;
             Rfm.Decision decision = Rfm.apply(customer, order);
             customers.put(order.customer(), customer);
-            for (Rfm.TierChange change : decision.changes()) {
+            for (Outputs.TierChange change : decision.changes()) {
                 context.forward(record.withValue(encode(change)), TIER_CHANGES);
             }
             context.forward(record.withValue(encode(decision.tiers())), CUSTOMER_TIERS);
