@@ -1,0 +1,194 @@
+"""Policies in the documentation can be used, and its tables of keys are complete."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from config.policy_files import POLICIES, check_file, load_timeline, presets
+from models import scheme_specs
+from models.care import specs as care_specs
+from models.care.rules import Refusal
+from models.care.specs import CareRule
+from models.events import Topic
+from models.instants import parse_instant
+from models.policy_spec import PolicySpec
+from models.scheme_specs import Demotion, Scheme
+from streams.replay import replay
+from tests.docs.pages import (
+    BLOCKS,
+    CARE,
+    GUIDE,
+    ROOT,
+    Block,
+    codes,
+    following,
+    marked,
+    prose,
+    table_rows,
+)
+
+
+@marked("yaml", "policy")
+def test_policies_can_be_used(block: Block, tmp_path: Path):
+    file = tmp_path / "policy.yaml"
+    file.write_text(block.text)
+    assert check_file(file) == []
+    load_timeline(file)
+
+
+@marked("json", "change")
+def test_policies_make_the_changes_shown_after_them(block: Block, tmp_path: Path):
+    (policy,) = [each for each in BLOCKS if each.mark == "policy" and following(each) == block]
+    (tmp_path / "policy.yaml").write_text(policy.text)
+    orders = next(each for each in BLOCKS if each.page == block.page and each.mark == "run").text
+    (tmp_path / "orders.jsonl").write_text("".join(f"{line}\n" for line in orders.splitlines() if line.startswith("{")))
+    timeline = load_timeline(tmp_path / "policy.yaml")
+    until = parse_instant("2029-01-01T00:00:00Z")
+    changes = msgspec.to_builtins(replay(timeline, {Topic.ORDERS: tmp_path / "orders.jsonl"}, until).changes)
+    shown = json.loads(block.text)
+    assert shown in [{key: change[key] for key in shown} for change in changes]
+
+
+def test_every_kind_of_scheme_has_an_example():
+    kinds = {
+        scheme.get("kind", "thresholds")
+        for block in BLOCKS
+        if block.mark == "policy" and (following(block) or block).mark == "change"
+        for document in yaml.safe_load_all(block.text)
+        for scheme in document["schemes"].values()
+    }
+    assert kinds == set(KINDS)
+
+
+@marked("yaml", "broken")
+def test_mistakes_are_told_as_written(block: Block, tmp_path: Path):
+    file = tmp_path / "policy.yaml"
+    file.write_text(block.text)
+    expected = following(block)
+    assert expected is not None
+    assert check_file(file) == expected.text.splitlines()
+
+
+@marked("yaml", "")
+def test_fragments_are_yaml(block: Block):
+    assert yaml.safe_load(block.text)
+
+
+@pytest.mark.parametrize(
+    ("heading", "keys"),
+    [
+        ("## A whole policy", PolicySpec.model_fields),
+        ("## Schemes", ["kind", "window", *(f"demotion.{key}" for key in Demotion.model_fields)]),
+    ],
+)
+def test_policy_keys_are_documented(heading: str, keys: Any):
+    assert sorted(codes(row[0])[0] for row in table_rows(GUIDE, heading)) == sorted(keys)
+
+
+#: The triggers of care, by the heading under which their keys are told; some have keys with parts.
+TRIGGERS: dict[str, type[CareRule]] = {
+    "### Birthday": care_specs.Birthday,
+    "### Anniversary": care_specs.Anniversary,
+    "### Holiday": care_specs.Holiday,
+    "### Calendar": care_specs.CalendarDays,
+    "### At risk": care_specs.AtRisk,
+    "### Near upgrade": care_specs.NearUpgrade,
+    "### Welcome": care_specs.Welcome,
+    "### Churn": care_specs.Churn,
+    "### Silence": care_specs.Silence,
+    "### Call back": care_specs.CallBack,
+    "### Interaction": care_specs.OnInteraction,
+    "### Campaign": care_specs.OnCampaign,
+    "### Condition": care_specs.OnCondition,
+}
+
+
+@pytest.mark.parametrize("heading", TRIGGERS)
+def test_keys_of_triggers_are_documented(heading: str):
+    keys = TRIGGERS[heading].model_fields.keys() - CareRule.model_fields.keys() - {"trigger"}
+    documented = {codes(row[0])[0].partition(".")[0] for row in table_rows(CARE, heading)}
+    assert documented == keys
+
+
+def test_every_trigger_is_documented_and_in_the_preset():
+    known = {
+        name
+        for spec in [*TRIGGERS.values(), care_specs.TierMove]
+        for name in spec.model_fields["trigger"].annotation.__args__
+    }
+    told = set(re.findall(r"`trigger: (\w+)`", CARE.read_text()))
+    assert told == known
+    rules = yaml.safe_load((POLICIES / "care.yaml").read_text())["care"]
+    assert {rule["trigger"] for rule in rules} == known - {"condition"}
+
+
+def test_keys_of_care_and_its_governance_are_documented():
+    assert {codes(row[0])[0] for row in table_rows(CARE, "## A rule")} == {*CareRule.model_fields, "trigger"}
+    fields = {
+        f"{part}.{key}"
+        for part, spec in (
+            ("quiet_hours", care_specs.QuietHours),
+            ("caps", care_specs.Cap),
+            ("budgets", care_specs.Budget),
+        )
+        for key in spec.model_fields
+    }
+    assert {codes(row[0])[0] for row in table_rows(CARE, "## Governance")} == {*fields, "groups"}
+    assert set(care_specs.Governance.model_fields) == {"quiet_hours", "caps", "budgets", "groups"}
+
+
+def test_reasons_of_refusals_are_documented():
+    section = prose(CARE).partition("## Governance\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"\(`(\w+)`\)", section)) == set(Refusal)
+
+
+#: The kinds of schemes, and the parts of each that have keys of their own.
+KINDS: dict[str, tuple[type[Scheme], dict[str, Any]]] = {
+    "thresholds": (scheme_specs.Thresholds, {"tiers": scheme_specs.ThresholdTier}),
+    "score": (scheme_specs.Score, {"metrics": scheme_specs.Graded, "tiers": scheme_specs.ScoreTier}),
+    "percentile": (scheme_specs.Percentile, {"tiers": scheme_specs.PercentileTier}),
+    "matrix": (scheme_specs.Matrix, {"rows": scheme_specs.Axis, "columns": scheme_specs.Axis}),
+    "lifecycle": (scheme_specs.Lifecycle, {}),
+    "segments": (scheme_specs.Segments, {"segments": scheme_specs.Segment}),
+}
+
+
+def test_kinds_are_those_of_the_code():
+    known = {scheme.model_fields["kind"].annotation.__args__[0] for scheme in Scheme.__subclasses__()}
+    assert set(KINDS) == known
+    (row,) = [row for row in table_rows(GUIDE, "## Schemes") if row[0] == "`kind`"]
+    assert set(codes(row[2])) == known
+    assert set(Scheme.model_fields) == {"window", "demotion"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_of_a_kind_are_documented_with_their_defaults(kind: str):
+    scheme, parts = KINDS[kind]
+    fields = {key: value for key, value in scheme.model_fields.items() if key not in {*Scheme.model_fields, "kind"}}
+    nested = {f"{part}.{key}": value for part, spec in parts.items() for key, value in spec.model_fields.items()}
+    rows = {codes(row[0])[0]: row[1] for row in table_rows(GUIDE, f"### {kind.capitalize()}")}
+    assert set(rows) == {*fields, *nested}
+    for key, field in {**fields, **nested}.items():
+        if field.is_required():
+            assert rows[key] == "required", key
+        elif field.default is not None:
+            assert rows[key] == f"`{field.default}`", key
+
+
+def test_readme_names_every_preset():
+    section = (ROOT / "README.md").read_text().partition("## Presets\n")[2].partition("\n## ")[0]
+    assert set(presets()) <= set(codes(section))
+    assert len(presets()) == 14, "the README says thirteen, and demo"
+
+
+def test_presets_are_listed_with_their_kinds():
+    rows = {codes(row[0])[0]: row[1] for row in table_rows(GUIDE, "## Presets")}
+    assert sorted(rows) == presets()
+    for name, kind in rows.items():
+        document = yaml.safe_load((POLICIES / f"{name}.yaml").read_text())
+        assert {scheme.get("kind", "thresholds") for scheme in document["schemes"].values()} == {kind}, name
