@@ -122,7 +122,6 @@ class BusinessDays:
             for cutoffs in known:
                 self.timeline.learn(cutoffs)
             closed = known[-1].at - 1 if known else None
-            partition.count_tiers()
             partition.population = Population(self.timeline, self.timeline.measures, partition.rows, closed)
             if known:
                 self._expect_reranks(partition, known[-1].at)

@@ -56,16 +56,14 @@ class Progress(msgspec.Struct, omit_defaults=True):
     """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
-    `tiers`: per scheme how many customers stand in each tier; None in what was written before it was counted. `days`
-    is None where no cut-offs are computed, and before the first day. `spent`: what care has taken from the partition's
-    share of its budgets, `reserved` what of it was taken by steps whose end is not in the state: a crash cut them
-    off, and they are gone through again. `campaigns`: those that wait, or are under way.
+    `days` is None where no cut-offs are computed, and before the first day. `spent`: what care has taken from the
+    partition's share of its budgets, `reserved` what of it was taken by steps whose end is not in the state: a crash
+    cut them off, and they are gone through again. `campaigns`: those that wait, or are under way.
     """
 
     applied: dict[str, int] = {}
     latest: dict[str, int] = {}
     stream_time: int | None = None
-    tiers: dict[str, dict[str, int]] | None = None
     days: Days | None = None
     spent: Spent = {}
     reserved: list[Reservation] = []
@@ -116,14 +114,10 @@ class Partition:
         if stored is not None:
             self.progress = msgspec.msgpack.decode(stored, type=Progress)
         for key, row in self.rows.items():
-            if not key.startswith(PROGRESS_KEY):
+            if not key.startswith(b"\0"):
                 self.due.schedule(key, row_instant(row, timeline))
                 self.row_bytes += len(row)
-        tiers = self.progress.tiers
-        if tiers is not None:
-            self.tier_counts.update({(scheme, tier): n for scheme, held in tiers.items() for tier, n in held.items()})
-        else:
-            self.count_tiers()
+                self.enter(row_standings(row))  # counted, not remembered: a crash may tear rows from the progress
 
     @property
     def customers(self) -> int:
@@ -140,16 +134,6 @@ class Partition:
         if latest is not None:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
-
-    def count_tiers(self) -> None:
-        """Count from the rows who stands where.
-
-        What a progress row says lacks the moves of a batch that a crash has torn: rows written, progress not.
-        """
-        self.tier_counts.clear()
-        for key, row in self.rows.items():
-            if not key.startswith(b"\0"):
-                self.enter(row_standings(row))
 
     def enter(self, standings: Mapping[str, Standing], by: int = 1) -> None:
         """Count a customer's tiers, or with -1 count them no more."""
@@ -222,7 +206,6 @@ class Partition:
 
     def progress_row(self) -> tuple[bytes, bytes]:
         """Return (key, row) of the progress as it is now, and keep it among the rows."""
-        self.progress.tiers = self.tiers()
         row = msgspec.msgpack.encode(self.progress)
         self.rows[self.progress_key] = row
         return self.progress_key, row

@@ -250,13 +250,17 @@ def test_tiers_and_bytes_follow_every_change_erasure_and_recovery(page: Page) ->
     assert (page.tiers, page.value("tidemark_state_bytes", partition="0")) == before
 
 
-def test_tiers_are_counted_anew_where_the_changelog_does_not_tell_them(page: Page) -> None:
-    feed(page)
-    before = page.tiers
+def test_tiers_are_counted_right_where_a_crash_tore_rows_from_the_progress(page: Page) -> None:
     driver = page.driver
-    driver.partition.rows.pop(driver.partition.progress_key)
-    driver.recover(dict(driver.partition.rows))
+    feed(page)
+    progress = driver.partition.rows[driver.partition.progress_key]
+    driver.feed(Topic.ORDERS, order("c0", "much", "2026-05-04T00:00:00Z", "9000.00"))
+    before = page.tiers
+    driver.recover({**driver.partition.rows, driver.partition.progress_key: progress})
     assert page.tiers == before
+    driver.feed(Topic.ORDERS, order("c0", "much", "2026-05-04T00:00:00Z", "9000.00"))  # the batch is gone through again
+    assert page.tiers == before
+    agree(page)
 
 
 def agree(page: Page) -> None:

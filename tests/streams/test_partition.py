@@ -34,7 +34,7 @@ def test_progress_travels_in_a_row_of_its_own() -> None:
     assert partition.rows == {key: value}
     assert partition.customers == 0
     recovered = Partition(3, {key: value})
-    assert recovered.progress == Progress({"orders": 15, "customers": 2}, {"orders": 5_000}, 4_500, {})
+    assert recovered.progress == Progress({"orders": 15, "customers": 2}, {"orders": 5_000}, 4_500)
 
 
 def test_the_due_index_is_built_from_the_rows() -> None:
