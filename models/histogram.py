@@ -28,6 +28,8 @@ def _edges() -> tuple[int, ...]:
 
 #: The lower edges of the buckets from the first, which is bucket 1.
 EDGES = _edges()
+#: By bits of a number: how many edges are less than every number of so many bits. All sums of a ledger have up to 63.
+FIRST_EDGES = tuple(bisect_right(EDGES, (1 << bits) // 2 - 1) for bits in range(65))
 
 
 def bucket_of(value: int) -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from models.contacts import Contacts
-from models.histogram import BELOW, EDGES, Histogram, bucket_of, lower_edge
+from models.histogram import BELOW, EDGES, FIRST_EDGES, Histogram, bucket_of, lower_edge
 from models.ledger import Ledger
 from models.metrics import Edges, Facts, Metric
 
@@ -104,7 +104,10 @@ class Measure:
         if first == len(times):
             return UNRANKED, None
         value = ledger.paid[-1] - ledger.paid[first] if self.metric.name == "monetary" else len(times) - first
-        return (bisect_right(EDGES, value) if value else UNRANKED), times[first] + window
+        if not value:
+            return UNRANKED, times[first] + window
+        bits = value.bit_length()  # half of the way
+        return bisect_right(EDGES, value, FIRST_EDGES[bits], FIRST_EDGES[bits + 1]), times[first] + window
 
     def falls_at(self, ledger: Ledger, at: int, edges: Edges) -> int | None:
         """Return when (ms) after an instant time alone carries a customer over an edge; of a measure `of_sums`."""

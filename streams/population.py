@@ -12,7 +12,7 @@ from fractions import Fraction
 from models.contacts import Contacts
 from models.customer import Customer, row_orders
 from models.histogram import Histogram
-from models.instants import DAY_MS
+from models.instants import DAY_MS, MIN_INSTANT
 from models.ledger import Ledger
 from models.metrics import Facts
 from models.policy import Timeline
@@ -32,10 +32,11 @@ _NO_CONTACTS = Contacts()
 class _Heads:
     """Everybody, as one measure sees them."""
 
-    __slots__ = ("_counts", "bags", "entries", "measure")
+    __slots__ = ("_counts", "bags", "entries", "look", "measure")
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
+        self.look = measure.look_at_sums
         self.entries: dict[bytes, int] = {}
         self.bags: dict[int, list[bytes]] = {}
         # As long as there are buckets: counting is done at every event. What is in UNRANKED means nothing.
@@ -128,16 +129,19 @@ class Population:
 
     def count_all(self, touched: Mapping[bytes, Customer | None]) -> None:
         """Count customers as they are at their cursors, or at the last day's end if that is later; None: no longer."""
-        closed, places = self.closed, self._heads.values()
+        closed, places = MIN_INSTANT if self.closed is None else self.closed, self._heads.values()
         for key, customer in touched.items():
             if customer is None:
                 for heads in places:
                     heads.forget(key)
             elif (at := customer.cursor) is not None:
                 self.evaluated = True
-                if closed is not None and at < closed:
-                    at = closed
-                self._count(key, customer.ledger, customer.contacts, at, places)
+                at = max(at, closed)
+                if not self._of_sums:
+                    self._count(key, customer.ledger, customer.contacts, at, places)
+                    continue
+                for heads in places:  # the same, without a detour: it is done at every event
+                    heads.count(key, *heads.look(customer.ledger, at))
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
@@ -163,7 +167,7 @@ class Population:
         And whether that is sure: of some measures only the whole row tells.
         """
         measure, cuts = ranking.measure, list(cuts)
-        edges, sure = ranking.edges(cuts), ranking.measure.of_sums
+        edges, sure = ranking.edges(cuts), measure.of_sums
         for key in self._heads[measure].bagged(until, ranking.falls_from(cuts)):
             if sure:
                 cursor, due, ledger = row_orders(rows[key])
