@@ -30,6 +30,7 @@ class PartitionStore(memory.Store[bytes, bytes]):
         self._offsets: dict[int, int] = {}
         self._assigned: set[int] = set()
         self._partitions: dict[int, Partition] = {}
+        self._complete: set[int] = set()
         self._fences: dict[int, Fence] = {}
         #: The claims under which we write, by partition; empty again after each rebalance.
         self.claims: dict[int, Claim] = {}
@@ -67,13 +68,16 @@ class PartitionStore(memory.Store[bytes, bytes]):
     ) -> None:
         """Apply recovered chunks: the latest row of a key wins, a tombstone removes it.
 
-        Once a partition is open its rows are ahead of the changelog, and what is read of it is old news. What comes
-        of a partition that was given away must not be kept either, even where it is ours again by now (Faust keeps a
-        chunk or two over a rebalance): it would pass for the beginning of its rows.
+        Once a partition's recovery is complete nothing is applied to it. While it is being opened, its rows would hold
+        what came and its progress would not, and the step be applied twice; it is read as the partition is claimed.
+        When it is open, its rows are ahead of the changelog, and what is read of it is old news.
+
+        What comes of a partition that was given away must not be kept either, even where it is ours again by now
+        (Faust keeps a chunk or two over a rebalance): it would pass for the beginning of its rows.
         """
         for event in batch:
             message = event.message
-            if message.partition in self._partitions or message.partition not in self._assigned:
+            if message.partition in self._complete or message.partition not in self._assigned:
                 continue
             if message.generation_id != self.app.consumer_generation_id:
                 continue  # recovery begins anew where the rows end, and reads it again
@@ -145,13 +149,18 @@ class PartitionStore(memory.Store[bytes, bytes]):
         async with self._opening:
             topic = cast("StateTable", self.table).changelog_topic_name
             self._assigned = {tp.partition for tp in assigned if tp.topic == topic}
-            self._partitions.clear()
-            self.claims.clear()
+            self.suspend()
+            self._complete.clear()
             for number in self._rows.keys() - self._assigned:
                 self._offsets.pop(number, None)
                 self._fences.pop(number, None)
                 self._drop(self._rows.pop(number))
             await self._take_up()
+
+    def suspend(self) -> None:
+        """Close all partitions: whose they are is being settled, and nothing may be processed until it is."""
+        self._partitions.clear()
+        self.claims.clear()
 
     def _drop(self, rows: MutableMapping[bytes, bytes]) -> None:
         """Let go of the rows of a partition: in memory there is nothing to do."""
@@ -167,11 +176,10 @@ class PartitionStore(memory.Store[bytes, bytes]):
         """Open the active partitions: progress and due index are built from their rows, beside the event loop."""
         async with self._opening:
             self.claims.clear()
+            self._complete = {tp.partition for tp in active_tps} & self._assigned
             try:
                 self._partitions = {
-                    tp.partition: await asyncio.to_thread(self._open, tp.partition)
-                    for tp in active_tps
-                    if tp.partition in self._assigned
+                    number: await asyncio.to_thread(self._open, number) for number in sorted(self._complete)
                 }
             except Exception as error:
                 self._fail(error)

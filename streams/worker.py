@@ -81,17 +81,22 @@ class Worker:
             yield
 
     async def _landed(self, number: int) -> None:
-        flight = self._flights.pop(number, None)
+        flight = self._flights.get(number)
         if flight is not None:
-            await flight
+            await flight  # one that failed stays: its rows are not in the changelog, and nothing may build on them
+            self._flights.pop(number, None)
 
     def check(self) -> None:
         """Raise Fenced where it is not settled for long whose a partition is."""
         self._ownership.check()
 
     async def quiesce(self) -> None:
-        """Return once no batch is in flight: called before partitions are given away."""
+        """Return once no batch is in flight, and none can begin: called before partitions are given away.
+
+        What was at hand is not taken up any more. It is fetched again, by us or by another.
+        """
         async with self.quiet():
+            self._shell.store().suspend()
             self._probes.clear()
             self.ticked_at.clear()
             self.waiting.clear()

@@ -162,6 +162,46 @@ def test_what_is_read_of_the_changelog_of_an_open_partition_is_ignored(run: Any)
     run(scenario)
 
 
+def test_what_comes_while_partitions_are_opened_waits_until_they_are_claimed(run: Any) -> None:
+    """A step that the owner before us wrote late: its rows and its progress are taken over together."""
+
+    async def scenario(held: Held) -> None:
+        late = Partition(1)
+        late.applied(Topic.ORDERS, 42, 1_000)
+        earlier = Customer("ann")
+        earlier.due = 70
+        before, after, claimed = earlier.to_row(), row("ann"), Claim(1, b"us".ljust(8))
+        assert before != after
+        rows: Rows = [(b"ann", after), late.progress_row()]
+        assigned = await held.rebalance(1, 2)
+        held.recover(1, 0, [(b"ann", before)])
+        data, opening = held.table.data, held.table.data._open
+
+        def late_rows_come(number: int) -> Partition:
+            partition = opening(number)
+            if number == 1:
+                held.recover(1, 1, rows)
+            return partition
+
+        data._open = late_rows_come
+        await held.table.on_recovery_completed(assigned, set())
+        data._open = opening
+        partition = held.partition(1)
+        assert (partition.rows[b"ann"], partition.next_offset(Topic.ORDERS)) == (before, 0)
+        assert held.table.persisted_offset(held.tp(1)) == 0
+
+        ours = [*rows, (CLAIM_KEY + b"1", claimed.encoded)]
+        headers: Any = [(), (), claimed.headers]
+        records = [
+            SimpleNamespace(offset=place + 1, key=key, value=value, headers=headers[place])
+            for place, (key, value) in enumerate(ours)
+        ]
+        partition = await data.catch_up(1, records)
+        assert (partition.rows[b"ann"], partition.next_offset(Topic.ORDERS)) == (after, 42)
+
+    run(scenario)
+
+
 def test_what_is_kept_in_a_rebalance_is_not_recovered_again_and_what_is_lost_is(run: Any) -> None:
     async def scenario(held: Held) -> None:
         await held.opened(1, 2)

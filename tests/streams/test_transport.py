@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faust.types import TP
 
 from config.settings import load_settings
@@ -215,9 +216,12 @@ class Broker:
     async def perform(self, _partition: Partition, _effects: Any) -> None:
         """Outputs and state are acknowledged."""
 
+    def suspend(self) -> None:
+        self.open.clear()
 
-def take(broker: Broker, *chunks: Chunk) -> list[int]:
-    """Have a worker take chunks of orders; return the offsets that it processed."""
+
+def worker_of(broker: Broker) -> tuple[Worker, list[int]]:
+    """Return a worker, and the list of offsets that it processes."""
     processed: list[int] = []
 
     class Counting:
@@ -239,13 +243,22 @@ def take(broker: Broker, *chunks: Chunk) -> list[int]:
     )
     worker = Worker(shell, Counting(), Metrics())
     worker._ownership = broker
+    return worker, processed
 
-    async def events() -> AsyncIterator[Any]:
-        for one in chunks:
-            message = SimpleNamespace(topic="orders", partition=0, tp=ORDERS, value=one)
-            yield SimpleNamespace(message=message)
 
-    asyncio.run(worker.run(events()))
+def event(one: Chunk) -> Any:
+    return SimpleNamespace(message=SimpleNamespace(topic="orders", partition=0, tp=ORDERS, value=one))
+
+
+async def stream(*chunks: Chunk) -> AsyncIterator[Any]:
+    for one in chunks:
+        yield event(one)
+
+
+def take(broker: Broker, *chunks: Chunk) -> list[int]:
+    """Have a worker take chunks of orders; return the offsets that it processed."""
+    worker, processed = worker_of(broker)
+    asyncio.run(worker.run(stream(*chunks)))
     return processed
 
 
@@ -289,3 +302,56 @@ def test_what_is_not_ours_any_more_is_left_to_the_next_owner() -> None:
     for broker in (revoked, closed):
         assert take(broker, chunk(0, 4)) == []
         assert (broker.rewound, broker.applied) == ([], {})
+
+
+def test_what_is_at_hand_as_partitions_are_given_away_is_not_taken_up() -> None:
+    """Its rows would be in memory, and not in the changelog, as the partition is recovered there."""
+    broker = Broker()
+    worker, processed = worker_of(broker)
+
+    async def check() -> None:
+        acknowledged = asyncio.Event()
+
+        async def perform(_partition: Partition, _effects: Any) -> None:
+            await acknowledged.wait()
+
+        broker.perform = perform
+        await worker.run(stream(chunk(0, 4)))
+        giving_away = asyncio.create_task(worker.quiesce())
+        await asyncio.sleep(0)
+        at_hand = asyncio.create_task(worker.run(stream(chunk(5, 9))))
+        await asyncio.sleep(0)
+        acknowledged.set()
+        await asyncio.gather(giving_away, at_hand)
+        async with worker.quiet():
+            pass
+
+    asyncio.run(check())
+    assert processed == [0, 1, 2, 3, 4]
+    assert broker.applied == {ORDERS: 5}
+
+
+def test_nothing_is_built_on_a_batch_whose_state_was_not_acknowledged() -> None:
+    """However often it is asked for, by whom ever: the worker ends, and until it has the partition stands."""
+    broker = Broker()
+    worker, processed = worker_of(broker)
+
+    async def refuse(_partition: Partition, _effects: Any) -> None:
+        raise RuntimeError("no acknowledgement")
+
+    broker.perform = refuse
+
+    async def quiet() -> None:
+        async with worker.quiet():
+            raise AssertionError("there is something in flight")
+
+    async def check() -> None:
+        await worker.run(stream(chunk(0, 4)))
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="no acknowledgement"):
+                await quiet()
+        with pytest.raises(RuntimeError, match="no acknowledgement"):
+            await worker.run(stream(chunk(5, 9)))
+
+    asyncio.run(check())
+    assert processed == [0, 1, 2, 3, 4]
