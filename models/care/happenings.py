@@ -13,6 +13,8 @@ def attend_interaction(moment: Moment, rule: InteractionRule) -> None:
     event = moment.event
     if type(event) is not Interaction or event.kind != rule.interaction:
         return
+    if event.interaction not in moment.customer.contacts.ids:
+        return  # older than what is remembered: it may be one that was attended to long ago
     bounds = [("<=", rule.at_most), (">=", rule.at_least)]
     given = [(op, bound) for op, bound in bounds if bound is not None]
     value = event.value

@@ -358,3 +358,10 @@ def test_a_rule_that_is_new_passes_over_what_is_long_past() -> None:
     found = Run(care_policy(), late).take(*(order(day(10 * number), str(number)) for number in range(4)))
     assert told(found.until(day(400))) == []
     assert told(found.until(day(500))) == [("note", 30 + 60 + 2 * 200)]
+
+
+def test_what_is_read_again_when_it_is_remembered_no_longer_opens_no_second_ticket() -> None:
+    complaint = contact(day(1), "i", "complaint")
+    found = run(rule("interaction", interaction="complaint")).take(complaint).until(day(1 + 99))
+    assert told(found.take(complaint)) == [("note", 1)], "known: the window of 100 days reaches it"
+    assert told(found.take(order(day(200), "o"), complaint)) == [("note", 1)], "forgotten, so it may be a repetition"
