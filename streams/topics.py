@@ -106,14 +106,22 @@ async def create_topics(settings: Settings) -> list[str]:
     return await create_specs(settings, topic_specs(settings))
 
 
+def acknowledged_by(replication: int) -> dict[str, str]:
+    """Return the setting by which what was acknowledged survives the loss of a broker: most replicas have it.
+
+    Nothing where there are fewer than three replicas: the loss of one would stop all writing.
+    """
+    return {"min.insync.replicas": str(replication // 2 + 1)} if replication > 2 else {}  # told above
+
+
 async def create_specs(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
     """Create those of some topics that are missing; return their names. Raises BrokerError."""
-    admin = await _connect(settings)
+    admin, durable = await _connect(settings), acknowledged_by(settings.replication)
     try:
         existing = set(await admin.list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
         new = [
-            NewTopic(spec.name, settings.partitions, settings.replication, topic_configs=spec.configs)
+            NewTopic(spec.name, settings.partitions, settings.replication, topic_configs=spec.configs | durable)
             for spec in missing
         ]
         if new:
