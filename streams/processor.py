@@ -4,7 +4,7 @@ Live agents and `replay` call this very code, and tests drive it alone. It reads
 batch, lets the engine decide, and says what is to be produced and written; it performs nothing itself.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from models.care.budgets import Purse
 from models.customer import NEVER, Customer, row_instant
@@ -62,10 +62,7 @@ class Processor:
         latest, decided_at = now + self._timing.ahead, now if self._timing.wall_decides else None
         if self.days is not None:
             self.engine.barrier = self.days.barrier(partition)
-        for record in records:
-            if record.offset < next_offset:
-                effects.skipped += 1
-                continue
+        for record in _unapplied(records, next_offset, effects):
             next_offset = record.offset + 1
             key = record.key or b""
             try:
@@ -221,10 +218,7 @@ class Processor:
         """Keep the announcements of some records until their instants."""
         effects, topic = Effects(), Topic.CAMPAIGNS
         next_offset, watermark = partition.next_offset(topic), None
-        for record in records:
-            if record.offset < next_offset:
-                effects.skipped += 1
-                continue
+        for record in _unapplied(records, next_offset, effects):
             next_offset = record.offset + 1
             try:
                 campaign = self._wire.decode_campaign(record.value, now + self._timing.ahead)
@@ -364,3 +358,13 @@ class Processor:
         effects.reserve = partition.reserve(purse, topic, until)
         if topic is not None or not effects.more:
             partition.gone_through(topic, until)
+
+
+def _unapplied(records: Iterable[Record], next_offset: int, effects: Effects) -> Iterator[Record]:
+    """Yield the records from an offset on; what was applied before is counted as skipped."""
+    for record in records:
+        if record.offset < next_offset:
+            effects.skipped += 1
+            continue
+        next_offset = record.offset + 1
+        yield record

@@ -95,7 +95,7 @@ def decide(engine: Engine, history: History, until: int | None, decisions: Decis
 def _in_order(events: list[Spilled]) -> list[Any]:
     """Return events by instant and rank, without what an erasure has them forget, and without the erasures."""
     if set(map(type, events)) == {OrderPlaced}:
-        events.sort(key=attrgetter("at"))  # of one rank: most customers, and three times as fast
+        events.sort(key=attrgetter("at"))  # of one rank, as most customers have it: no call an event
         return events
     events.sort(key=_order)
     last = max((place for place, event in enumerate(events) if type(event) is Forgotten), default=None)
