@@ -45,8 +45,9 @@ log = logging.getLogger(__name__)
 MAX_PRODUCE_BATCH = 900_000
 #: How long (seconds) a worker that cannot go on may take to shut down before it is ended.
 SHUTDOWN_S = 20.0
-#: Micro-batches that may wait in the stream's queue.
-QUEUED_BATCHES = 4
+#: Micro-batches that may wait in the stream's queue. From four fifths of them on, partitions are held back: with fewer
+#: than a round of all partitions brings, each round would stall the next.
+QUEUED_BATCHES = 8
 
 
 class TidemarkApp(faust.App):

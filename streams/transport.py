@@ -26,8 +26,10 @@ log = logging.getLogger(__name__)
 #: broker answers as soon as something comes, as Kafka does; Tansu looks again only after half of it.
 FETCH_WAIT_MS = 50
 
-#: How long (seconds) a fetch may wait until it looks again what is wanted: the fetcher does not tell of that.
-LOOK_S = 0.1
+#: How long (seconds) a fetch may wait until it looks again what is wanted: the fetcher does not tell of that. The
+#: shorter is for while a partition is held back until the stream's queue has drained, which takes a batch or two.
+#: Meanwhile its records, fetched already, keep the fetcher from asking that broker for others.
+LOOK_S, LOOK_HELD_BACK_S = 0.1, 0.005
 
 #: How often (a second apart) the group is asked whether a partition is ours.
 _ATTEMPTS = 30
@@ -57,6 +59,11 @@ class Wanted:
 
     def __contains__(self, tp: object) -> bool:
         return self._consumer.flow_active and tp in self._active
+
+    @property
+    def look_s(self) -> float:
+        """How long (seconds) to wait before what is wanted is looked at again."""
+        return LOOK_HELD_BACK_S if self._consumer._buffered_partitions else LOOK_S  # noqa: SLF001  # Faust tells nobody
 
 
 class RawSchema(faust.Schema[Any, Any]):
@@ -91,13 +98,13 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109  # Faust's
         max_records: int | None = None,
     ) -> dict[TP, Chunk]:
-        wanted: Any = Wanted(self.consumer, active_partitions)
+        wanted = Wanted(self.consumer, active_partitions)
         until = time.monotonic() + (timeout or 0.0)
         fetched: Mapping[Any, list[ConsumerRecord]] = {}
         while not fetched and self.consumer.flow_active and (left := until - time.monotonic()) > 0:
             # In recovery all that was fetched, so that the last produce batch of a changelog is never taken in part.
             most = None if self.app.in_recovery else max_records
-            fetched = await super()._fetch_records(consumer, wanted, min(left, LOOK_S), most)
+            fetched = await super()._fetch_records(consumer, cast("Any", wanted), min(left, wanted.look_s), most)
         return {
             (tp := TP(partition.topic, partition.partition)): self._chunk(tp, records)
             for partition, records in fetched.items()

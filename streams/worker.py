@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,12 +27,14 @@ from streams.transport import Chunk
 
 log = logging.getLogger(__name__)
 
+#: Batches of up to so many records are processed in the event loop: a thread would take longer to be handed them.
+SMALL_BATCH = 32
 #: Dead letters of a partition are logged once in so many seconds.
 TELL_S = 10.0
 
 
 class Worker:
-    """Processes the partitions that are ours, one batch or tick at a time, in a thread beside the event loop.
+    """Processes the partitions that are ours, one batch or tick at a time, beside the event loop unless it is small.
 
     While the effects of a batch wait for the broker, in *flight*, other partitions go on; the next batch of the same
     partition waits for it. `quiet` is the state in which nothing is under way.
@@ -107,9 +110,8 @@ class Worker:
         if await self._has_gap(partition.next_offset(topic), tp, chunk):
             return
         started = time.monotonic()
-        effects = await asyncio.to_thread(
-            self._processor.process, partition, topic, tp.topic, chunk.records, self._shell.clock()
-        )
+        call = partial(self._processor.process, partition, topic, tp.topic, chunk.records, self._shell.clock())
+        effects = call() if len(chunk.records) <= SMALL_BATCH else await asyncio.to_thread(call)
         flight = self._finish(partition, tp, chunk, effects, started)
         self._flights[partition.number] = asyncio.create_task(flight, name=f"flight-{partition.number}")
 

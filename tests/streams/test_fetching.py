@@ -15,7 +15,7 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.transport import Chunk, MicroBatchThread
+from streams.transport import LOOK_HELD_BACK_S, LOOK_S, Chunk, MicroBatchThread
 from tests.streams.test_transport import ORDERS, app_in, chunk
 
 
@@ -32,13 +32,15 @@ class FakeKafka:
         )
         self.fetched: dict[Any, list[Any]] = {}
         self.asked: list[int | None] = []
+        self.waits: list[float] = []
         self.sought: list[tuple[Any, int]] = []
         self.positions: dict[Any, int] = {}
         self.listed: dict[TP, int] = {}
         self.told: dict[TP, int | None] = {}
 
-    async def fetched_records(self, _partitions: Any, *, max_records: int | None, **_: Any) -> Any:
+    async def fetched_records(self, _partitions: Any, *, timeout: float, max_records: int | None) -> Any:  # noqa: ASYNC109  # aiokafka's
         self.asked.append(max_records)
+        self.waits.append(timeout)
         return self.fetched
 
     async def end_offsets(self, partitions: Any) -> dict[TP, int]:
@@ -201,6 +203,24 @@ def test_a_fetch_is_bounded_by_the_batch_size_except_in_recovery(tmp_path: Path)
             thread.app.in_recovery = True
             await thread.getmany({ORDERS}, 1.0)
             assert kafka.asked == [7, None]
+
+    asyncio.run(check())
+
+
+def test_a_fetch_looks_again_soon_while_a_partition_is_held_back(tmp_path: Path) -> None:
+    """What was fetched of it keeps aiokafka from asking that broker for anything else."""
+
+    async def check() -> None:
+        async with thread_in(tmp_path) as (thread, kafka):
+            kafka.fetched = {driver.ensure_aiokafka_TP(ORDERS): chunk(0, 6).records}
+            active = thread.consumer._set_active_tps({ORDERS})
+            thread.consumer.on_buffer_full(ORDERS)
+            assert ORDERS not in active
+            await thread.getmany(active, 1.0)
+            thread.consumer.on_buffer_drop(ORDERS)
+            assert ORDERS in active
+            await thread.getmany(active, 1.0)
+            assert kafka.waits == [LOOK_HELD_BACK_S, LOOK_S]
 
     asyncio.run(check())
 
