@@ -10,12 +10,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from math import ceil, floor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models.instants import DAY_MS
+from models.instants import DAY_MS, LAST_INSTANT
 from models.metrics import Facts, Gauge, Unit
 from models.money import Money
 from models.rules import Comparison, Junction, Rule, Score
+
+if TYPE_CHECKING:
+    from models.customer import Customer  # whose rows know nothing of policies; only its name is needed here
 
 #: Later than any instant: nothing changes by time alone.
 NO_CHANGE = 2**63 - 1
@@ -23,6 +26,15 @@ NO_CHANGE = 2**63 - 1
 #: `look(facts, at)`: the rank of each ladder (how many of its rules, from the hardest, need not be looked at: 0 where
 #: none holds), and the first instant (ms) after `at` at which time alone may change one; NO_CHANGE if never.
 Look = Callable[[Facts, int], tuple[tuple[int, ...], int]]
+
+#: `rank(facts, at)`: the rank of a ladder, as `look` tells it.
+Rank = Callable[[Facts, int], int]
+
+#: `steady(customer, at)`: evaluates a customer for whom every scheme stays as it is, and returns True; else False.
+Steady = Callable[["Customer", int], bool]
+
+#: A scheme's name, and its tiers with their rules, lowest first.
+Ladder = tuple[str, Sequence[tuple[str, Rule | None]]]
 
 #: `show(facts, at)`: metrics by name as events show them; None where one is undefined.
 Show = Callable[[Facts, int], dict[str, Any]]
@@ -34,23 +46,20 @@ VALUES = {
     "frequency": "n - {first}",
     "monetary": "paid[-1] - paid[{first}]",
 }
+#: The instants at which a value that rises with time may next reach an offset, counted from `anchor`.
 _RISES = """\
-    if n:
-        k = bisect_right(offsets{i}, g{i})
-        if k < {rises} and (c := {anchor} + offsets{i}[k]) < due:
-            due = c
+    if n and g{i} < {highest} and (c := {{anchor}} + ({next})) < due:
+        due = c
 """
 _CHANGES = {
-    "recency_days": _RISES.replace("{anchor}", "times[-1]"),
-    "first_order_days": _RISES.replace("{anchor}", "times[0]"),
+    "recency_days": _RISES.replace("{{anchor}}", "times[-1]"),
+    "first_order_days": _RISES.replace("{{anchor}}", "times[0]"),
     "frequency": """\
-    k = bisect_left(levels{i}, g{i})
-    if k and (c := times[n - 1 - levels{i}[k - 1]] + {window}) < due:
+    if g{i} > {lowest} and (c := times[n - 1 - ({level})] + {window}) < due:
         due = c
 """,
     "monetary": """\
-    k = bisect_left(levels{i}, g{i})
-    if k and (c := times[bisect_left(paid, paid[-1] - levels{i}[k - 1]) - 1] + {window}) < due:
+    if g{i} > {lowest} and (c := times[bisect_left(paid, paid[-1] - ({level})) - 1] + {window}) < due:
         due = c
 """,
 }
@@ -59,12 +68,12 @@ _OTHER_CHANGE = """\
     if c is not None and c < due:
         due = c
 """
-#: How every generated function begins.
-HEAD = """\
-    ledger = facts.ledger
+_LEDGER = """\
     times, paid = ledger.times, ledger.paid
     n = len(times)
 """
+#: How a generated function of facts begins.
+HEAD = f"    ledger = facts.ledger\n{_LEDGER}"
 #: Of these, the ones that are None before the first order.
 MAY_BE_UNDEFINED = frozenset({"recency_days", "first_order_days"})
 _WINDOWED = frozenset({"frequency", "monetary"})
@@ -91,6 +100,55 @@ def compile_look(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None
     lines.append(f"    return ({''.join(f'{rank}, ' for rank in ranks)}), due")
     look: Look = define("look", lines, scope)
     return look
+
+
+def compile_steady(
+    gauges: Sequence[Gauge],
+    ladders: Sequence[tuple[str, Sequence[tuple[str, Rule | None]]]],
+    version: str,
+    horizon: int,
+) -> Steady | None:
+    """Return the function that does at once what `models.evaluate` does where no scheme moves, as at most events.
+
+    `ladders` are the schemes by name with their tiers and rules, lowest first, `version` that of the policy, `horizon`
+    (ms) its longest window. None where a rule reads a metric that is no whole number. Where the function returns False,
+    nothing is decided, and `models.evaluate` has to.
+    """
+    rules = [rule for _, tiers in ladders for _, rule in tiers if rule is not None]
+    read = sorted({leaf.gauge for rule in rules for leaf in rule.leaves()})
+    if any(gauges[index].metric.name not in VALUES for index in read):
+        return None
+    scope: dict[str, Any] = {"bisect_left": bisect_left, "bisect_right": bisect_right}
+    lines = [
+        "def steady(customer, at):",
+        f"    if customer.policy_version != {version!r}: return False",
+        f"    if customer.contacts.times: customer.contacts.forget_until(at - {horizon})",
+        "    ledger, get = customer.ledger, customer.standings.get",
+        f"{_LEDGER}    due = {NO_CHANGE}",
+        *windows(gauges[index] for index in read),
+        *(value_line(index, gauges[index], scope) for index in read),
+    ]
+    for place, (name, tiers) in enumerate(ladders):
+        scope[f"tiers{place}"] = tuple(tier for tier, _ in tiers)
+        held = f"tiers{place}[{_ladder([rule for _, rule in tiers], gauges)}]"
+        lines.append(f"    standing = get({name!r})")
+        lines.append(
+            f"    if standing is None or standing.below_since is not None or standing.tier != {held}: return False"
+        )
+    lines += [_change(index, gauges[index], scope) for index in read]
+    lines.append(f"    customer.cursor, customer.due = at, due if due <= {LAST_INSTANT} else {NO_CHANGE}")
+    steady: Steady = define("steady", [*lines, "    return True"], scope)
+    return steady
+
+
+def compile_rank(gauges: Sequence[Gauge], rules: Sequence[Rule | None]) -> Rank:
+    """Return the function that tells the rank of one ladder of rules, as a look at it does."""
+    read = sorted({leaf.gauge for rule in rules if rule is not None for leaf in rule.leaves()})
+    scope: dict[str, Any] = {"bisect_right": bisect_right}
+    lines = ["def rank(facts, at):", HEAD, *windows(gauges[index] for index in read)]
+    lines += [value_line(index, gauges[index], scope) for index in read]
+    rank: Rank = define("rank", [*lines, f"    return {_ladder(rules, gauges)}"], scope)
+    return rank
 
 
 def compile_show(gauges: Sequence[Gauge], money: Money) -> Show:
@@ -127,7 +185,10 @@ def shown(index: int, gauge: Gauge) -> str:
 def windows(gauges: Iterable[Gauge]) -> list[str]:
     """Return the lines that find where the windows of some gauges begin."""
     lengths = {gauge.window for gauge in gauges if gauge.metric.name in _WINDOWED}
-    return [f"    first{window} = bisect_right(times, at - {window})" for window in sorted(lengths)]
+    return [
+        f"    first{window} = bisect_right(times, at - {window}) if n and times[0] <= at - {window} else 0"
+        for window in sorted(lengths)
+    ]
 
 
 def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
@@ -140,11 +201,25 @@ def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
 
 
 def _change(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
-    edges = gauge.edges
-    text = _CHANGES.get(gauge.metric.name, _OTHER_CHANGE)
-    scope |= {f"offsets{index}": edges.offsets, f"levels{index}": edges.levels}
-    scope |= {f"change{index}": gauge.metric.next_change, f"edges{index}": edges}
-    return text.format(i=index, window=gauge.window, rises=len(edges.offsets)).rstrip()
+    name, edges = gauge.metric.name, gauge.edges
+    text = _CHANGES.get(name)
+    if text is None:
+        scope |= {f"change{index}": gauge.metric.next_change, f"edges{index}": edges}
+        return _OTHER_CHANGE.format(i=index, window=gauge.window).rstrip()
+    if name in _WINDOWED:
+        if not edges.levels:
+            return ""
+        level = _first_of([f"{level} if g{index} > {level}" for level in reversed(edges.levels)])
+        return text.format(i=index, window=gauge.window, lowest=edges.levels[0], level=level).rstrip()
+    if not edges.offsets:
+        return ""
+    offset = _first_of([f"{offset} if g{index} < {offset}" for offset in edges.offsets])
+    return text.format(i=index, highest=edges.offsets[-1], next=offset).rstrip()
+
+
+def _first_of(choices: list[str]) -> str:
+    """Return the expression of the first choice, each `value if condition`, that holds: the last does if no other."""
+    return " else ".join([*choices[:-1], choices[-1].partition(" if ")[0]])
 
 
 def _ladder(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> str:

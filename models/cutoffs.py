@@ -13,6 +13,7 @@ from fractions import Fraction
 import msgspec
 
 from models.care.rules import CareRule, ConditionRule, NearUpgradeRule
+from models.compiled import Steady
 from models.explain import threshold
 from models.histogram import Histogram
 from models.identity import event_id
@@ -78,6 +79,10 @@ class RankedTimeline(Timeline):
         earlier one, since an event came late, was not in question when those began to hold, and may be now.
         """
         return self._sets[-1].at if self._sets and self._sets[-1].at > instant else None
+
+    def steady(self, instant: int) -> Steady | None:
+        """As `Timeline`, with the cut-offs that hold; None where it is to be decided again soon."""
+        return None if self._only is None or self.catches_up(instant) is not None else self.at(instant).steady
 
     def at(self, instant: int) -> Policy:
         """Return the version that holds at an instant (ms), with the cut-offs that do.

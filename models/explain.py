@@ -13,7 +13,7 @@ from models.outlook import Outlook
 from models.outputs import AtRisk, Need, Next, Why
 from models.rules import Comparison, Finding, Lack, Readings, least_missing
 from models.schemes import Scheme
-from models.tiering import Position, fall_instant, pass_time, settle
+from models.tiering import Position, fall_instant, fallen, pass_time
 
 Shown = str | float | int | None
 
@@ -85,14 +85,11 @@ def next_fall(outlook: Outlook, position: Position, facts: Facts, at: int, zone:
         below_since = max(at, lasts(facts, at))
     if below_since > LAST_INSTANT:
         return None
-    below = Position(rank, since, below_since)
-    falls = fall_instant(scheme.demotion, below, facts.since, zone)
+    falls = fall_instant(scheme.demotion, Position(rank, since, below_since), facts.since, zone)
     if falls is None or falls > LAST_INSTANT:
         return None
     falls = max(at, falls)
-    (qualified,), _ = outlook.look(facts, falls)
-    moved = settle(scheme.demotion, below, qualified, falls, facts.since, zone)
-    return scheme.tiers[moved.rank].name, falls
+    return scheme.tiers[fallen(scheme.demotion, rank, outlook.rank(facts, falls))].name, falls
 
 
 def _walk_to_fall(

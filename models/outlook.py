@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import ceil, floor
 from typing import Any
 
-from models.compiled import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, compile_look, define
+from models.compiled import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, compile_look, compile_rank, define
 from models.metrics import Facts, Gauge
 from models.rules import Comparison, Junction, Rule
 from models.schemes import Scheme
@@ -21,18 +21,23 @@ Lasts = Callable[[Facts, int], int]
 
 
 class Outlook:
-    """One scheme; `look` answers for its rules only."""
+    """One scheme; `look` and `rank` answer for its rules only."""
 
     def __init__(self, scheme: Scheme, gauges: Sequence[Gauge]) -> None:
         self.scheme = scheme
-        self.look = compile_look(gauges, [[tier.rule for tier in scheme.tiers]])
+        rules = [tier.rule for tier in scheme.tiers]
+        self.look = compile_look(gauges, [rules])
+        self.rank = compile_rank(gauges, rules)
         self._gauges = gauges
         self._lasts: dict[int, Lasts | None] = {}
 
     def lasts(self, rank: int) -> Lasts | None:
-        """Return the function for the tiers from an index up; None where that cannot be told in one step."""
+        """Return the function for a tier that is the highest to qualify; None where that cannot be told in one step.
+
+        The tiers above do not qualify, and in time alone never will.
+        """
         if rank not in self._lasts:
-            rules = [tier.rule for tier in self.scheme.tiers[rank:]]
+            rules = [self.scheme.tiers[rank].rule]
             self._lasts[rank] = compile_lasts(rules, self._gauges) if self.scheme.sinking else None
         return self._lasts[rank]
 

@@ -20,7 +20,7 @@ from models.care.rules import (
     InteractionRule,
     NearUpgradeRule,
 )
-from models.compiled import Look, Show, compile_look, compile_show
+from models.compiled import Look, Show, Steady, compile_look, compile_show, compile_steady
 from models.errors import PolicyError
 from models.events import KNOWN_KINDS
 from models.identity import id64
@@ -65,6 +65,14 @@ class Policy:
             elif isinstance(rule, NearUpgradeRule):
                 ladders.append([None, *rule.near])
         return compile_look(self.gauges, ladders)
+
+    @cached_property
+    def steady(self) -> Steady | None:
+        """What evaluates customers for whom no scheme moves; None where care, or a rule, asks for more."""
+        if self.care:
+            return None
+        ladders = [(scheme.name, [(tier.name, tier.rule) for tier in scheme.tiers]) for scheme in self.schemes]
+        return compile_steady(self.gauges, ladders, self.version, self.horizon)
 
     @cached_property
     def ladders(self) -> tuple[tuple[Scheme, str, tuple[str, ...]], ...]:
@@ -173,6 +181,10 @@ class Timeline:
             return None
         index = max(1, bisect_right(self._starts, instant))
         return self._starts[index] if index < len(self._starts) else None
+
+    def steady(self, _instant: int) -> Steady | None:
+        """Return what evaluates customers as of an instant (ms) for whom no scheme moves; None where more is asked."""
+        return None if self._only is None else self._only.steady
 
     def catches_up(self, _instant: int) -> int | None:
         """Return as of when (ms) is to be decided again about who an event at an instant is found late for, or None."""

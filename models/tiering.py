@@ -51,9 +51,13 @@ def settle(demotion: Demotion, position: Position, qualified: int, at: int, anch
     falls = fall_instant(demotion, below, anchor, zone)
     if falls is None or at < falls:
         return below
-    if demotion.step == "qualified" or qualified == rank - 1:
-        return Position(qualified, at, None)
-    return Position(rank - 1, at, at)
+    lower = fallen(demotion, rank, qualified)
+    return Position(lower, at, None if lower == qualified else at)
+
+
+def fallen(demotion: Demotion, rank: int, qualified: int) -> int:
+    """Return the index of the tier to which a customer of tier `rank` falls where they qualify for a lower one."""
+    return qualified if demotion.step == "qualified" else rank - 1
 
 
 def pass_time(

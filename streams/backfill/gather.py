@@ -6,6 +6,7 @@ settled decisions do live. What was decided is written as runs, which are merged
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ from streams.replay_files import Figures, count_customers, count_decisions, fina
 CHANGES, ACTIONS, CUSTOMERS, ROWS = "tier-changes", "care-actions", "customers", "rows"
 SORTED = (CHANGES, ACTIONS, CUSTOMERS)
 
+#: So many customers are decided about before what was decided is encoded.
+_BLOCK = 64
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,24 +43,27 @@ class History(NamedTuple):
 
 def gather(work: Work, shard: int, until: int | None) -> Figures:
     """Decide about the customers of a shard up to `until` (ms), and write the runs; return the counts."""
-    timeline = work.timeline()
-    engine = Engine(timeline)
-    decisions = Decisions()
-    customers: list[Customer] = []
+    engine = Engine(work.timeline())
+    entries: dict[str, list[Entry]] = {CHANGES: [], ACTIONS: [], CUSTOMERS: []}
     rows: list[Entry] = []
-    for history in histories(work, shard):
-        customer = decide(engine, history, until, decisions)
-        customers.append(customer)
+    figures = Figures()
+    everybody = histories(work, shard)
+    # What was decided is encoded while it is still in the processor's caches.
+    while block := list(islice(everybody, _BLOCK)):
+        decisions = Decisions()
+        customers = [decide(engine, history, until, decisions) for history in block]
+        entries[CHANGES] += map(_change_entry, decisions.changes)
+        entries[ACTIONS] += map(_action_entry, decisions.actions)
+        entries[CUSTOMERS] += (_customer_entry(engine, customer, until) for customer in customers)
         if work.plan.request.keep_rows:
-            rows.append((f"{history.partition or 0:06d}\0{history.customer_id}", customer.to_row()))
-    write_run(work.run(CHANGES, shard), sorted(map(_change_entry, decisions.changes)))
-    write_run(work.run(ACTIONS, shard), sorted(map(_action_entry, decisions.actions)))
-    write_run(work.run(CUSTOMERS, shard), (_customer_entry(engine, customer, until) for customer in customers))
+            rows += map(_row_entry, block, customers)
+        figures.add(count_decisions(decisions.changes, decisions.actions, decisions.refusals))
+        figures.add(count_customers(customers))
+        figures.add(Figures(notes=dict(decisions.notes)))
+    for name in SORTED:
+        write_run(work.run(name, shard), sorted(entries[name]))
     if work.plan.request.keep_rows:
         write_run(work.run(ROWS, shard), rows)
-    figures = count_decisions(decisions.changes, decisions.actions, decisions.refusals)
-    figures.add(count_customers(customers))
-    figures.add(Figures(notes=dict(decisions.notes)))
     write_segments(work.shard(shard), [], lambda: figures)
     return figures
 
@@ -116,6 +123,10 @@ def _change_entry(change: TierChange) -> Entry:
 
 def _action_entry(action: CareAction) -> Entry:
     return f"{action.due_at[:-1]}\0{action.customer_id}\0{action.rule}\0{action.action_id}", _encode(action)
+
+
+def _row_entry(history: History, customer: Customer) -> Entry:
+    return f"{history.partition or 0:06d}\0{history.customer_id}", customer.to_row()
 
 
 def _customer_entry(engine: Engine, customer: Customer, until: int | None) -> Entry:
