@@ -10,15 +10,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from math import ceil, floor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from models.instants import DAY_MS, LAST_INSTANT
+from models.instants import DAY_MS
 from models.metrics import Facts, Gauge, Unit
 from models.money import Money
 from models.rules import Comparison, Junction, Rule, Score
-
-if TYPE_CHECKING:
-    from models.customer import Customer  # whose rows know nothing of policies; only its name is needed here
 
 #: Later than any instant: nothing changes by time alone.
 NO_CHANGE = 2**63 - 1
@@ -29,12 +26,6 @@ Look = Callable[[Facts, int], tuple[tuple[int, ...], int]]
 
 #: `rank(facts, at)`: the rank of a ladder, as `look` tells it.
 Rank = Callable[[Facts, int], int]
-
-#: `steady(customer, at)`: evaluates a customer for whom every scheme stays as it is, and returns True; else False.
-Steady = Callable[["Customer", int], bool]
-
-#: A scheme's name, and its tiers with their rules, lowest first.
-Ladder = tuple[str, Sequence[tuple[str, Rule | None]]]
 
 #: `show(facts, at)`: metrics by name as events show them; None where one is undefined.
 Show = Callable[[Facts, int], dict[str, Any]]
@@ -68,12 +59,12 @@ _OTHER_CHANGE = """\
     if c is not None and c < due:
         due = c
 """
-_LEDGER = """\
+#: How a generated function that knows the ledger begins, and how one of facts does.
+LEDGER = """\
     times, paid = ledger.times, ledger.paid
     n = len(times)
 """
-#: How a generated function of facts begins.
-HEAD = f"    ledger = facts.ledger\n{_LEDGER}"
+HEAD = f"    ledger = facts.ledger\n{LEDGER}"
 #: Of these, the ones that are None before the first order.
 MAY_BE_UNDEFINED = frozenset({"recency_days", "first_order_days"})
 _WINDOWED = frozenset({"frequency", "monetary"})
@@ -95,50 +86,11 @@ def compile_look(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None
     ]
     for index in read:
         lines.append(value_line(index, gauges[index], scope))
-        lines.append(_change(index, gauges[index], scope))
-    ranks = [_ladder(rules, gauges) for rules in ladders]
+        lines.append(change_lines(index, gauges[index], scope))
+    ranks = [ladder(rules, gauges) for rules in ladders]
     lines.append(f"    return ({''.join(f'{rank}, ' for rank in ranks)}), due")
     look: Look = define("look", lines, scope)
     return look
-
-
-def compile_steady(
-    gauges: Sequence[Gauge],
-    ladders: Sequence[tuple[str, Sequence[tuple[str, Rule | None]]]],
-    version: str,
-    horizon: int,
-) -> Steady | None:
-    """Return the function that does at once what `models.evaluate` does where no scheme moves, as at most events.
-
-    `ladders` are the schemes by name with their tiers and rules, lowest first, `version` that of the policy, `horizon`
-    (ms) its longest window. None where a rule reads a metric that is no whole number. Where the function returns False,
-    nothing is decided, and `models.evaluate` has to.
-    """
-    rules = [rule for _, tiers in ladders for _, rule in tiers if rule is not None]
-    read = sorted({leaf.gauge for rule in rules for leaf in rule.leaves()})
-    if any(gauges[index].metric.name not in VALUES for index in read):
-        return None
-    scope: dict[str, Any] = {"bisect_left": bisect_left, "bisect_right": bisect_right}
-    lines = [
-        "def steady(customer, at):",
-        f"    if customer.policy_version != {version!r}: return False",
-        f"    if customer.contacts.times: customer.contacts.forget_until(at - {horizon})",
-        "    ledger, get = customer.ledger, customer.standings.get",
-        f"{_LEDGER}    due = {NO_CHANGE}",
-        *windows(gauges[index] for index in read),
-        *(value_line(index, gauges[index], scope) for index in read),
-    ]
-    for place, (name, tiers) in enumerate(ladders):
-        scope[f"tiers{place}"] = tuple(tier for tier, _ in tiers)
-        held = f"tiers{place}[{_ladder([rule for _, rule in tiers], gauges)}]"
-        lines.append(f"    standing = get({name!r})")
-        lines.append(
-            f"    if standing is None or standing.below_since is not None or standing.tier != {held}: return False"
-        )
-    lines += [_change(index, gauges[index], scope) for index in read]
-    lines.append(f"    customer.cursor, customer.due = at, due if due <= {LAST_INSTANT} else {NO_CHANGE}")
-    steady: Steady = define("steady", [*lines, "    return True"], scope)
-    return steady
 
 
 def compile_rank(gauges: Sequence[Gauge], rules: Sequence[Rule | None]) -> Rank:
@@ -147,7 +99,7 @@ def compile_rank(gauges: Sequence[Gauge], rules: Sequence[Rule | None]) -> Rank:
     scope: dict[str, Any] = {"bisect_right": bisect_right}
     lines = ["def rank(facts, at):", HEAD, *windows(gauges[index] for index in read)]
     lines += [value_line(index, gauges[index], scope) for index in read]
-    rank: Rank = define("rank", [*lines, f"    return {_ladder(rules, gauges)}"], scope)
+    rank: Rank = define("rank", [*lines, f"    return {ladder(rules, gauges)}"], scope)
     return rank
 
 
@@ -200,7 +152,8 @@ def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
     return f"    g{index} = value{index}(facts, at, {gauge.window})"
 
 
-def _change(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
+def change_lines(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
+    """Return the lines that bring `due` forward to where time alone may carry a gauge over an edge."""
     name, edges = gauge.metric.name, gauge.edges
     text = _CHANGES.get(name)
     if text is None:
@@ -222,7 +175,8 @@ def _first_of(choices: list[str]) -> str:
     return " else ".join([*choices[:-1], choices[-1].partition(" if ")[0]])
 
 
-def _ladder(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> str:
+def ladder(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> str:
+    """Return the expression of the rank of a ladder."""
     text = "0"
     for rank, rule in enumerate(rules):
         if rule is not None and rank:

@@ -13,7 +13,6 @@ from fractions import Fraction
 import msgspec
 
 from models.care.rules import CareRule, ConditionRule, NearUpgradeRule
-from models.compiled import Steady
 from models.explain import threshold
 from models.histogram import Histogram
 from models.identity import event_id
@@ -25,6 +24,7 @@ from models.policy import Policy, Timeline
 from models.ranking import CutoffSet, Cuts, Measure, Ranking
 from models.rules import Comparison, easier
 from models.schemes import Scheme
+from models.steady import Steady
 
 #: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
 KEPT = 4

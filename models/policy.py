@@ -20,7 +20,7 @@ from models.care.rules import (
     InteractionRule,
     NearUpgradeRule,
 )
-from models.compiled import Look, Show, Steady, compile_look, compile_show, compile_steady
+from models.compiled import Look, Show, compile_look, compile_show
 from models.errors import PolicyError
 from models.events import KNOWN_KINDS
 from models.identity import id64
@@ -31,6 +31,7 @@ from models.outlook import Outlook
 from models.policy_spec import PolicySpec
 from models.schemes import GaugeBook, Scheme, compile_scheme
 from models.snapshot import Snapshot, compile_snapshot
+from models.steady import Steady, compile_steady
 from models.tell import Tales
 
 
@@ -71,8 +72,7 @@ class Policy:
         """What evaluates customers for whom no scheme moves; None where care, or a rule, asks for more."""
         if self.care:
             return None
-        ladders = [(scheme.name, [(tier.name, tier.rule) for tier in scheme.tiers]) for scheme in self.schemes]
-        return compile_steady(self.gauges, ladders, self.version, self.horizon)
+        return compile_steady(self.schemes, self.gauges, self.version, self.horizon)
 
     @cached_property
     def ladders(self) -> tuple[tuple[Scheme, str, tuple[str, ...]], ...]:

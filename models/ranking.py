@@ -100,7 +100,7 @@ class Measure:
     def look_at_sums(self, ledger: Ledger, at: int) -> tuple[int, int | None]:
         """Return what `look` does, of a measure `of_sums`: it is asked at every event of every customer."""
         times, window = ledger.times, self.window
-        first = bisect_right(times, at - window)
+        first = bisect_right(times, at - window) if times and times[0] <= at - window else 0
         if first == len(times):
             return UNRANKED, None
         value = ledger.paid[-1] - ledger.paid[first] if self.metric.name == "monetary" else len(times) - first

@@ -67,6 +67,18 @@ class _Heads:
         if bag != _NO_BAG and (emptied or bag != known >> _BITS):
             self.bags.setdefault(bag, []).append(key)
 
+    def count_sums(self, key: bytes, ledger: Ledger, at: int) -> None:
+        """Count a customer as `measure.look_at_sums` finds them; most are in another bucket of the same bag by now."""
+        bucket, changes = self.look(ledger, at)
+        entries, counts = self.entries, self._counts
+        known = entries.get(key, _NOT_COUNTED)
+        if changes is not None and changes // DAY_MS == known >> _BITS and bucket != UNRANKED:
+            counts[known & _MASK] -= 1
+            counts[bucket] += 1
+            entries[key] = (known & ~_MASK) + bucket
+        else:
+            self.count(key, bucket, changes)
+
     def forget(self, key: bytes) -> None:
         """Count a customer no longer."""
         self._counts[self.entries.pop(key, _NOT_COUNTED) & _MASK] -= 1
@@ -140,8 +152,8 @@ class Population:
                 if not self._of_sums:
                     self._count(key, customer.ledger, customer.contacts, at, places)
                     continue
-                for heads in places:  # the same, without a detour: it is done at every event
-                    heads.count(key, *heads.look(customer.ledger, at))
+                for heads in places:
+                    heads.count_sums(key, customer.ledger, at)
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
