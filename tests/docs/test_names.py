@@ -15,6 +15,7 @@ from models.identity import id64
 from models.instants import HOUR_MS
 from models.outputs import Decisions
 from streams.metric_list import METRICS as METRIC_LIST
+from tests.bench.brokers import VARIABLE as BENCH_BROKER
 from tests.docs.pages import FENCE, OPERATIONS, PAGES, ROOT, codes, prose, table_rows
 
 
@@ -50,7 +51,7 @@ def test_readme_names_every_make_target():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_variables_exist(page: Path):
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {BENCH_BROKER}
     assert set(re.findall(r"TIDEMARK_[A-Z_]*[A-Z]", page.read_text())) <= known
 
 
