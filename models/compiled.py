@@ -39,12 +39,12 @@ VALUES = {
 }
 #: The instants at which a value that rises with time may next reach an offset, counted from `anchor`.
 _RISES = """\
-    if n and g{i} < {highest} and (c := {{anchor}} + ({next})) < due:
+    if n and g{i} < {highest} and (c := {anchor} + ({next})) < due:
         due = c
 """
 _CHANGES = {
-    "recency_days": _RISES.replace("{{anchor}}", "times[-1]"),
-    "first_order_days": _RISES.replace("{{anchor}}", "times[0]"),
+    "recency_days": _RISES.replace("{anchor}", "times[-1]"),
+    "first_order_days": _RISES.replace("{anchor}", "times[0]"),
     "frequency": """\
     if g{i} > {lowest} and (c := times[n - 1 - ({level})] + {window}) < due:
         due = c

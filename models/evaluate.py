@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from models.care.attend import attend
 from models.customer import NEVER, Customer, Standing
-from models.evaluation import Evaluation, facts_of
+from models.evaluation import Evaluation
 from models.events import Campaign, Pending
 from models.explain import at_risk
-from models.identity import change_id
+from models.identity import event_id
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import Cause, Decisions, Direction, Move, TierChange
 from models.policy import Timeline
@@ -43,35 +43,26 @@ def evaluate(
         customer.policy_version = policy.version
     if customer.contacts.times:
         customer.contacts.forget_until(at - timeline.horizon)
-    facts = facts_of(customer, policy, at)
-    ranks, due = policy.look(facts, at)
+    evaluation = Evaluation(customer, policy, at)
+    ranks, due = policy.look(evaluation.facts, at)
     standings, moved = customer.standings, decisions.changes if decisions.moves is None else decisions.moves
     told = len(moved)
-    evaluation = Evaluation(customer, policy, at, facts) if policy.care else None
     for (scheme, name, tiers), qualified in zip(policy.ladders, ranks, strict=False):
         standing = standings.get(name)
         if standing is None or standing.below_since is not None or tiers[qualified] != standing.tier:
-            if evaluation is None:
-                evaluation = Evaluation(customer, policy, at, facts)
             falls = _place(_Telling(evaluation, cause, at if now is None else now, decisions), scheme, qualified)
             if falls is not None and falls < due:
                 due = falls
-    if evaluation is not None and policy.care:
+    if policy.care:
         attended = attend(evaluation, ranks[len(policy.schemes) :], moved[told:], event, decisions)
         if attended is not None and attended < due:
             due = attended
-    due = _bounded(due, timeline, at, cause)
-    customer.due = due if due <= LAST_INSTANT else NEVER
-
-
-def _bounded(due: int, timeline: Timeline, at: int, cause: Cause) -> int:
-    """Return the due instant, or the earlier one at which the policy itself asks for another evaluation."""
     starts = timeline.next_start(at)
     if starts is not None and starts < due:
         due = starts
     if cause not in _BY_TIME and (again := timeline.catches_up(at)) is not None and again < due:
-        return again
-    return due
+        due = again
+    customer.due = due if due <= LAST_INSTANT else NEVER
 
 
 class _Telling(NamedTuple):
@@ -121,7 +112,7 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
     decided_at = effective_at if telling.decided_at == at else format_instant(telling.decided_at)
     telling.decisions.changes.append(
         TierChange(
-            event_id=change_id(customer_id, scheme.name, standing.sequence, old, new, at, policy.version),
+            event_id=event_id(customer_id, scheme.name, standing.sequence, old, new, at, policy.version),
             customer_id=customer_id,
             scheme=scheme.name,
             from_tier=old,

@@ -22,10 +22,10 @@ class Evaluation:
 
     __slots__ = ("_readings", "at", "customer", "facts", "policy")
 
-    def __init__(self, customer: Customer, policy: Policy, at: int, facts: Facts | None = None) -> None:
+    def __init__(self, customer: Customer, policy: Policy, at: int) -> None:
         self.customer = customer
         self.policy = policy
-        self.facts = facts_of(customer, policy, at) if facts is None else facts
+        self.facts = facts_of(customer, policy, at)
         self.at = at
         self._readings: list[Reading] | None = None
 

@@ -18,9 +18,3 @@ def id64(text: str) -> int:
 def event_id(*parts: str | int | None) -> str:
     """Return the 32 hexadecimal digits that name a decision by what it consists of."""
     return blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).hexdigest()
-
-
-def change_id(customer: str, scheme: str, sequence: int, old: str | None, new: str, at: int, version: str) -> str:
-    """Return the `event_id` of a tier change, of these parts in this order."""
-    text = f"{customer}\x1f{scheme}\x1f{sequence}\x1f{old}\x1f{new}\x1f{at}\x1f{version}"
-    return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -111,7 +111,7 @@ def acknowledged_by(replication: int) -> dict[str, str]:
 
     Nothing where there are fewer than three replicas: the loss of one would stop all writing.
     """
-    return {"min.insync.replicas": str(replication // 2 + 1)} if replication > 2 else {}  # told above
+    return {"min.insync.replicas": str(replication // 2 + 1)} if replication > 2 else {}
 
 
 async def create_specs(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
