@@ -14,6 +14,9 @@ from models.ledger import Outcome
 #: Beyond this many kept interactions the oldest is forgotten (docs/contract.md, "Bounds").
 MAX_CONTACTS = 4_000
 
+#: Copied to begin with, as most customers have none: that takes a third of what making an array takes.
+_NO_TIMES, _NO_IDS = array("q"), array("Q")
+
 
 class Contacts:
     """Parallel lists of kept interactions. `values` are thousandths, None where an interaction has none."""
@@ -28,8 +31,8 @@ class Contacts:
         values: list[int | None] | None = None,
     ) -> None:
         """No contacts, or those of the arrays' bytes (64-bit numbers in the machine's order) and the lists."""
-        self.times = array("q", times)
-        self.ids = array("Q", ids)
+        self.times = array("q", times) if times else _NO_TIMES[:]
+        self.ids = array("Q", ids) if ids else _NO_IDS[:]
         self.kinds: list[str] = [] if kinds is None else kinds
         self.values: list[int | None] = [] if values is None else values
 

@@ -97,6 +97,14 @@ def _walk_to_fall(
 ) -> tuple[str, int] | None:
     """The same, from change to change: time may lift the customer before they fall."""
     scheme = outlook.scheme
+    if scheme.demotion.immediate:  # no instant but those of the rules counts
+        rank, instant = position.rank, at
+        while instant <= LAST_INSTANT:
+            (qualified,), due = outlook.look(facts, instant)
+            if qualified < rank:
+                return scheme.tiers[fallen(scheme.demotion, rank, qualified)].name, instant
+            rank, instant = qualified, due
+        return None
     for instant, moved in pass_time(scheme.demotion, outlook.look, position, facts, at, zone):
         if moved.rank < position.rank:
             return scheme.tiers[moved.rank].name, instant

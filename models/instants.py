@@ -25,8 +25,10 @@ MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(millisecon
 LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_DURATION = 36_525 * DAY_MS
 
-#: How the seconds of an hour are written: instants are formatted several times an event.
+#: How the seconds of an hour, and the milliseconds of a second, are written: instants are formatted several times an
+#: event.
 _SECONDS = tuple(f":{second // 60:02d}:{second % 60:02d}" for second in range(3_600))
+_MILLISECONDS = ("Z", *(f".{millisecond:03d}Z" for millisecond in range(1, 1_000)))
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 
@@ -52,11 +54,9 @@ def parse_instant(text: str) -> int:
 
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
-    second, milliseconds = divmod(instant, SECOND_MS)
-    hour, second = divmod(second, 3_600)
-    if milliseconds:
-        return f"{_hour_text(hour)}{_SECONDS[second]}.{milliseconds:03d}Z"
-    return f"{_hour_text(hour)}{_SECONDS[second]}Z"
+    second = instant // SECOND_MS
+    hour = second // 3_600
+    return f"{_hour_text(hour)}{_SECONDS[second - hour * 3_600]}{_MILLISECONDS[instant - second * SECOND_MS]}"
 
 
 @lru_cache(maxsize=65_536)

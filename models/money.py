@@ -31,13 +31,15 @@ class Money:
     `rates` maps another currency to the policy currency's units for one unit of it.
     """
 
-    __slots__ = ("_decimals", "_scale", "currency", "rates")
+    __slots__ = ("_cents", "_decimals", "_scale", "currency", "rates")
 
     def __init__(self, currency: str, rates: Mapping[str, Fraction] | None = None) -> None:
         self.currency = currency
         self.rates = dict(rates or {})
         self._decimals = decimals(currency)
         self._scale: int = 10**self._decimals
+        #: How each number of minor units below one unit is written.
+        self._cents = tuple(f".{minor:0{self._decimals}d}" if self._decimals else "" for minor in range(self._scale))
 
     @property
     def scale(self) -> int:
@@ -74,13 +76,10 @@ class Money:
 
     def text(self, minor: int) -> str:
         """Return minor units as a decimal text in whole units: 81240 -> `812.40`."""
-        places = self._decimals
-        if not places:
-            return str(minor)
-        digits = str(minor if minor >= 0 else -minor)
-        if len(digits) <= places:
-            digits = digits.rjust(places + 1, "0")
-        return f"{'' if minor >= 0 else '-'}{digits[:-places]}.{digits[-places:]}"
+        if minor < 0:
+            return f"-{self.text(-minor)}"
+        whole = minor // self._scale
+        return f"{whole}{self._cents[minor - whole * self._scale]}"
 
     def text_of_ratio(self, numerator: int, denominator: int) -> str:
         """Return an amount of minor units that may not be whole: exact where it is, else six more decimals."""

@@ -46,6 +46,11 @@ class Demotion:
     min_stay: int = 0
     keep: Literal["calendar_year", "anniversary"] | None = None
 
+    @property
+    def immediate(self) -> bool:
+        """Whether who stands below falls at once."""
+        return not self.grace and not self.min_stay and self.keep is None
+
 
 @dataclass(frozen=True, slots=True)
 class Scheme:

@@ -7,13 +7,13 @@ shape is that of `models.outputs.CustomerTiers`; tests/models/test_snapshot.py h
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
-from models.compiled import HEAD, MAY_BE_UNDEFINED, VALUES, define, shown, value_line, windows
+from models.compiled import HEAD, VALUES, define, shown, value_line, windows
 from models.customer import Standing
-from models.instants import DAY_MS, format_instant
+from models.instants import format_instant
 from models.metrics import Facts, Gauge, Unit
 from models.money import Money
 
@@ -23,35 +23,54 @@ Snapshot = Callable[[str, Mapping[str, Standing], Facts, int], bytes | None]
 
 def compile_snapshot(schemes: Sequence[str], gauges: Sequence[Gauge], money: Money, version: str) -> Snapshot:
     """Return the function for the schemes and the metrics that one version of a policy shows."""
-    tiers = ",".join(f'{_literal(name)}:{{"tier":%s,"since":"%s","sequence":%s}}' for name in schemes)
-    metrics = ",".join(f"{_literal(gauge.metric.name)}:%s" for gauge in gauges)
-    template = (
-        f'{{"customer_id":%s,"as_of":"%s","tiers":{{{tiers}}},"metrics":{{{metrics}}},'
-        f'"policy_version":{_literal(version)}}}'
-    )
-    scope: dict[str, Any] = {"instant": format_instant, "json": _json, "tier": _tier, "template": template}
+    scope: dict[str, Any] = {"instant": format_instant, "json": _json, "tier": _tier}
     scope |= {"text": money.text, "text_of_ratio": money.text_of_ratio, "bisect_right": bisect_right}
     lines = ["def snapshot(customer_id, standings, facts, at):", HEAD, *windows(gauges)]
     lines += [value_line(index, gauge, scope) for index, gauge in enumerate(gauges)]
     for place, name in enumerate(schemes):
         lines += [f"    t{place} = standings.get({name!r})", f"    if t{place} is None: return None"]
-    values = ["json(customer_id)", "instant(at)"]
-    for place in range(len(schemes)):
-        values += [f"tier(t{place}.tier)", f"instant(t{place}.since)", f"t{place}.sequence"]
-    values += [_written(index, gauge) for index, gauge in enumerate(gauges)]
-    lines.append(f"    return (template % ({', '.join(values)})).encode()")
+    written = _Template(scope)
+    written.add('{"customer_id":', "json(customer_id)").add(',"as_of":"', "instant(at)").add('","tiers":{')
+    for place, name in enumerate(schemes):
+        written.add(f'{"," if place else ""}{_json(name)}:{{"tier":', f"tier(t{place}.tier)")
+        written.add(',"since":"', f"instant(t{place}.since)").add('","sequence":', f"t{place}.sequence").add("}")
+    written.add('},"metrics":{')
+    for index, gauge in enumerate(gauges):
+        written.add(f"{',' if index else ''}{_json(gauge.metric.name)}:")
+        whole = gauge.metric.name in VALUES and gauge.metric.unit
+        if whole is Unit.MONEY:
+            written.add('"', f"text(g{index})").add('"')
+        else:
+            written.add("", f"g{index}" if whole is Unit.COUNT else f"json({shown(index, gauge)})")
+    written.add(f'}},"policy_version":{_json(version)}}}')
+    lines.append(f"    return {written.expression}.encode()")
     snapshot: Snapshot = define("snapshot", lines, scope)
     return snapshot
 
 
-def _written(index: int, gauge: Gauge) -> str:
-    """The expression of what is shown of a gauge, as JSON."""
-    name, g = gauge.metric.name, f"g{index}"
-    if name in MAY_BE_UNDEFINED:
-        return f"'null' if {g} is None else {g} / {DAY_MS}"
-    if name in VALUES:
-        return f"'\"' + text({g}) + '\"'" if gauge.metric.unit is Unit.MONEY else g
-    return f"json({shown(index, gauge)})"
+class _Template:
+    """An f-string in the making. Its texts are constants of the generated function, so that none needs quoting."""
+
+    def __init__(self, scope: dict[str, Any]) -> None:
+        self._scope, self._parts, self._text = scope, list[str](), ""
+
+    def add(self, text: str, expression: str = "") -> Self:
+        """Append a text, and what an expression comes to; the expression is free of double quotes."""
+        self._text += text
+        if expression:
+            self._parts += [self._constant(), f"{{{expression}}}"]
+            self._text = ""
+        return self
+
+    @property
+    def expression(self) -> str:
+        """The whole of it."""
+        return f'f"{"".join(self._parts)}{self._constant()}"'
+
+    def _constant(self) -> str:
+        name = f"text{len(self._parts)}"
+        self._scope[name] = self._text
+        return f"{{{name}}}"
 
 
 def _json(value: str | float | int | None) -> str:
@@ -61,8 +80,3 @@ def _json(value: str | float | int | None) -> str:
 @lru_cache(maxsize=1_024)
 def _tier(name: str) -> str:
     return _json(name)
-
-
-def _literal(text: str) -> str:
-    """A text as JSON, within a template for `%`."""
-    return _json(text).replace("%", "%%")

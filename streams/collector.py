@@ -6,7 +6,7 @@ With Python's own thresholds a third of the time goes into looking through them,
 import gc
 
 #: So many more objects made than dropped before the youngest are looked at; then so many looks before the older ones.
-THRESHOLDS = (50_000, 20, 100)
+THRESHOLDS = (500_000, 10, 100)
 
 
 def calm() -> None:

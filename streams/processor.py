@@ -4,13 +4,13 @@ Live agents and `replay` call this very code, and tests drive it alone. It reads
 batch, lets the engine decide, and says what is to be produced and written; it performs nothing itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from models.care.budgets import Purse
 from models.customer import NEVER, Customer, row_instant
 from models.engine import Engine
 from models.errors import BadRecord, Reason
-from models.events import Campaign, Erasure, Profile, Topic
+from models.events import Campaign, Erasure, Event, Profile, Topic
 from models.policy import Timeline
 from models.wire import Wire
 from streams.days import BusinessDays
@@ -58,32 +58,60 @@ class Processor:
         if topic is Topic.CAMPAIGNS:
             return self._take_campaigns(partition, name, records, now)
         effects, touched = self._effects(partition), dict[bytes, Customer | None]()
-        next_offset, watermark = partition.next_offset(topic), None
-        latest, decided_at = now + self._timing.ahead, now if self._timing.wall_decides else None
+        decided_at = now if self._timing.wall_decides else None
         if self.days is not None:
             self.engine.barrier = self.days.barrier(partition)
+        ingest, decisions = self.engine.ingest, effects.decisions
+        for key, events in self._read(partition, topic, name, records, now + self._timing.ahead, effects):
+            customer = touched.get(key)
+            for event in events:
+                if type(event) is Erasure:
+                    self._erase(partition, key, touched)
+                    customer = None
+                    continue
+                if customer is None:
+                    customer = self._open(partition, key, touched)
+                ingest(customer, event, decisions, decided_at)
+        self._close(partition, touched, effects, topic)
+        return effects
+
+    def _read(
+        self,
+        partition: Partition,
+        topic: Topic,
+        name: str,
+        records: Iterable[Record],
+        latest: int,
+        effects: Effects,
+    ) -> Iterable[tuple[bytes, Sequence[Event]]]:
+        """Return the events of records customer by customer, each one's in their order; note that they are applied.
+
+        So a customer is at hand, in the caches of the machine too, for all that is to be done about them. Where
+        customers share budgets each event comes by itself: who is served follows the order of arrival.
+        """
+        by_customer: dict[bytes, list[Event]] = {}
+        by_arrival: list[tuple[bytes, Sequence[Event]]] | None = [] if self.engine.timeline.budgeted else None
+        next_offset, watermark, decode = partition.next_offset(topic), None, self._wire.decode
         for record in _unapplied(records, next_offset, effects):
             next_offset = record.offset + 1
             key = record.key or b""
             try:
-                _, event = self._wire.decode(topic, key, record.value, latest)
-                if key not in touched:
+                _, event = decode(topic, key, record.value, latest)
+                if key not in by_customer:
                     self._check_home(partition, key)
+                    by_customer[key] = []
             except BadRecord as bad:
                 self._bury(partition, name, record, bad, effects)
                 continue
-            effects.events += 1
-            if type(event) is Erasure:
-                self._erase(partition, key, touched)
-                continue
-            customer = touched.get(key) or self._open(partition, key, touched)
-            self.engine.ingest(customer, event, effects.decisions, decided_at)
+            by_customer[key].append(event)
+            if by_arrival is not None:
+                by_arrival.append((key, (event,)))
             at = event.updated_at if type(event) is Profile else event.at
             if at is not None and (watermark is None or at > watermark):
                 watermark = at
+            effects.events += 1
         partition.applied(topic, next_offset, watermark)
-        self._close(partition, touched, effects, topic)
-        return effects
+        return by_customer.items() if by_arrival is None else by_arrival
 
     def tick(self, partition: Partition, tick: Tick, now: int) -> Effects:
         """Move stream time and evaluate what has become due; call again while `more` is set. `now` in ms."""

@@ -53,12 +53,14 @@ class Wanted:
     which is empty then. To aiokafka that means all: it would give out what Faust drops, and read on behind it.
     """
 
-    def __init__(self, consumer: Any, active: Container[TP]) -> None:
+    def __init__(self, consumer: Any, active: Container[TP], but: Container[TP] = ()) -> None:
+        """Of the active partitions all `but` some are wanted."""
         self._consumer = consumer
         self._active = active
+        self._but = but
 
     def __contains__(self, tp: object) -> bool:
-        return self._consumer.flow_active and tp in self._active
+        return self._consumer.flow_active and tp in self._active and tp not in self._but
 
     @property
     def look_s(self) -> float:
@@ -85,6 +87,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._epochs: dict[TP, int] = {}
         self._fetched: Counter[TP] = Counter()
+        self._last: set[TP] = set()  # partitions of which the last fetch had records
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -101,14 +104,23 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         wanted = Wanted(self.consumer, active_partitions)
         until = time.monotonic() + (timeout or 0.0)
         fetched: Mapping[Any, list[ConsumerRecord]] = {}
+        # Other partitions first, where something of theirs is at hand: a batch waits for the one before of its own
+        # partition to be acknowledged, and meanwhile the next partition's can be processed.
+        turn = Wanted(self.consumer, active_partitions, but=self._last)
         while not fetched and self.consumer.flow_active and (left := until - time.monotonic()) > 0:
             # In recovery all that was fetched, so that the last produce batch of a changelog is never taken in part.
             most = None if self.app.in_recovery else max_records
-            fetched = await super()._fetch_records(consumer, cast("Any", wanted), min(left, wanted.look_s), most)
-        return {
+            if self._last:
+                fetched = await super()._fetch_records(consumer, cast("Any", turn), 0, most)
+                self._last = set()
+            else:
+                fetched = await super()._fetch_records(consumer, cast("Any", wanted), min(left, wanted.look_s), most)
+        chunks = {
             (tp := TP(partition.topic, partition.partition)): self._chunk(tp, records)
             for partition, records in fetched.items()
         }
+        self._last = set(chunks)
+        return chunks
 
     def _chunk(self, tp: TP, records: list[ConsumerRecord]) -> Chunk:
         number = self._fetched[tp]

@@ -12,7 +12,7 @@ from models.outlook import compile_lasts
 from models.policy import Policy
 from models.rules import Comparison, Graded, Junction, Op, Rule, Score
 from models.schemes import GaugeBook
-from models.tiering import Position
+from models.tiering import Position, pass_time
 from tests.models.build import T0, day, facts, order, policy, read, tiers
 from tests.models.draw import random_facts, random_threshold
 
@@ -105,6 +105,26 @@ def test_the_next_fall_is_the_one_that_is_walked_to(seed: int) -> None:
         position = Position(max(rank, qualified) if below is None else rank, day(random.randrange(90)), below)
         arguments = (outlook, position, known, at, rules.zone)
         assert explain.next_fall(*arguments) == explain._walk_to_fall(*arguments)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_who_falls_at_once_falls_at_the_first_instant_that_finds_them_below(seed: int) -> None:
+    random = Random(f"at once {seed}")
+    for _ in range(10):
+        rules = [{"first_order_days": f"> {random.randrange(90)}"}, {"frequency": ">= 2", "recency_days": "<= 40"}]
+        by_time = policy(tiers(*random.sample(rules, 2), step=random.choice(["qualified", "one"])))
+        (scheme,), zone = by_time.schemes, by_time.zone
+        assert scheme.demotion.immediate
+        outlook = by_time.outlooks[scheme.name]
+        known = facts(*(order(day(random.randrange(60)), str(name), 200) for name in range(random.randrange(1, 4))))
+        at, position = day(60), Position(random.randrange(3), day(50), None)
+        rank, fall = position.rank, None
+        for instant, moved in pass_time(scheme.demotion, outlook.look, position, known, at, zone):
+            if moved.rank < rank:
+                fall = scheme.tiers[moved.rank].name, instant
+                break
+            rank = moved.rank
+        assert explain.next_fall(outlook, position, known, at, zone) == fall
 
 
 def test_where_time_lifts_the_customer_first_the_fall_comes_after_it() -> None:

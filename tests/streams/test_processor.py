@@ -35,10 +35,10 @@ def test_a_batch_opens_each_customer_once_and_ends_with_the_progress() -> None:
     changes = values(effects, TIER_CHANGES)
     assert [(change["customer_id"], change["from"], change["to"]) for change in changes] == [
         ("ann", None, "regular"),
-        ("bob", None, "regular"),
         ("ann", "regular", "silver"),
+        ("bob", None, "regular"),
     ]
-    assert [out.key for out in effects.outputs[TIER_CHANGES]] == [b"ann", b"bob", b"ann"]
+    assert [out.key for out in effects.outputs[TIER_CHANGES]] == [b"ann", b"ann", b"bob"]
     assert [
         (out.key, json.loads(out.value)["tiers"]["loyalty"]["tier"]) for out in effects.outputs[CUSTOMER_TIERS]
     ] == [
