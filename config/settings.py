@@ -45,7 +45,7 @@ class Settings(ConnectionSettings):
     tick_interval: Annotated[Duration, Field(ge=50, le=60_000)] = 1_000
     max_ahead: OptionalMilliseconds = None
     max_bytes: Annotated[int, Field(ge=256, le=900_000)] = 65_536
-    max_batch: Annotated[int, Field(ge=1, le=100_000)] = 50_000
+    max_batch: Annotated[int, Field(ge=1, le=100_000)] = 100_000
     partitioner: Literal["any", "murmur2"] = "any"
     store: Literal["memory", "rocksdb"] = "memory"
     data_dir: Path = Path(".tidemark")

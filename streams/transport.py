@@ -31,6 +31,10 @@ FETCH_WAIT_MS = 50
 #: Meanwhile its records, fetched already, keep the fetcher from asking that broker for others.
 LOOK_S, LOOK_HELD_BACK_S = 0.1, 0.005
 
+#: About how long (seconds) processing a batch may take: it is waited for when partitions are given away. Until it is
+#: known how fast that goes, so many records a second are reckoned with.
+BATCH_S, FIRST_PACE = 5.0, 4_000.0
+
 #: How often (a second apart) the group is asked whether a partition is ours.
 _ATTEMPTS = 30
 
@@ -53,19 +57,31 @@ class Wanted:
     which is empty then. To aiokafka that means all: it would give out what Faust drops, and read on behind it.
     """
 
-    def __init__(self, consumer: Any, active: Container[TP], but: Container[TP] = ()) -> None:
-        """Of the active partitions all `but` some are wanted."""
+    def __init__(self, consumer: Any, active: Container[TP]) -> None:
         self._consumer = consumer
         self._active = active
-        self._but = but
 
     def __contains__(self, tp: object) -> bool:
-        return self._consumer.flow_active and tp in self._active and tp not in self._but
+        return self._consumer.flow_active and tp in self._active
 
     @property
     def look_s(self) -> float:
         """How long (seconds) to wait before what is wanted is looked at again."""
         return LOOK_HELD_BACK_S if self._consumer._buffered_partitions else LOOK_S  # noqa: SLF001  # Faust tells nobody
+
+
+class OneOf:
+    """Of what is wanted the first partition that is asked for, which is `found`, and none that is `passed` over."""
+
+    def __init__(self, wanted: Wanted, passed: Container[object]) -> None:
+        self._wanted = wanted
+        self._passed = passed
+        self.found: object = None
+
+    def __contains__(self, tp: object) -> bool:
+        if self.found is None and tp not in self._passed and tp in self._wanted:
+            self.found = tp
+        return self.found is not None and tp == self.found
 
 
 class RawSchema(faust.Schema[Any, Any]):
@@ -87,7 +103,9 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._epochs: dict[TP, int] = {}
         self._fetched: Counter[TP] = Counter()
-        self._last: set[TP] = set()  # partitions of which the last fetch had records
+        self._last: set[object] = set()  # the partitions of which the last fetch had records
+        #: Records a second that are processed, as of late.
+        self.pace = FIRST_PACE
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -104,23 +122,42 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         wanted = Wanted(self.consumer, active_partitions)
         until = time.monotonic() + (timeout or 0.0)
         fetched: Mapping[Any, list[ConsumerRecord]] = {}
-        # Other partitions first, where something of theirs is at hand: a batch waits for the one before of its own
-        # partition to be acknowledged, and meanwhile the next partition's can be processed.
-        turn = Wanted(self.consumer, active_partitions, but=self._last)
         while not fetched and self.consumer.flow_active and (left := until - time.monotonic()) > 0:
             # In recovery all that was fetched, so that the last produce batch of a changelog is never taken in part.
-            most = None if self.app.in_recovery else max_records
-            if self._last:
-                fetched = await super()._fetch_records(consumer, cast("Any", turn), 0, most)
-                self._last = set()
-            else:
+            most = None if self.app.in_recovery else self._most(max_records)
+            fetched = {} if most is None else await self._in_turn(consumer, wanted, most)
+            if not fetched:
                 fetched = await super()._fetch_records(consumer, cast("Any", wanted), min(left, wanted.look_s), most)
-        chunks = {
+        self._last = set(fetched)
+        return {
             (tp := TP(partition.topic, partition.partition)): self._chunk(tp, records)
             for partition, records in fetched.items()
         }
-        self._last = set(chunks)
-        return chunks
+
+    def _most(self, max_records: int | None) -> int | None:
+        """Return how many records to take at once: as many as are processed in a few seconds."""
+        return max_records and min(max_records, max(1, int(self.pace * BATCH_S)))
+
+    async def _in_turn(
+        self, consumer: AIOKafkaConsumer, wanted: Wanted, most: int
+    ) -> Mapping[Any, list[ConsumerRecord]]:
+        """Return what is at hand of partitions that the last fetch had nothing of, and one after another.
+
+        A batch waits until the one before of its own partition is acknowledged; that of another can be processed
+        meanwhile. And what is left of `most` (records) is no reason to tear the next partition's in two: the larger a
+        batch, the oftener its customers come in it.
+        """
+        fetched: dict[Any, list[ConsumerRecord]] = {}
+        passed, left = set(self._last), most
+        while left > most // 2:
+            turn = OneOf(wanted, passed)
+            found = await super()._fetch_records(consumer, cast("Any", turn), 0, left)
+            if turn.found is None:
+                break
+            passed.add(turn.found)
+            fetched.update(found)
+            left -= sum(map(len, found.values()))
+        return fetched
 
     def _chunk(self, tp: TP, records: list[ConsumerRecord]) -> Chunk:
         number = self._fetched[tp]
@@ -276,6 +313,10 @@ class MicroBatchConsumer(driver.Consumer):
     async def rewind(self, tp: TP, offset: int) -> int:
         """Have a partition fetched again from `offset` on; return the epoch of the chunks that will come."""
         return await self._thread.rewind(tp, offset)
+
+    def note_pace(self, records: int, seconds: float) -> None:
+        """Say how long processing a batch took: the next ones shall be as large as can be done in a few seconds."""
+        self._thread.pace = (self._thread.pace + records / seconds) / 2
 
     def epoch(self, tp: TP) -> int:
         """Return the epoch of the chunks that are fetched now."""

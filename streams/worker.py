@@ -111,7 +111,11 @@ class Worker:
             return
         started = time.monotonic()
         call = partial(self._processor.process, partition, topic, tp.topic, chunk.records, self._shell.clock())
-        effects = call() if len(chunk.records) <= SMALL_BATCH else await asyncio.to_thread(call)
+        if len(chunk.records) <= SMALL_BATCH:
+            effects = call()
+        else:
+            effects = await asyncio.to_thread(call)
+            self._shell.consumer().note_pace(len(chunk.records), time.monotonic() - started)
         flight = self._finish(partition, tp, chunk, effects, started)
         self._flights[partition.number] = asyncio.create_task(flight, name=f"flight-{partition.number}")
 

@@ -22,7 +22,7 @@ from tests.bench.workload import START_MS, Order
 
 POLICY = Path(__file__).parent / "rfm.yaml"
 #: Records in a micro-batch, as TIDEMARK_MAX_BATCH has it.
-BATCH = 50_000
+BATCH = 100_000
 #: What the processor takes for the wall clock: later than all that is measured.
 NOW_MS = 2**42
 _DIFFERENT = 1_000

@@ -31,6 +31,7 @@ class FakeKafka:
             fetched_records=self.fetched_records,
         )
         self.fetched: dict[Any, list[Any]] = {}
+        self.arriving: list[dict[Any, list[Any]]] = []
         self.asked: list[int | None] = []
         self.waits: list[float] = []
         self.sought: list[tuple[Any, int]] = []
@@ -41,6 +42,8 @@ class FakeKafka:
     async def fetched_records(self, partitions: Any, *, timeout: float, max_records: int | None) -> Any:  # noqa: ASYNC109  # aiokafka's
         self.asked.append(max_records)
         self.waits.append(timeout)
+        if timeout and self.arriving:
+            self.fetched = self.arriving.pop(0)
         drained: dict[Any, list[Any]] = {}
         for tp, records in self.fetched.items():
             if tp in partitions:
@@ -220,7 +223,7 @@ def test_a_fetch_looks_again_soon_while_a_partition_is_held_back(tmp_path: Path)
     async def check() -> None:
         async with thread_in(tmp_path) as (thread, kafka):
             other = TP("orders", 1)
-            kafka.fetched = {driver.ensure_aiokafka_TP(other): chunk(0, 6).records}
+            kafka.arriving = [{driver.ensure_aiokafka_TP(other): chunk(0, 6).records}]
             active = thread.consumer._set_active_tps({ORDERS, other})
             thread.consumer.on_buffer_full(ORDERS)
             assert ORDERS not in active
@@ -240,12 +243,33 @@ def test_partitions_with_a_backlog_take_turns(tmp_path: Path) -> None:
         async with thread_in(tmp_path) as (thread, kafka):
             tps = [ORDERS, TP("orders", 1), TP("orders", 2)]
             kafka.fetched = {driver.ensure_aiokafka_TP(tp): chunk(0, 6).records for tp in tps}
-            turns = [next(iter(await thread.getmany(set(tps), 1.0))) for _ in range(6)]
+            turns = [list(await thread.getmany(set(tps), 1.0)) for _ in range(6)]
+            assert all(len(turn) == 1 for turn in turns), "seven records are a batch here"
             assert all(turn != before for turn, before in zip(turns[1:], turns, strict=False))
+            kafka.fetched = {driver.ensure_aiokafka_TP(tp): chunk(0, 2).records for tp in tps}
+            thread._last.clear()
+            assert list(await thread.getmany(set(tps), 1.0)) == tps[:2], (
+                "of a third batch but one record could be taken"
+            )
             kafka.fetched = {driver.ensure_aiokafka_TP(ORDERS): chunk(7, 9).records}
             assert [list(await thread.getmany(set(tps), 1.0)) for _ in range(2)] == [[ORDERS]] * 2, (
                 "nobody else is there"
             )
+
+    asyncio.run(check())
+
+
+def test_a_batch_is_as_large_as_can_be_processed_in_a_few_seconds(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with thread_in(tmp_path) as (thread, kafka):
+            kafka.fetched = {driver.ensure_aiokafka_TP(ORDERS): chunk(0, 6).records}
+            for records, seconds in [(100, 1000.0)] * 20 + [(10_000, 0.5)] * 2:
+                thread.consumer.note_pace(records, seconds)
+                thread._last.clear()
+                await thread.getmany({ORDERS}, 1.0)
+            assert kafka.asked[0] == kafka._max_poll_records, "the first ones are reckoned to take no time"
+            assert min(kafka.asked) == 1, "however slow, something is taken"
+            assert kafka.asked[-1] == kafka._max_poll_records
 
     asyncio.run(check())
 
