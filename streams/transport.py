@@ -103,7 +103,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._epochs: dict[TP, int] = {}
         self._fetched: Counter[TP] = Counter()
-        self._last: set[object] = set()  # the partitions of which the last fetch had records
+        self._last: set[TP] = set()  # the partitions of which the last fetch had records
         #: Records a second that are processed, as of late.
         self.pace = FIRST_PACE
 
@@ -121,14 +121,23 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
     ) -> dict[TP, Chunk]:
         wanted = Wanted(self.consumer, active_partitions)
         until = time.monotonic() + (timeout or 0.0)
-        fetched: Mapping[Any, list[ConsumerRecord]] = {}
-        while not fetched and self.consumer.flow_active and (left := until - time.monotonic()) > 0:
+        chunks: dict[TP, Chunk] = {}
+        while not chunks and self.consumer.flow_active and (left := until - time.monotonic()) > 0:
             # In recovery all that was fetched, so that the last produce batch of a changelog is never taken in part.
             most = None if self.app.in_recovery else self._most(max_records)
-            fetched = {} if most is None else await self._in_turn(consumer, wanted, most)
-            if not fetched:
-                fetched = await super()._fetch_records(consumer, cast("Any", wanted), min(left, wanted.look_s), most)
-        self._last = set(fetched)
+            if most is not None:
+                chunks = await self._in_turn(consumer, wanted, most)
+            if not chunks:
+                chunks = await self._take(consumer, wanted, min(left, wanted.look_s), most)
+        self._last = set(chunks)
+        return chunks
+
+    async def _take(
+        self, consumer: AIOKafkaConsumer, wanted: Container[object], wait_s: float, most: int | None
+    ) -> dict[TP, Chunk]:
+        """Return what comes of the wanted partitions within `wait_s` (seconds), at most so many records, numbered."""
+        fetched: Mapping[Any, list[ConsumerRecord]]
+        fetched = await super()._fetch_records(consumer, cast("Any", wanted), wait_s, most)
         return {
             (tp := TP(partition.topic, partition.partition)): self._chunk(tp, records)
             for partition, records in fetched.items()
@@ -138,26 +147,30 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         """Return how many records to take at once: as many as are processed in a few seconds."""
         return max_records and min(max_records, max(1, int(self.pace * BATCH_S)))
 
-    async def _in_turn(
-        self, consumer: AIOKafkaConsumer, wanted: Wanted, most: int
-    ) -> Mapping[Any, list[ConsumerRecord]]:
+    async def _in_turn(self, consumer: AIOKafkaConsumer, wanted: Wanted, most: int) -> dict[TP, Chunk]:
         """Return what is at hand of partitions that the last fetch had nothing of, and one after another.
 
         A batch waits until the one before of its own partition is acknowledged; that of another can be processed
         meanwhile. And what is left of `most` (records) is no reason to tear the next partition's in two: the larger a
         batch, the oftener its customers come in it.
         """
-        fetched: dict[Any, list[ConsumerRecord]] = {}
-        passed, left = set(self._last), most
+        chunks: dict[TP, Chunk] = {}
+        passed: set[object] = set(self._last)
+        left = most
         while left > most // 2:
             turn = OneOf(wanted, passed)
-            found = await super()._fetch_records(consumer, cast("Any", turn), 0, left)
+            try:
+                taken = await self._take(consumer, turn, 0.0, left)
+            except KafkaError:
+                if not chunks:
+                    raise
+                break  # the next fetch tells it: what was taken by now must not be lost
             if turn.found is None:
                 break
             passed.add(turn.found)
-            fetched.update(found)
-            left -= sum(map(len, found.values()))
-        return fetched
+            chunks |= taken
+            left -= sum(len(chunk.records) for chunk in taken.values())
+        return chunks
 
     def _chunk(self, tp: TP, records: list[ConsumerRecord]) -> Chunk:
         number = self._fetched[tp]

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -32,6 +33,7 @@ class FakeKafka:
         )
         self.fetched: dict[Any, list[Any]] = {}
         self.arriving: list[dict[Any, list[Any]]] = []
+        self.happening: list[Callable[[], object]] = []
         self.asked: list[int | None] = []
         self.waits: list[float] = []
         self.sought: list[tuple[Any, int]] = []
@@ -44,6 +46,8 @@ class FakeKafka:
         self.waits.append(timeout)
         if timeout and self.arriving:
             self.fetched = self.arriving.pop(0)
+        if self.happening:
+            self.happening.pop(0)()
         drained: dict[Any, list[Any]] = {}
         for tp, records in self.fetched.items():
             if tp in partitions:
@@ -255,6 +259,27 @@ def test_partitions_with_a_backlog_take_turns(tmp_path: Path) -> None:
             assert [list(await thread.getmany(set(tps), 1.0)) for _ in range(2)] == [[ORDERS]] * 2, (
                 "nobody else is there"
             )
+
+    asyncio.run(check())
+
+
+def test_what_was_taken_of_one_partition_is_safe_from_what_happens_to_the_next(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise UnknownTopicOrPartitionError
+
+    async def check() -> None:
+        async with thread_in(tmp_path) as (thread, kafka):
+            records = chunk(0, 2).records
+            kafka.fetched = {driver.ensure_aiokafka_TP(ORDERS): records}
+            kafka.happening = [lambda: None, refuse]
+            assert await thread.getmany({ORDERS}, 1.0) == {ORDERS: Chunk(records, 0, 0)}
+            thread._last.clear()
+            kafka.happening = [lambda: None, lambda: thread._sought(ORDERS)]
+            assert await thread.getmany({ORDERS}, 1.0) == {ORDERS: Chunk(records, 0, 1)}, "it was fetched before"
+            thread._last.clear()
+            kafka.happening = [refuse]
+            with pytest.raises(UnknownTopicOrPartitionError):
+                await thread.getmany({ORDERS}, 1.0)
 
     asyncio.run(check())
 
