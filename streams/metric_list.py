@@ -34,7 +34,7 @@ LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 #: Upper ends (seconds) of how late events were: from a second to a month.
 LATENESS = (1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800, 2_592_000)
 #: Upper ends of how many records a batch had.
-BATCHES = (1, 10, 100, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 50_000)
+BATCHES = (1, 10, 100, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 50_000, 100_000)
 
 
 class Metric(NamedTuple):
