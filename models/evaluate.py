@@ -4,6 +4,7 @@
 change is asked only where there is one.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from models.care.attend import attend
@@ -18,6 +19,8 @@ from models.policy import Timeline
 from models.schemes import Scheme
 from models.tiering import Position, fall_instant, settle
 
+#: A whole batch is decided at one instant.
+_text_of_now = lru_cache(maxsize=8)(format_instant)
 #: Causes that no event brings.
 _BY_TIME = frozenset({"time", "policy"})
 
@@ -109,7 +112,7 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
         telling.decisions.moves.append(Move(scheme.name, old, new, direction, at))
         return
     customer_id, effective_at = evaluation.customer.customer_id, format_instant(at)
-    decided_at = effective_at if telling.decided_at == at else format_instant(telling.decided_at)
+    decided_at = effective_at if telling.decided_at == at else _text_of_now(telling.decided_at)
     telling.decisions.changes.append(
         TierChange(
             event_id=event_id(customer_id, scheme.name, standing.sequence, old, new, at, policy.version),
