@@ -97,19 +97,20 @@ class Processor:
             key = record.key or b""
             try:
                 _, event = decode(topic, key, record.value, latest)
-                if key not in by_customer:
+                events = by_customer.get(key)
+                if events is None:
                     self._check_home(partition, key)
-                    by_customer[key] = []
+                    events = by_customer[key] = []
             except BadRecord as bad:
                 self._bury(partition, name, record, bad, effects)
                 continue
-            by_customer[key].append(event)
+            events.append(event)
             if by_arrival is not None:
                 by_arrival.append((key, (event,)))
             at = event.updated_at if type(event) is Profile else event.at
             if at is not None and (watermark is None or at > watermark):
                 watermark = at
-            effects.events += 1
+        effects.events += sum(map(len, by_customer.values()))
         partition.applied(topic, next_offset, watermark)
         return by_customer.items() if by_arrival is None else by_arrival
 
