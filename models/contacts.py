@@ -4,18 +4,14 @@ Only kinds that some metric reads are kept, and only as long as some window reac
 Weights and windows are the policy's and come in as arguments.
 """
 
-from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 
 from models.events import Interaction
-from models.ledger import Outcome
+from models.ledger import NO_IDS, NO_TIMES, Outcome
 
 #: Beyond this many kept interactions the oldest is forgotten (docs/contract.md, "Bounds").
 MAX_CONTACTS = 4_000
-
-#: Copied to begin with, as most customers have none: that takes a third of what making an array takes.
-_NO_TIMES, _NO_IDS = array("q"), array("Q")
 
 
 class Contacts:
@@ -31,8 +27,10 @@ class Contacts:
         values: list[int | None] | None = None,
     ) -> None:
         """No contacts, or those of the arrays' bytes (64-bit numbers in the machine's order) and the lists."""
-        self.times = array("q", times) if times else _NO_TIMES[:]
-        self.ids = array("Q", ids) if ids else _NO_IDS[:]
+        self.times = NO_TIMES[:]
+        self.times.frombytes(times)
+        self.ids = NO_IDS[:]
+        self.ids.frombytes(ids)
         self.kinds: list[str] = [] if kinds is None else kinds
         self.values: list[int | None] = [] if values is None else values
 

@@ -23,9 +23,9 @@ MAX_ADJUSTMENTS = 2_000
 MAX_REFUNDS_OF_ORDER = 100
 
 
-_ZERO = bytes(8)
 #: Copied to begin with: that takes a third of what making an array takes, and every customer at hand has several.
-_NO_TIMES, _NO_IDS, _NO_SUMS, _NOTHING_YET = array("q"), array("Q"), array("q"), array("q", [0])
+NO_TIMES, NO_IDS = array("q"), array("Q")
+_NO_SUMS, _NOTHING_YET = array("q"), array("q", [0])
 _as_bytes = struct.Struct("=Q").pack
 
 
@@ -72,9 +72,9 @@ class Ledger:
         folded_to: int | None = None,
     ) -> None:
         """An empty ledger, or one from the arrays' bytes (64-bit numbers in the machine's order)."""
-        self.times = _NO_TIMES[:]
+        self.times = NO_TIMES[:]
         self.times.frombytes(times)
-        self.ids = _NO_IDS[:]
+        self.ids = NO_IDS[:]
         self.ids.frombytes(ids)
         self.paid = _NOTHING_YET[:]  # paid[j] - paid[i]: net minor units of orders i..j-1
         self.paid.frombytes(paid)
@@ -88,8 +88,10 @@ class Ledger:
     def of_sums(cls, times: bytes, paid: bytes) -> "Ledger":
         """Return a ledger of `times` and `paid` only, for who looks at sums and at nothing else: made in no time."""
         ledger = cls.__new__(cls)
-        ledger.times = array("q", times)
-        ledger.paid = array("q", _ZERO + paid)
+        ledger.times = NO_TIMES[:]
+        ledger.times.frombytes(times)
+        ledger.paid = _NOTHING_YET[:]
+        ledger.paid.frombytes(paid)
         return ledger
 
     def check(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> Outcome:

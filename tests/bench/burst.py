@@ -107,8 +107,8 @@ def _watch(rig: Rig, worker: LiveWorker, before: int, until: int) -> list[_Sampl
     samples: list[_Sample] = []
 
     def enough() -> bool:
-        now = int(applied(worker))
-        rows = int(sum(worker.metrics().get("tidemark_state_bytes", {}).values()))
+        metrics = worker.metrics()
+        now, rows = int(applied(metrics)), int(sum(metrics.get("tidemark_state_bytes", {}).values()))
         samples.append(_Sample(max(before, now), rows, resident_bytes(worker.pid)))
         return now >= until
 

@@ -9,7 +9,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -84,7 +84,9 @@ async def _run(rig: Rig, worker: LiveWorker, seconds: int, customers: int) -> li
     try:
         await _produce(producer, rig.settings.topic("orders"), sent, seconds, customers)
         everything = (seconds + _WARM_UP_S) * RATE
-        await asyncio.to_thread(rig.wait, lambda: applied(worker) >= everything, "all is applied", _PATIENCE_S)
+        await asyncio.to_thread(
+            rig.wait, lambda: applied(worker.metrics()) >= everything, "all is applied", _PATIENCE_S
+        )
         ended.set()
         await reading
     finally:
@@ -109,9 +111,9 @@ async def _produce(
         await producer.send(topic, orjson.dumps({**value, "occurred_at": now}), key=customer.encode())
 
 
-def applied(worker: LiveWorker) -> float:
-    """Return how many events a worker has applied."""
-    events = worker.metrics().get("tidemark_events_total", {})
+def applied(metrics: Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]) -> float:
+    """Return how many events a worker has applied, by its metrics."""
+    events = metrics.get("tidemark_events_total", {})
     return sum(value for labels, value in events.items() if ("outcome", "applied") in labels)
 
 

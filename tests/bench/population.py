@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from config.policy_files import load_timeline
+from config.settings import Settings
 from models.events import Topic
 from models.policy import Timeline
 from streams.encode import Encoder
@@ -22,7 +23,7 @@ from tests.bench.workload import START_MS, Order
 
 POLICY = Path(__file__).parent / "rfm.yaml"
 #: Records in a micro-batch, as TIDEMARK_MAX_BATCH has it.
-BATCH = 100_000
+BATCH: int = Settings.model_fields["max_batch"].default
 #: What the processor takes for the wall clock: later than all that is measured.
 NOW_MS = 2**42
 _DIFFERENT = 1_000
