@@ -7,6 +7,7 @@
     TIDEMARK_TEST_CLOCK=FILE        the wall clock is off by the milliseconds that FILE holds at the moment
     TIDEMARK_TEST_FILE_BYTES=N      no file may grow beyond so many bytes
     TIDEMARK_TEST_SLOW_RECOVERY=S   S seconds pass between seeking a changelog and reading it; the client fetches then
+    TIDEMARK_TEST_SLOW_STATE=S      the state of each batch is written S seconds late, as by a slow broker
 
 Nothing of this is in the worker itself: its methods are wrapped here.
 """
@@ -56,6 +57,8 @@ def install() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
     if seconds := os.environ.get("TIDEMARK_TEST_SLOW_RECOVERY"):
         _slow_recovery(float(seconds))
+    if seconds := os.environ.get("TIDEMARK_TEST_SLOW_STATE"):
+        _slow_state(float(seconds))
 
 
 class _Fault:
@@ -148,3 +151,13 @@ def _slow_recovery(seconds: float) -> None:
 
     Fetcher._update_fetch_positions = late_update
     Recovery._seek_offsets = slow_seek  # type: ignore[method-assign]  # the point of this module
+
+
+def _slow_state(seconds: float) -> None:
+    write = Sender.write
+
+    async def slow_write(self: Sender, *args: Any) -> Any:
+        await asyncio.sleep(seconds)
+        return await write(self, *args)
+
+    Sender.write = slow_write  # type: ignore[method-assign]  # the point of this module

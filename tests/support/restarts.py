@@ -15,6 +15,8 @@ RESTARTS = 10
 #: Those that keep their rows on disk: 2 starts with none, 3 is killed, 8 finds rows that 5 to 7 have left behind.
 ON_DISK = {2, 3, 4, 8, 9}
 HOUSEHOLDS = 120
+#: Seconds by which each batch is slowed down, so that none of these workers is done before it is ended.
+SLOW_S = "0.2"
 
 
 def run_with_restarts(broker: str, directory: Path, seed: int) -> None:
@@ -33,7 +35,7 @@ def _restart_in_backlog(rig: Rig, history: History, choose: random.Random) -> No
     rig.produce([[record for _, record in history.records]])
     total = backlog = rig.backlog()
     for number in range(RESTARTS):
-        worker = rig.start_worker(**(_on_disk(rig) if number in ON_DISK else {}))
+        worker = rig.start_worker(test_slow_state=SLOW_S, **(_on_disk(rig) if number in ON_DISK else {}))
         enough = backlog - choose.randrange(200)
         rig.wait(lambda enough=enough: rig.backlog() < enough, f"worker {number} has made progress")
         if number % 2:
