@@ -103,7 +103,6 @@ def _place(telling: _Telling, scheme: Scheme, qualified: int) -> int | None:
 def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | None, position: Position) -> None:
     evaluation = telling.evaluation
     policy, at = evaluation.policy, evaluation.at
-    metrics, why, upcoming = policy.tales[scheme.name].of(before, position.rank)(evaluation.facts, at)
     old, new = standing.tier or None, scheme.tiers[position.rank].name
     direction: Direction = "enter" if before is None else "up" if position.rank > before else "down"
     standing.tier, standing.since, standing.below_since = new, at, position.below_since
@@ -111,6 +110,7 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
     if telling.decisions.moves is not None:
         telling.decisions.moves.append(Move(scheme.name, old, new, direction, at))
         return
+    metrics, why, upcoming = policy.tales[scheme.name].of(before, position.rank)(evaluation.facts, at)
     customer_id, effective_at = evaluation.customer.customer_id, format_instant(at)
     decided_at = effective_at if telling.decided_at == at else _text_of_now(telling.decided_at)
     telling.decisions.changes.append(

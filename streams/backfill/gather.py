@@ -27,8 +27,8 @@ from streams.replay_files import Figures, count_customers, count_decisions, fina
 CHANGES, ACTIONS, CUSTOMERS, ROWS = "tier-changes", "care-actions", "customers", "rows"
 SORTED = (CHANGES, ACTIONS, CUSTOMERS)
 
-#: So many customers are decided about before what was decided is encoded.
-_BLOCK = 64
+#: So many customers are decided about before what was decided is encoded, or counted.
+BLOCK = 64
 
 _encode = msgspec.json.Encoder().encode
 
@@ -49,7 +49,7 @@ def gather(work: Work, shard: int, until: int | None) -> Figures:
     figures = Figures()
     everybody = histories(work, shard)
     # What was decided is encoded while it is still in the processor's caches.
-    while block := list(islice(everybody, _BLOCK)):
+    while block := list(islice(everybody, BLOCK)):
         decisions = Decisions()
         customers = [decide(engine, history, until, decisions) for history in block]
         entries[CHANGES] += map(_change_entry, decisions.changes)

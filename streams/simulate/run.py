@@ -16,7 +16,8 @@ from streams.backfill.command import Asked, plan_of
 from streams.backfill.pool import Pool, pool_of
 from streams.backfill.together import coupled
 from streams.backfill.work import Work, working_in
-from streams.simulate.population import Kept, Population, count_shard, empty
+from streams.simulate.counting import count_shard
+from streams.simulate.population import Kept, Population, empty
 from streams.simulate.together import Outcome, compare, decide_side
 
 #: Told how much is decided: (done, total), in any unit.

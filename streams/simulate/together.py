@@ -3,6 +3,7 @@
 The sides are decided apart, side by side where there are two processes, and then compared customer by customer.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,51 +15,53 @@ from models.policy import Timeline
 from streams.backfill.together import decide_together
 from streams.backfill.work import Work
 from streams.partition import PROGRESS_KEY
-from streams.simulate import population
+from streams.simulate import counting
+from streams.simulate.counting import End, Moved, Tiers
 from streams.simulate.population import Kept, NamedMove, Population, Side
 from streams.step import Effects
 
 
 class Outcome(NamedTuple):
-    """What one policy led to. `held` (tiers by scheme) and `values` (of attributes) are by customer, in one order."""
+    """What one policy led to. `tiers` (in the end) and `values` (of attributes) are by customer, in one order."""
 
     side: Side
     names: list[str]
-    held: list[dict[str, str]]
-    values: list[dict[str, str]]
+    tiers: list[Tiers]
+    values: list[tuple[str, ...]]
     moves: list[NamedMove]
 
 
 def decide_side(place: int, work: Work, until: int | None, kept: Kept) -> Outcome:
     """Decide about all customers under one of the policies, up to `until` (ms), and count."""
     outcome, timeline = Outcome(Side(), [], [], [], []), work.timeline(place)
+    moved = Counter[Moved]()
 
     def collect(effects: Effects) -> None:
         decisions = effects.decisions
         outcome.side.cutoffs += decisions.cutoffs
-        population.count_moves(outcome.side, map(_in_short, decisions.changes))
-        population.count_actions(outcome.side, decisions.actions, timeline)
+        moved.update(counting.by_day(map(_in_short, decisions.changes)))
+        counting.count_actions(outcome.side, decisions.actions, timeline)
         named = (change for change in decisions.changes if change.customer_id in kept.names)
         outcome.moves.extend(NamedMove(each.customer_id, place, *_in_short(each)[:3], _at(each)) for each in named)
 
     processor, partition = decide_together(work, timeline, until, collect)
+    counting.count_moves(outcome.side, moved)
     for key, row in sorted(partition.rows.items()):
         if not key.startswith(PROGRESS_KEY):
             customer = Customer.from_row(key.decode(), row)
             outcome.names.append(customer.customer_id)
-            outcome.held.append(population.count_standing(outcome.side, processor.engine, customer, until))
-            outcome.values.append(population.attributes_of(customer, kept.attributes, until))
+            outcome.tiers.append(counting.tiers_of(customer))
+            counting.note_metrics(outcome.side, processor.engine, customer, until)
+            outcome.values.append(counting.attributes_of(customer, kept.attributes, until))
     return outcome
 
 
 def compare(outcomes: Sequence[Outcome], timelines: Sequence[Timeline], kept: Kept) -> Population:
     """Return the counts of both sides beside each other."""
     first, second = outcomes
-    found = Population((first.side, second.side), len(first.names), named=first.moves + second.moves)
-    engines = tuple(map(Engine, timelines))
-    for before, after, values in zip(first.held, second.held, second.values, strict=True):
-        population.compare(found, [before, after])
-        population.count_fairness(found, engines, [before, after], values)
+    found = Population((first.side, second.side), named=first.moves + second.moves)
+    ends = Counter[End](zip(second.values, first.tiers, second.tiers, strict=True))
+    counting.count_ends(found, ends, kept, [Engine(timeline) for timeline in timelines])
     found.known = [name for name in first.names if name in kept.names]
     return found
 
