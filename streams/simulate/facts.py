@@ -96,10 +96,11 @@ def needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping
         held = population.sides[0].held.get(scheme) or population.sides[1].held.get(scheme, {})
         total = sum(held.values())
         above = 0.0
+        ordered = {metric: sorted(values) for metric, values in population.sides[1].metrics.get(scheme, {}).items()}
         for tier in reversed(ladder(timelines[1], scheme)[1:]):
             above += wanted.get(tier, held.get(tier, 0) / total if total else 0.0)
-            for metric, values in population.sides[1].metrics.get(scheme, {}).items():
-                need = _cut(sorted(values), above, total, metric)
+            for metric, values in ordered.items():
+                need = _cut(values, above, total, metric)
                 if need is not None:
                     found.append(Need(scheme, tier, above, metric, *need))
     return found

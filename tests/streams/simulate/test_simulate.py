@@ -148,6 +148,30 @@ def test_a_threshold_for_a_share_is_reached_by_that_share(
             assert reached == round(need.share * 60)
 
 
+def test_each_scheme_has_its_metrics_over_its_own_window(tmp_path: Path) -> None:
+    scheme = """
+  {name}:
+    window: {window}
+    tiers:
+      - {{name: low}}
+      - {{name: high, when: {{monetary: ">= 100"}}}}
+    demotion: {{grace: 1d, step: qualified}}"""
+    schemes = scheme.format(name="month", window="30d") + scheme.format(name="year", window="365d")
+    text = f'version: "1"\ncurrency: EUR\ntimezone: UTC\nschemes:{schemes}\n'
+    policies = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for policy in policies:
+        policy.write_text(text)
+    order = '{{"type":"order.placed","order_id":"{}","customer_id":"c","occurred_at":"{}","amount":"{}"}}\n'
+    orders = tmp_path / "orders.jsonl"
+    orders.write_text(order.format(1, "2026-01-01T00:00:00Z", 70) + order.format(2, "2026-05-01T00:00:00Z", 50))
+    asked = Asked({Topic.ORDERS: [orders]})
+    population, _ = simulate(asked, policies, [load_timeline(each) for each in policies], lambda *_: None, kept=Kept())
+    for side in population.sides:
+        assert side.metrics["month"]["monetary"] == [50.0]
+        assert side.metrics["year"]["monetary"] == [120.0]
+        assert side.held == {"month": {"low": 1}, "year": {"high": 1}}
+
+
 # --- the command and the page -------------------------------------------------------------------------------
 
 
