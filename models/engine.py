@@ -114,14 +114,14 @@ class Engine:
         shown = policy.show(facts_of(customer, policy, at), at)
         return CustomerTiers(customer.customer_id, format_instant(at), held, shown, policy.version)
 
-    def snapshot(self, customer: Customer) -> bytes | None:
-        """Return `tiers` as of the cursor as JSON; None before any evaluation."""
-        at = customer.cursor
+    def snapshot(self, customer: Customer, at: int | None = None) -> bytes | None:
+        """Return `tiers` as JSON, for the same arguments; None before any evaluation."""
+        at = customer.cursor if at is None else at
         if at is None or not customer.standings:
             return None
         policy = self.timeline.at(at)
         written = policy.snapshot(customer.customer_id, customer.standings, facts_of(customer, policy, at), at)
-        return msgspec.json.encode(self.tiers(customer)) if written is None else written
+        return msgspec.json.encode(self.tiers(customer, at)) if written is None else written
 
     def _settle(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None) -> None:
         while customer.pending and _instant(customer.pending[0]) <= horizon:

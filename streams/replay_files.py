@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from models.customer import Customer
+from models.customer import Counters, Customer
 from models.cutoffs import ranked
 from models.engine import Engine
 from models.instants import format_instant, parse_instant
@@ -17,6 +17,9 @@ from models.outputs import CareAction, TierChange
 from models.policy import Timeline
 from streams.backfill.spill import write_atomically
 from streams.replay import BadLine, ReplayError, Result
+
+#: The counters as an object, to be filled.
+_COUNTERS = "{" + ",".join(f'"{name}":%d' for name in Counters.__struct_fields__) + "}"
 
 
 def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[st
         cutoffs.unlink(missing_ok=True)  # of an earlier replay by another policy
         if ranked(timeline):
             _write(cutoffs, map(msgspec.json.encode, result.cutoffs))
-        customers = (orjson.dumps(final_state(engine, customer, result.until)) for customer in result.customers)
+        customers = (final_line(engine, customer, result.until) for customer in result.customers)
         _write(directory / "customers.jsonl", customers)
         _write(directory / "dead-letters.jsonl", (orjson.dumps(_dead_letter(bad)) for bad in result.bad_lines))
         write_atomically(directory / "summary.json", lambda file: file.write(encode_summary(summary)))
@@ -43,13 +46,14 @@ def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[st
     return summary
 
 
-def final_state(engine: Engine, customer: Customer, until: int | None) -> dict[str, Any]:
-    """Return a customer's tiers and metrics as of `until` (ms), and the counters, as `customers.jsonl` has them."""
+def final_line(engine: Engine, customer: Customer, until: int | None) -> bytes:
+    """Return a line of `customers.jsonl`: what `customer-tiers` says as of `until` (ms), and the counters."""
     at = until if customer.cursor is None or until is None else max(until, customer.cursor)
-    tiers = engine.tiers(customer, at)
-    known: dict[str, Any] = {} if tiers is None else msgspec.to_builtins(tiers)
-    counters = {name: getattr(customer.counters, name) for name in customer.counters.__struct_fields__}
-    return {"customer_id": customer.customer_id, "tiers": {}, "metrics": {}, **known, "counters": counters}
+    known = engine.snapshot(customer, at)
+    if known is None:
+        known = orjson.dumps({"customer_id": customer.customer_id, "tiers": {}, "metrics": {}})
+    counters = _COUNTERS % msgspec.structs.astuple(customer.counters)
+    return b'%b,"counters":%b}' % (known[:-1], counters.encode())
 
 
 class Figures(msgspec.Struct):

@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
-import orjson
 
 from models.customer import Customer
 from models.engine import Engine
@@ -21,7 +20,7 @@ from streams.backfill.runs import Entry, write_run
 from streams.backfill.scatter import BEGINNING, Forgotten, PartReport, Spilled, decode_events
 from streams.backfill.spill import SegmentFile, write_segments
 from streams.backfill.work import Work
-from streams.replay_files import Figures, count_customers, count_decisions, final_state
+from streams.replay_files import Figures, count_customers, count_decisions, final_line
 
 #: The outputs that are sorted, by the stem of their file.
 CHANGES, ACTIONS, CUSTOMERS, ROWS = "tier-changes", "care-actions", "customers", "rows"
@@ -130,4 +129,4 @@ def _row_entry(history: History, customer: Customer) -> Entry:
 
 
 def _customer_entry(engine: Engine, customer: Customer, until: int | None) -> Entry:
-    return customer.customer_id, orjson.dumps(final_state(engine, customer, until))
+    return customer.customer_id, final_line(engine, customer, until)

@@ -62,4 +62,6 @@ def test_without_a_standing_in_each_scheme_the_struct_is_built() -> None:
     assert written(rules, customer, at) is None
     deciding: Engine = engine(rules)
     assert deciding.snapshot(customer) == msgspec.json.encode(deciding.tiers(customer))
+    later = at + DAY_MS
+    assert deciding.snapshot(customer, later) == msgspec.json.encode(deciding.tiers(customer, later))
     assert deciding.snapshot(Customer("new")) is None
