@@ -49,7 +49,7 @@ class Engine:
             and event.at < self.barrier
             and self._in_order(customer, event)
         ):
-            steady = self.timeline.steady(event.at)
+            steady = self.timeline.steady(event.at)  # as in `_evaluate`, and one call less for nearly all events
             if steady is None or not steady(customer, event.at):
                 evaluate(customer, self.timeline, event.at, "order", decisions, now, event)
             return
@@ -80,7 +80,7 @@ class Engine:
     def rerank(self, customer: Customer, at: int, decisions: Decisions, now: int | None = None) -> None:
         """Evaluate a customer as of the instant (ms) from which other cut-offs hold, or as of the cursor if later."""
         if customer.cursor is not None:
-            evaluate(customer, self.timeline, max(at, customer.cursor), "time", decisions, now)
+            self._evaluate(customer, max(at, customer.cursor), "time", decisions, now)
 
     def falls_due(self, customer: Customer, at: int, until: int) -> bool:
         """Whether the cut-offs that hold at an instant (ms) make a customer due before `until`, earlier than known."""
@@ -173,7 +173,7 @@ class Engine:
                 customer.first_at = at
         self._record(customer, event, decisions)
         if at is not None:
-            evaluate(customer, self.timeline, at, cause, decisions, now, event)
+            self._evaluate(customer, at, cause, decisions, now, event)
 
     def _in_order(self, customer: Customer, order: OrderPlaced) -> bool:
         """Enter an order for which nothing but an evaluation is to be done, as for nearly all; False: nothing is done.
@@ -217,11 +217,27 @@ class Engine:
                 customer.care = Care()
             customer.care.seen[event.kind] = max(event.at, customer.care.seen.get(event.kind, event.at))
 
+    def _evaluate(
+        self,
+        customer: Customer,
+        at: int,
+        cause: Cause,
+        decisions: Decisions,
+        now: int | None,
+        event: Pending | None = None,
+    ) -> None:
+        """Evaluate a customer as of an instant (ms), the shorter way where no scheme moves them."""
+        if customer.cursor is not None and customer.timeline == self._fingerprint:
+            steady = self.timeline.steady(at)
+            if steady is not None and steady(customer, at):
+                return
+        evaluate(customer, self.timeline, at, cause, decisions, now, event)
+
     def _evaluate_due(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None) -> None:
         while customer.due <= horizon:
             at = customer.due
             started = self.timeline.at(at).version != customer.policy_version
-            evaluate(customer, self.timeline, at, "policy" if started else "time", decisions, now)
+            self._evaluate(customer, at, "policy" if started else "time", decisions, now)
 
 
 def _check(customer: Customer, event: Pending) -> Outcome:

@@ -1,4 +1,4 @@
-"""Evaluating customers whom no scheme moves, as most events leave them: one generated function instead of many calls.
+"""Evaluating customers whom no scheme moves, as most events and days leave them: one generated function, not many calls.
 
 `models.evaluate` decides everything and tells it; where nothing is to be told, this comes to the same state at once. It
 begins with the same reading of gauges as `models.compiled`. tests/models/test_steady.py holds the two ways against each
@@ -50,7 +50,8 @@ def compile_steady(schemes: Sequence[Scheme], gauges: Sequence[Gauge], version: 
 def _stays(place: int, scheme: Scheme, gauges: Sequence[Gauge], scope: dict[str, Any]) -> list[str]:
     """Return the lines that give up where a scheme moves the customer; who stands below in the grace is due at its end.
 
-    The end of the grace is that of `models.tiering.fall_instant`; kept periods are left to it.
+    The end of the grace is that of `models.tiering.fall_instant`; kept periods are left to it. What is noted before
+    another scheme gives up is what evaluating as of the same instant notes, too.
     """
     scope[f"tiers{place}"] = tuple(tier.name for tier in scheme.tiers)
     scope[f"ranks{place}"] = dict(scheme.ranks)
@@ -63,11 +64,12 @@ def _stays(place: int, scheme: Scheme, gauges: Sequence[Gauge], scope: dict[str,
         *lines,
         f"    r = {rank}",
         f"    if standing.tier != tiers{place}[r]:",
-        "        if standing.below_since is None: return False",
         f"        if r >= ranks{place}.get(standing.tier, -1): return False",
-        f"        falls = standing.below_since + {scheme.demotion.grace}",
+        "        below = at if standing.below_since is None else standing.below_since",
+        f"        falls = below + {scheme.demotion.grace}",
         f"        if (stay := standing.since + {scheme.demotion.min_stay}) > falls: falls = stay",
         "        if at >= falls: return False",
+        "        standing.below_since = below",
         "        if falls < due: due = falls",
-        "    elif standing.below_since is not None: return False",
+        "    elif standing.below_since is not None: standing.below_since = None",
     ]

@@ -1,4 +1,4 @@
-"""The shorter way of plain orders, where no scheme moves, against the evaluation that everybody else gets."""
+"""The shorter way where no scheme moves, against the evaluation that everybody else gets."""
 
 from random import Random
 from typing import Any
@@ -96,14 +96,15 @@ def test_who_qualifies_again_in_the_grace_stands_below_no_more() -> None:
     assert customer.standings["loyalty"].below_since is None
 
 
-def test_most_orders_go_the_shorter_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_most_orders_and_days_go_the_shorter_way(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[bool] = []
-    rules = policy(tiers({"frequency": ">= 3"}))
+    rules = policy(tiers({"frequency": ">= 3"}, grace="20d", window="30d"))
     shorter = rules.steady
     assert shorter is not None
     monkeypatch.setattr(Timeline, "steady", lambda *_: lambda *args: taken.append(shorter(*args)) or taken[-1])
     drive(Timeline([rules]), [order(day(number), str(number)) for number in range(10)], settled=False)
-    assert taken == [True, False, *[True] * 7]  # the first order enters, the third is promoted
+    # The first order enters, the third is promoted. Then time puts the customer below, and in the end lets them fall.
+    assert taken == [True, False, *[True] * 7, True, False]
 
 
 @pytest.mark.parametrize(
