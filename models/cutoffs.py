@@ -43,6 +43,7 @@ class RankedTimeline(Timeline):
         self.begins: int | None = None
         self._policies: dict[tuple[str, bytes], Policy] = {}
         self._from, self._to, self._held = MAX_INSTANT, MIN_INSTANT, self.versions[0]
+        self._latest = MIN_INSTANT  # from when on (ms) the latest cut-offs hold
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -66,7 +67,7 @@ class RankedTimeline(Timeline):
         insort(self._sets, cutoffs, key=lambda each: each.at)
         del self._sets[:-KEPT]
         self.begin(cutoffs.at)
-        self._to = MIN_INSTANT
+        self._to, self._latest = MIN_INSTANT, self._sets[-1].at
 
     def begin(self, at: int) -> None:
         """Take into account that there have been cut-offs from an instant (ms) on, though they be forgotten."""
@@ -78,11 +79,14 @@ class RankedTimeline(Timeline):
         Time comes to a customer's instants before the cut-offs that follow are known. Who is decided about as of an
         earlier one, since an event came late, was not in question when those began to hold, and may be now.
         """
-        return self._sets[-1].at if self._sets and self._sets[-1].at > instant else None
+        return self._latest if self._latest > instant else None
 
     def steady(self, instant: int) -> Steady | None:
         """As `Timeline`, with the cut-offs that hold; None where it is to be decided again soon."""
-        return None if self._only is None or self.catches_up(instant) is not None else self.at(instant).steady
+        if self._only is None or self._latest > instant:
+            return None
+        policy = self._held if self._from <= instant < self._to else self.at(instant)
+        return policy.steady
 
     def at(self, instant: int) -> Policy:
         """Return the version that holds at an instant (ms), with the cut-offs that do.

@@ -32,11 +32,10 @@ _NO_CONTACTS = Contacts()
 class _Heads:
     """Everybody, as one measure sees them."""
 
-    __slots__ = ("_counts", "bags", "entries", "look", "measure")
+    __slots__ = ("_counts", "bags", "entries", "measure")
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
-        self.look = measure.look_at_sums
         self.entries: dict[bytes, int] = {}
         self.bags: dict[int, list[bytes]] = {}
         # As long as there are buckets: counting is done at every event. What is in UNRANKED means nothing.
@@ -67,17 +66,23 @@ class _Heads:
         if bag != _NO_BAG and (emptied or bag != known >> _BITS):
             self.bags.setdefault(bag, []).append(key)
 
-    def count_sums(self, key: bytes, ledger: Ledger, at: int) -> None:
-        """Count a customer as `measure.look_at_sums` finds them; most are in another bucket of the same bag by now."""
-        bucket, changes = self.look(ledger, at)
-        entries, counts = self.entries, self._counts
-        known = entries.get(key, _NOT_COUNTED)
-        if changes is not None and changes // DAY_MS == known >> _BITS and bucket != UNRANKED:
-            counts[known & _MASK] -= 1
-            counts[bucket] += 1
-            entries[key] = (known & ~_MASK) + bucket
-        else:
-            self.count(key, bucket, changes)
+    def count_sums(self, touched: Mapping[bytes, Customer | None], closed: int) -> None:
+        """Count customers as `measure.look_at_sums` finds them at their cursors, or at `closed` (ms) if that is later.
+
+        Most are in another bucket of the same bag by now.
+        """
+        look, entries, counts = self.measure.look_at_sums, self.entries, self._counts
+        for key, customer in touched.items():
+            if customer is None or (at := customer.cursor) is None:
+                continue
+            bucket, changes = look(customer.ledger, at if at > closed else closed)
+            known = entries.get(key, _NOT_COUNTED)
+            if changes is not None and changes // DAY_MS == known >> _BITS and bucket != UNRANKED:
+                counts[known & _MASK] -= 1
+                counts[bucket] += 1
+                entries[key] = (known & ~_MASK) + bucket
+            else:
+                self.count(key, bucket, changes)
 
     def forget(self, key: bytes) -> None:
         """Count a customer no longer."""
@@ -148,12 +153,11 @@ class Population:
                     heads.forget(key)
             elif (at := customer.cursor) is not None:
                 self.evaluated = True
-                at = max(at, closed)
                 if not self._of_sums:
-                    self._count(key, customer.ledger, customer.contacts, at, places)
-                    continue
-                for heads in places:
-                    heads.count_sums(key, customer.ledger, at)
+                    self._count(key, customer.ledger, customer.contacts, max(at, closed), places)
+        if self._of_sums:
+            for heads in places:
+                heads.count_sums(touched, closed)
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
