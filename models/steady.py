@@ -1,4 +1,4 @@
-"""Evaluating customers whom no scheme moves, as most events and days leave them: one generated function, not many calls.
+"""Evaluating customers whom no scheme moves, as most events and days leave them: a generated function, not many calls.
 
 `models.evaluate` decides everything and tells it; where nothing is to be told, this comes to the same state at once. It
 begins with the same reading of gauges as `models.compiled`. tests/models/test_steady.py holds the two ways against each

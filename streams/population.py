@@ -75,7 +75,7 @@ class _Heads:
         for key, customer in touched.items():
             if customer is None or (at := customer.cursor) is None:
                 continue
-            bucket, changes = look(customer.ledger, at if at > closed else closed)
+            bucket, changes = look(customer.ledger, max(at, closed))
             known = entries.get(key, _NOT_COUNTED)
             if changes is not None and changes // DAY_MS == known >> _BITS and bucket != UNRANKED:
                 counts[known & _MASK] -= 1
