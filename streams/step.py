@@ -11,7 +11,7 @@ from streams.encode import Out
 
 
 class Record(Protocol):
-    """What is read of a consumed record (aiokafka's `ConsumerRecord`)."""
+    """What is read of a consumed record (a record of aiokafka's)."""
 
     @property
     def offset(self) -> int:

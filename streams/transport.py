@@ -20,6 +20,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.fetched import hand_on_as_decoded
+
 log = logging.getLogger(__name__)
 
 #: How long (ms) a broker may hold a fetch that finds nothing. Faust fixes it at 1,500, which is as good where the
@@ -106,6 +108,11 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         self._last: set[TP] = set()  # the partitions of which the last fetch had records
         #: Records a second that are processed, as of late.
         self.pace = FIRST_PACE
+
+    async def on_start(self) -> None:
+        """Start the consumer."""
+        await super().on_start()
+        hand_on_as_decoded(self._ensure_consumer())
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)

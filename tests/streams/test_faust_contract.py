@@ -71,6 +71,7 @@ def test_faust_is_of_one_minor_series() -> None:
     ("ours", "theirs", "name", "parameters"),
     [
         (MicroBatchThread, driver.AIOKafkaConsumerThread, "__post_init__", ["self"]),
+        (MicroBatchThread, driver.AIOKafkaConsumerThread, "on_start", ["self"]),
         (MicroBatchThread, driver.AIOKafkaConsumerThread, "_highwaters", ["self", "partitions"]),
         (MicroBatchThread, driver.AIOKafkaConsumerThread, "_seek_wait", ["self", "consumer", "partitions"]),
         (MicroBatchThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
