@@ -24,7 +24,8 @@ from tests.bench.population import POLICY
 from tests.bench.recovering import resident_bytes
 from tests.bench.report import Report, Scale
 from tests.bench.workload import START_MS
-from tests.support.live import LiveWorker, Rig
+from tests.support.live import Rig
+from tests.support.process import LiveWorker
 
 _WINDOW_MS = 90 * 86_400_000
 #: How long the broker stands still (s): less than a session.

@@ -20,7 +20,8 @@ from models.instants import parse_instant
 from tests.bench.brokers import broker, kind
 from tests.bench.population import POLICY
 from tests.bench.report import Report, Scale
-from tests.support.live import LiveWorker, Rig
+from tests.support.live import Rig
+from tests.support.process import LiveWorker
 
 RATE = 2_000
 #: Milliseconds.

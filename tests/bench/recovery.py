@@ -18,7 +18,8 @@ from streams.child import Child
 from tests.bench.brokers import broker, kind
 from tests.bench.population import POLICY, rows
 from tests.bench.report import Report, Scale, ratio
-from tests.support.live import ROOT, Rig
+from tests.support.live import Rig
+from tests.support.process import ROOT
 
 #: Customers a second, and how many times stock Faust's.
 TARGET, TARGET_RATIO = 100_000, 10

@@ -25,8 +25,9 @@ from rich.progress import Progress
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import assert_same_as_replay
 from tests.support.feed import Feed
-from tests.support.live import LiveWorker, Rig
+from tests.support.live import Rig
 from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+from tests.support.process import LiveWorker
 
 STORES = ("memory", "memory", "rocksdb")
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "1000"}

@@ -9,8 +9,9 @@ import pytest
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import assert_same_as_replay
 from tests.support.feed import Feed
-from tests.support.live import LiveWorker, Rig
+from tests.support.live import Rig
 from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+from tests.support.process import LiveWorker
 
 pytestmark = pytest.mark.slow
 

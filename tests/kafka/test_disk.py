@@ -11,8 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import assert_same_as_replay
-from tests.support.live import LiveWorker, Rig, run
+from tests.support.live import Rig, run
 from tests.support.mixed import assert_dead_letters, mixed, wait_settled
+from tests.support.process import LiveWorker
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("rocksdict", reason="the rocksdb extra is not installed")

@@ -9,8 +9,9 @@ import pytest
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import assert_same_as_replay, replayed
 from tests.support.faults import POINTS
-from tests.support.live import ROOT, Rig, Sent
+from tests.support.live import Rig, Sent
 from tests.support.mixed import Mixed, assert_dead_letters, mixed, wait_settled
+from tests.support.process import ROOT
 
 pytestmark = pytest.mark.slow
 

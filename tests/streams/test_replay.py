@@ -21,7 +21,8 @@ from streams.replay import SLICE_PER_CUSTOMER, Result, replay
 from streams.replay_files import write_result
 from streams.step import Effects, Timing
 from tests.support.driver import Driver, order, profile, touch, version
-from tests.support.live import ROOT, lines
+from tests.support.live import lines
+from tests.support.process import ROOT
 
 FILES = ("tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl", "dead-letters.jsonl", "summary.json")
 START = parse_instant("2026-01-01T00:00:00Z")

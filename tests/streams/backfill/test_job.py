@@ -22,7 +22,7 @@ from streams.backfill.work import NAME, working_in
 from streams.replay import replay
 from streams.replay_files import write_result
 from tests.support.histories import contents, made_up, options, tidemark, told, written
-from tests.support.live import ROOT
+from tests.support.process import ROOT
 
 POLICY = Path("demo")
 UNTIL = parse_instant("2027-02-01T00:00:00Z")
