@@ -83,10 +83,7 @@ class RankedTimeline(Timeline):
 
     def steady(self, instant: int) -> Steady | None:
         """As `Timeline`, with the cut-offs that hold; None where it is to be decided again soon."""
-        if self._only is None or self._latest > instant:
-            return None
-        policy = self._held if self._from <= instant < self._to else self.at(instant)
-        return policy.steady
+        return None if self._only is None or self._latest > instant else self.at(instant).steady
 
     def at(self, instant: int) -> Policy:
         """Return the version that holds at an instant (ms), with the cut-offs that do.

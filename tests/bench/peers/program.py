@@ -5,9 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from streams.child import Child
 from tests.bench.peers.arguments import Arguments
-from tests.support.process import ROOT
+from tests.support.process import ROOT, Process
 
 #: Names the interpreter of the Python peers: Quix Streams asks for older libraries than the lock files have.
 #: It is to be the same version of Python as this one, for a fair comparison.
@@ -18,32 +17,15 @@ class Missing(RuntimeError):
     """The peer cannot run on this machine. The message says what to install."""
 
 
-class Program:
-    """A peer's process, from the start to `stop`. Its log is a file in its directory."""
+class Program(Process):
+    """A peer's process."""
+
+    PATIENCE_S = 20.0
 
     def __init__(self, command: list[str], arguments: Arguments) -> None:
         directory = Path(arguments.directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self._log_path = directory / "peer.log"
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with self._log_path.open("ab") as log:
-            self._child = Child([*command, *arguments], log, env=env, cwd=directory)
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
-
-    @property
-    def running(self) -> bool:
-        return self._child.poll() is None
-
-    @property
-    def log(self) -> str:
-        return self._log_path.read_text(errors="replace")
-
-    def stop(self, timeout_s: float = 20.0) -> int:
-        """End it with SIGTERM, and SIGKILL where it does not comply; return its exit status."""
-        return self._child.stop(timeout_s)
+        super().__init__([*command, *arguments], directory / "peer.log", {**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def python_command(module: str, needs: str) -> list[str]:
