@@ -242,7 +242,7 @@ class Customer:
 
 def row_orders(data: bytes) -> tuple[int | None, int, Ledger]:
     """Return a row's cursor and due instant, and a ledger of the sums of its counted orders only."""
-    row = _ORDERS_DECODER.decode(memoryview(data)[_HEADER.size :])
+    row = _ORDERS_DECODER.decode(data[_HEADER.size :])
     times, _, paid, _ = row.orders
     return row.cursor, row.due, Ledger.of_sums(times, paid)
 

@@ -44,6 +44,8 @@ class RankedTimeline(Timeline):
         self._policies: dict[tuple[str, bytes], Policy] = {}
         self._from, self._to, self._held = MAX_INSTANT, MIN_INSTANT, self.versions[0]
         self._latest = MIN_INSTANT  # from when on (ms) the latest cut-offs hold
+        self._steady: Steady | None = None
+        self._steady_from = MAX_INSTANT
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -83,7 +85,11 @@ class RankedTimeline(Timeline):
 
     def steady(self, instant: int) -> Steady | None:
         """As `Timeline`, with the cut-offs that hold; None where it is to be decided again soon."""
-        return None if self._only is None or self._latest > instant else self.at(instant).steady
+        if not self._steady_from <= instant < self._to:
+            self.at(instant)
+            if instant < self._steady_from:
+                return None
+        return self._steady
 
     def at(self, instant: int) -> Policy:
         """Return the version that holds at an instant (ms), with the cut-offs that do.
@@ -102,6 +108,8 @@ class RankedTimeline(Timeline):
         ends = [end for end in (following, self.next_start(instant)) if end is not None]
         begins = [version.effective_from, *starts[place - 1 : place]] if place else [version.effective_from]
         self._held, self._from, self._to = policy, max(begins), min(ends, default=MAX_INSTANT)
+        self._steady = None if self._only is None else policy.steady
+        self._steady_from = max(self._from, self._latest)
         return policy
 
     def day_end(self, instant: int) -> int:

@@ -6,8 +6,9 @@ number of the bucket that holds the last customer of the share: who equals them 
 1 % below their reading. Nobody is admitted with a reading of zero or less.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
@@ -17,6 +18,7 @@ import msgspec
 
 from models.contacts import Contacts
 from models.histogram import BELOW, EDGES, FIRST_EDGES, Histogram, bucket_of, lower_edge
+from models.instants import DAY_MS
 from models.ledger import Ledger
 from models.metrics import Edges, Facts, Metric
 
@@ -24,6 +26,18 @@ from models.metrics import Edges, Facts, Metric
 RISING = frozenset({"recency_days", "first_order_days", "tenure_days", "overdue"})
 #: The bucket of those who are not ranked.
 UNRANKED = len(EDGES) + 1
+
+#: A *place* is one number, so that a million of them take little room: the bucket of a customer in these bits, and
+#: above them the *bag*, which is the (UTC) day on which time alone may change the bucket.
+BUCKET_BITS = 13
+BUCKET = (1 << BUCKET_BITS) - 1
+#: The bag of those whom time alone does not change: later than any instant and the longest window.
+NO_BAG = 1 << 22
+#: The place of those who are in no bucket and no bag.
+NOT_COUNTED = (NO_BAG << BUCKET_BITS) + UNRANKED
+
+#: `look(times, paid, at)`: the place of a customer with these arrays of a ledger, as of an instant (ms).
+Look = Callable[["array[int]", "array[int]", int], int]
 
 #: Metrics whose readings are whole numbers; of others, thousandths are counted.
 _WHOLE = frozenset({"monetary", "margin", "frequency", "referrals"})
@@ -84,30 +98,36 @@ class Measure:
         """Whether the sums of the ledger tell the reading, so that a row need not be decoded any further."""
         return self.metric.name in _OF_SUMS
 
-    def look(self, facts: Facts, at: int) -> tuple[int, int | None]:
-        """Return the bucket of a customer as of an instant (ms), and the next one at which time alone may change it.
-
-        `UNRANKED` where there is nothing to rank; None where time changes nothing.
-        """
-        if self.of_sums:
-            return self.look_at_sums(facts.ledger, at)
+    def look(self, facts: Facts, at: int) -> int:
+        """Return the place of a customer as of an instant (ms), by a measure that is not `of_sums`."""
         reading = self.metric.value(facts, at, self.window)
         changes = self.metric.next_change(facts, at, self.window, _NO_EDGES)
+        bag = NO_BAG if changes is None else min(changes // DAY_MS, NO_BAG)
         if reading is None or reading[0] == 0:
-            return UNRANKED, changes
-        return bucket_of(reading[0] * self.scale // reading[1]), changes
+            return (bag << BUCKET_BITS) + UNRANKED
+        return (bag << BUCKET_BITS) + bucket_of(reading[0] * self.scale // reading[1])
 
-    def look_at_sums(self, ledger: Ledger, at: int) -> tuple[int, int | None]:
-        """Return what `look` does, of a measure `of_sums`: it is asked at every event of every customer."""
-        times, window = ledger.times, self.window
-        first = bisect_right(times, at - window) if times and times[0] <= at - window else 0
-        if first == len(times):
-            return UNRANKED, None
-        value = ledger.paid[-1] - ledger.paid[first] if self.metric.name == "monetary" else len(times) - first
-        if not value:
-            return UNRANKED, times[first] + window
-        bits = value.bit_length()  # half of the way
-        return bisect_right(EDGES, value, FIRST_EDGES[bits], FIRST_EDGES[bits + 1]), times[first] + window
+    def looker(self) -> Look:
+        """Return the function that looks by a measure `of_sums`: it is asked at every event of every customer."""
+        window, monetary = self.window, self.metric.name == "monetary"
+
+        def look(times: "array[int]", paid: "array[int]", at: int) -> int:
+            if not times:
+                return NOT_COUNTED
+            oldest, first = times[0], 0
+            if oldest <= at - window:
+                first = bisect_right(times, at - window)
+                if first == len(times):
+                    return NOT_COUNTED
+                oldest = times[first]
+            value = paid[-1] - paid[first] if monetary else len(times) - first
+            if not value:
+                return ((oldest + window) // DAY_MS << BUCKET_BITS) + UNRANKED
+            bits = value.bit_length()  # half of the way
+            bucket = bisect_right(EDGES, value, FIRST_EDGES[bits], FIRST_EDGES[bits + 1])
+            return ((oldest + window) // DAY_MS << BUCKET_BITS) + bucket
+
+        return look
 
     def falls_at(self, ledger: Ledger, at: int, edges: Edges) -> int | None:
         """Return when (ms) after an instant time alone carries a customer over an edge; of a measure `of_sums`."""

@@ -6,25 +6,21 @@ lies in the *bag* of the (UTC) day on which an order or interaction of theirs le
 a business day's end. Nothing here decides or writes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
+from itertools import chain, repeat
+from operator import and_
 
 from models.contacts import Contacts
 from models.customer import Customer, row_orders
 from models.histogram import Histogram
-from models.instants import DAY_MS, MIN_INSTANT
+from models.instants import DAY_MS
 from models.ledger import Ledger
 from models.metrics import Facts
 from models.policy import Timeline
-from models.ranking import UNRANKED, Measure, Ranking, Span
+from models.ranking import BUCKET, BUCKET_BITS, NO_BAG, NOT_COUNTED, UNRANKED, Look, Measure, Ranking, Span
 
-#: An entry is one number, so that a million of them take little room: the bag above, the bucket in these bits.
-_BITS = 13
-_MASK = (1 << _BITS) - 1
-#: The bag of those whom time alone does not change.
-_NO_BAG = 1 << 22
-#: The entry of those who are in no bucket and no bag; there is none of them.
-_NOT_COUNTED = (_NO_BAG << _BITS) + UNRANKED
 _NO_WEIGHTS: Mapping[str, int] = {}
 _NO_CONTACTS = Contacts()
 
@@ -32,82 +28,61 @@ _NO_CONTACTS = Contacts()
 class _Heads:
     """Everybody, as one measure sees them."""
 
-    __slots__ = ("_counts", "bags", "entries", "measure")
+    __slots__ = ("_came", "_left", "bags", "measure", "places")
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
-        self.entries: dict[bytes, int] = {}
+        self.places: dict[bytes, int] = {}
         self.bags: dict[int, list[bytes]] = {}
-        # As long as there are buckets: counting is done at every event. What is in UNRANKED means nothing.
-        self._counts = [0] * (UNRANKED + 1)
+        # Who came into each bucket, and who left it: customers do at every event, and both are counted at C's speed.
+        # What is in UNRANKED means nothing.
+        self._came = Counter[int]()
+        self._left = Counter[int]()
 
     @property
     def histogram(self) -> Histogram:
         """How many are counted in each bucket."""
-        return Histogram({bucket: count for bucket, count in enumerate(self._counts[:UNRANKED]) if count})
+        counts = ((bucket, came - self._left[bucket]) for bucket, came in self._came.items() if bucket != UNRANKED)
+        return Histogram({bucket: count for bucket, count in sorted(counts) if count})
 
-    def count(self, key: bytes, bucket: int, changes: int | None, *, emptied: bool = False) -> None:
-        """Count a customer in a bucket; `changes` (ms) says when time alone may change that, None: never.
+    def put(self, keys: list[bytes], places: list[int]) -> None:
+        """Count customers in places; each comes once.
 
-        `emptied`: they were just taken out of their bag. Whom an event puts into a later bag stays in the earlier one,
-        too, and is passed over when it is emptied: that day has come, or an order was taken back.
+        Whom an event puts into a later bag stays in the earlier one, too, and is passed over when it is emptied: that
+        day has come, or an order was taken back.
         """
-        bag = _NO_BAG if changes is None else min(changes // DAY_MS, _NO_BAG)
-        entry, known = (bag << _BITS) + bucket, self.entries.get(key, _NOT_COUNTED)
-        if entry != known:
-            self._counts[known & _MASK] -= 1
-            self._counts[bucket] += 1
-            if entry == _NOT_COUNTED:
-                del self.entries[key]
-            else:
-                self.entries[key] = entry
-        elif not emptied:
-            return
-        if bag != _NO_BAG and (emptied or bag != known >> _BITS):
-            self.bags.setdefault(bag, []).append(key)
-
-    def count_sums(self, touched: Mapping[bytes, Customer | None], closed: int) -> None:
-        """Count customers as `measure.look_at_sums` finds them at their cursors, or at `closed` (ms) if that is later.
-
-        Most are in another bucket of the same bag by now.
-        """
-        look, entries, counts = self.measure.look_at_sums, self.entries, self._counts
-        for key, customer in touched.items():
-            if customer is None or (at := customer.cursor) is None:
-                continue
-            bucket, changes = look(customer.ledger, max(at, closed))
-            known = entries.get(key, _NOT_COUNTED)
-            if changes is not None and changes // DAY_MS == known >> _BITS and bucket != UNRANKED:
-                counts[known & _MASK] -= 1
-                counts[bucket] += 1
-                entries[key] = (known & ~_MASK) + bucket
-            else:
-                self.count(key, bucket, changes)
-
-    def forget(self, key: bytes) -> None:
-        """Count a customer no longer."""
-        self._counts[self.entries.pop(key, _NOT_COUNTED) & _MASK] -= 1
+        known = list(map(self.places.get, keys, repeat(NOT_COUNTED)))
+        self._left.update(map(and_, known, repeat(BUCKET)))
+        self._came.update(map(and_, places, repeat(BUCKET)))
+        self.places.update(zip(keys, places, strict=True))
+        for key, place, before in zip(keys, places, known, strict=True):
+            if place == NOT_COUNTED:
+                del self.places[key]
+            elif place ^ before > BUCKET and (bag := place >> BUCKET_BITS) != NO_BAG:
+                self.bags.setdefault(bag, []).append(key)
 
     def empty_bags(self, until: int) -> Iterator[bytes]:
         """Yield who lies in the bags up to an instant (ms), each taken out of it."""
         last = until // DAY_MS
         for bag in sorted(bag for bag in self.bags if bag <= last):
             for key in self.bags.pop(bag):
-                if self.entries.get(key, -1) >> _BITS == bag:
+                place = self.places.get(key, NOT_COUNTED)
+                if place >> BUCKET_BITS == bag:
+                    self.places[key] = (NO_BAG << BUCKET_BITS) + (place & BUCKET)
                     yield key
 
     def within(self, spans: Iterable[Span]) -> list[bytes]:
         """Return who is counted in some buckets."""
         wanted = {bucket for low, high in spans for bucket in range(low, high + 1)}
-        return [key for key, entry in self.entries.items() if entry & _MASK in wanted] if wanted else []
+        return [key for key, place in self.places.items() if place & BUCKET in wanted] if wanted else []
 
     def bagged(self, until: int, least: int) -> Iterator[bytes]:
         """Yield who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
         last = until // DAY_MS
         for bag in sorted(bag for bag in self.bags if bag <= last):
             for key in self.bags[bag]:
-                entry = self.entries.get(key, -1)
-                if entry >> _BITS == bag and entry & _MASK >= least:
+                place = self.places.get(key, NOT_COUNTED)
+                if place >> BUCKET_BITS == bag and place & BUCKET >= least:
                     yield key
 
 
@@ -125,8 +100,18 @@ class Population:
         """Build from rows: all of them are decoded, once."""
         self._timeline = timeline
         self._heads = {measure: _Heads(measure) for measure in measures}
+        self._every = tuple(self._heads.values())
+        # Who is to be counted next, and their places by each measure; in `_by_sums` and `_by_facts` to be added to.
+        self._keys: list[bytes] = []
+        self._places: list[list[int]] = [[] for _ in self._every]
+        self._by_sums: list[tuple[Callable[[int], None], Look]] = []
+        self._by_facts: list[tuple[Callable[[int], None], Measure]] = []
+        for measure, places in zip(self._heads, self._places, strict=True):
+            if measure.of_sums:
+                self._by_sums.append((places.append, measure.looker()))
+            else:
+                self._by_facts.append((places.append, measure))
         self._of_contacts = any(measure.of_contacts for measure in self._heads)
-        self._of_sums = all(measure.of_sums for measure in self._heads)
         self.closed = closed
         self.evaluated = False
         self.reported = False
@@ -135,41 +120,51 @@ class Population:
             if not key.startswith(b"\0"):
                 cursor, ledger, contacts = self._read(row)
                 if cursor is not None:
-                    self.evaluated = True
-                    at = cursor if closed is None else max(cursor, closed)
-                    self._count(key, ledger, contacts, at, self._heads.values())
+                    self.look(key, ledger, contacts, cursor)
+        self.enter()
 
     @property
     def histograms(self) -> dict[str, Histogram]:
         """The counts by the labels of measures."""
         return {measure.label: heads.histogram for measure, heads in self._heads.items()}
 
-    def count_all(self, touched: Mapping[bytes, Customer | None]) -> None:
-        """Count customers as they are at their cursors, or at the last day's end if that is later; None: no longer."""
-        closed, places = MIN_INSTANT if self.closed is None else self.closed, self._heads.values()
-        for key, customer in touched.items():
-            if customer is None:
-                for heads in places:
-                    heads.forget(key)
-            elif (at := customer.cursor) is not None:
-                self.evaluated = True
-                if not self._of_sums:
-                    self._count(key, customer.ledger, customer.contacts, max(at, closed), places)
-        if self._of_sums:
-            for heads in places:
-                heads.count_sums(touched, closed)
+    def look(self, key: bytes, ledger: Ledger, contacts: Contacts, cursor: int) -> None:
+        """Look at a customer as of their cursor (ms), or the last day's end if that is later.
+
+        They are counted when `enter` is called. Each customer comes once in between.
+        """
+        self.evaluated = True
+        at = cursor if self.closed is None or cursor > self.closed else self.closed
+        times, paid = ledger.times, ledger.paid
+        self._keys.append(key)
+        for add, look in self._by_sums:
+            add(look(times, paid, at))
+        if self._by_facts:
+            facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
+            for add, measure in self._by_facts:
+                add(measure.look(facts, at))
+
+    def forget(self, key: bytes) -> None:
+        """Count a customer no longer, once `enter` is called."""
+        self._keys.append(key)
+        for places in self._places:
+            places.append(NOT_COUNTED)
+
+    def enter(self) -> None:
+        """Count whom was looked at."""
+        for heads, places in zip(self._every, self._places, strict=True):
+            heads.put(self._keys, places)
+            places.clear()
+        self._keys.clear()
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
         self.closed = until
-        taken: dict[bytes, list[_Heads]] = {}
-        for heads in self._heads.values():
-            for key in dict.fromkeys(heads.empty_bags(until)):
-                taken.setdefault(key, []).append(heads)
-        for key, places in taken.items():
+        emptied = [heads.empty_bags(until) for heads in self._every]
+        for key in dict.fromkeys(chain.from_iterable(emptied)):
             cursor, ledger, contacts = self._read(rows[key])
-            at = until if cursor is None else max(cursor, until)
-            self._count(key, ledger, contacts, at, places, emptied=True)
+            self.look(key, ledger, contacts, until if cursor is None else cursor)
+        self.enter()
 
     def within(self, measure: Measure, spans: Iterable[Span]) -> list[bytes]:
         """Return the customers who are counted in some buckets of a measure."""
@@ -192,27 +187,9 @@ class Population:
                     continue
             yield key, sure
 
-    def _count(
-        self,
-        key: bytes,
-        ledger: Ledger,
-        contacts: Contacts,
-        at: int,
-        places: Iterable[_Heads],
-        *,
-        emptied: bool = False,
-    ) -> None:
-        if self._of_sums:
-            for heads in places:
-                heads.count(key, *heads.measure.look_at_sums(ledger, at), emptied=emptied)
-            return
-        facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
-        for heads in places:
-            heads.count(key, *heads.measure.look(facts, at), emptied=emptied)
-
     def _read(self, row: bytes) -> tuple[int | None, Ledger, Contacts]:
         """Return the cursor of a row, and what the measures look at."""
-        if self._of_sums:
+        if not self._by_facts:
             cursor, _, ledger = row_orders(row)
             return cursor, ledger, _NO_CONTACTS
         customer = Customer.from_row("", row)

@@ -57,12 +57,29 @@ class Processor:
         """Apply the records of one input topic that have not been applied yet; `now` (ms) is the wall clock."""
         if topic is Topic.CAMPAIGNS:
             return self._take_campaigns(partition, name, records, now)
-        effects, touched = self._effects(partition), dict[bytes, Customer | None]()
+        effects = self._effects(partition)
         decided_at = now if self._timing.wall_decides else None
         if self.days is not None:
             self.engine.barrier = self.days.barrier(partition)
-        ingest, decisions = self.engine.ingest, effects.decisions
-        for key, events in self._read(partition, topic, name, records, now + self._timing.ahead, effects):
+        by_customer = self._read(partition, topic, name, records, now + self._timing.ahead, effects)
+        self._close(partition, self._ingest(partition, by_customer, effects, decided_at), effects, topic)
+        return effects
+
+    def _ingest(
+        self,
+        partition: Partition,
+        by_customer: Iterable[tuple[bytes, Sequence[Event]]],
+        effects: Effects,
+        decided_at: int | None,
+    ) -> Iterator[tuple[bytes, Customer | None]]:
+        """Have the engine decide about events; yield each customer once nothing more comes of theirs, None: erased.
+
+        One after another, and written down before the next is opened: one customer at a time takes the machine's
+        caches, and room. Where they share budgets, all of them are yielded in the end.
+        """
+        ingest, decisions, at_once = self.engine.ingest, effects.decisions, not self.engine.timeline.budgeted
+        touched: dict[bytes, Customer | None] = {}
+        for key, events in by_customer:
             customer = touched.get(key)
             for event in events:
                 if type(event) is Erasure:
@@ -72,8 +89,9 @@ class Processor:
                 if customer is None:
                     customer = self._open(partition, key, touched)
                 ingest(customer, event, decisions, decided_at)
-        self._close(partition, touched, effects, topic)
-        return effects
+            if at_once:
+                yield key, touched.pop(key)
+        yield from touched.items()
 
     def _read(
         self,
@@ -86,8 +104,7 @@ class Processor:
     ) -> Iterable[tuple[bytes, Sequence[Event]]]:
         """Return the events of records customer by customer, each one's in their order; note that they are applied.
 
-        So a customer is at hand, in the caches of the machine too, for all that is to be done about them. Where
-        customers share budgets each event comes by itself: who is served follows the order of arrival.
+        Where customers share budgets each event comes by itself: who is served follows the order of arrival.
         """
         by_customer: dict[bytes, list[Event]] = {}
         by_arrival: list[tuple[bytes, Sequence[Event]]] | None = [] if self.engine.timeline.budgeted else None
@@ -126,7 +143,7 @@ class Processor:
         if self.days is not None:
             self._tick_by_days(self.days, partition, horizon, effects, decided_at)
         elif self._step_towards(partition, horizon, touched, effects, decided_at):
-            self._close(partition, touched, effects)
+            self._close(partition, touched.items(), effects)
         return effects
 
     def _step_towards(
@@ -200,7 +217,7 @@ class Processor:
             effects.outputs[ends.topic], effects.decisions.cutoffs = led
             effects.outputs[TIER_CUTOFFS] = [self._encoder.cutoffs(event) for event in effects.decisions.cutoffs]
             effects.more = True
-            self._close(partition, {}, effects)
+            self._close(partition, (), effects)
             return
         days = ends.begin(partition, horizon)
         touched: dict[bytes, Customer | None] = {}
@@ -217,7 +234,7 @@ class Processor:
         elif not touched and not effects.more:
             return
         effects.more = effects.more or (bool(touched) and horizon >= days.barrier - 1)
-        self._close(partition, touched, effects)
+        self._close(partition, touched.items(), effects)
 
     def _rerank(
         self,
@@ -260,7 +277,7 @@ class Processor:
                 effects.decisions.notes[note] += 1
             watermark = campaign.at if watermark is None else max(watermark, campaign.at)
         partition.applied(topic, next_offset, watermark)
-        self._close(partition, {}, effects)
+        self._close(partition, (), effects)
         return effects
 
     def _announce(
@@ -295,7 +312,7 @@ class Processor:
                 self._open(partition, key, touched)
             else:
                 touched[key] = None
-        self._close(partition, touched, effects)
+        self._close(partition, touched.items(), effects)
         return effects
 
     def horizon(self, stream_time: int) -> int:
@@ -344,36 +361,46 @@ class Processor:
     def _close(
         self,
         partition: Partition,
-        touched: dict[bytes, Customer | None],
+        closing: Iterable[tuple[bytes, Customer | None]],
         effects: Effects,
         topic: Topic | None = None,
     ) -> None:
-        """Write down what a step came to; `topic` is that of its records, None where it moved time."""
-        decisions, encoder = effects.decisions, self._encoder
+        """Write down what a step came to; `topic` is that of its records, None where it moved time.
+
+        `closing` are the customers it was about, by key; None: erased. It may be what decides about them, too.
+        """
+        decisions, encoder, snapshot_of = effects.decisions, self._encoder, self.engine.snapshot
+        held: list[Out] = []
+        rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
+        population = None if self.days is None else self.days.population(partition)
+        size = 0
+        for key, customer in closing:
+            if customer is None:
+                if population is not None:
+                    population.forget(key)
+                rows.pop(key, None)
+                changelog.append((key, None))
+                held.append(Out(key, None))
+                continue
+            if population is not None and customer.cursor is not None:
+                population.look(key, customer.ledger, customer.contacts, customer.cursor)
+            rows[key] = row = customer.to_row()
+            size += len(row)
+            changelog.append((key, row))
+            schedule(key, customer.next_instant, customer.asked)
+            snapshot = snapshot_of(customer)
+            if snapshot is not None:
+                held.append(encoder.customer_tiers(key, snapshot))
+        if population is not None:
+            population.enter()
         if decisions.changes:
             partition.moved(decisions.changes)
             effects.outputs[TIER_CHANGES] = [encoder.tier_change(change) for change in decisions.changes]
         if decisions.actions:
             effects.outputs[CARE_ACTIONS] = [encoder.care_action(action) for action in decisions.actions]
-        held: list[Out] = []
-        rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
-        if self.days is not None:
-            self.days.population(partition).count_all(touched)
-        for key, customer in touched.items():
-            if customer is None:
-                rows.pop(key, None)
-                changelog.append((key, None))
-                held.append(Out(key, None))
-                continue
-            rows[key] = row = customer.to_row()
-            changelog.append((key, row))
-            schedule(key, customer.next_instant, customer.asked)
-            snapshot = self.engine.snapshot(customer)
-            if snapshot is not None:
-                held.append(encoder.customer_tiers(key, snapshot))
         if held:
             effects.outputs[CUSTOMER_TIERS] = held
-        effects.row_bytes = size = sum([len(row) for _, row in changelog if row is not None])
+        effects.row_bytes = size
         partition.row_bytes += size
         self._reserve(partition, effects, topic)
         changelog.append(partition.progress_row())

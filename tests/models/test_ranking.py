@@ -3,8 +3,21 @@ from fractions import Fraction
 import pytest
 
 from models.histogram import EDGES, Histogram, bucket_of
-from models.metrics import METRICS
-from models.ranking import RISING, UNRANKED, Cuts, Measure, Ranking, Span, crossed, heads
+from models.instants import DAY_MS
+from models.metrics import METRICS, Facts
+from models.ranking import (
+    BUCKET,
+    BUCKET_BITS,
+    NO_BAG,
+    RISING,
+    UNRANKED,
+    Cuts,
+    Measure,
+    Ranking,
+    Span,
+    crossed,
+    heads,
+)
 from tests.models.build import contact, day, facts, order, refund
 
 WINDOW = 10 * 86_400_000
@@ -17,6 +30,14 @@ def histogram(*values: int) -> Histogram:
     for value in values:
         found.add(bucket_of(value))
     return found
+
+
+def seen(measure: Measure, known: Facts, at: int) -> tuple[int, int | None]:
+    """Return the bucket, and the day (ms) of the bag."""
+    ledger = known.ledger
+    place = measure.looker()(ledger.times, ledger.paid, at) if measure.of_sums else measure.look(known, at)
+    bag = place >> BUCKET_BITS
+    return place & BUCKET, None if bag == NO_BAG else bag * DAY_MS
 
 
 # --- what is counted ----------------------------------------------------------------------------------------
@@ -33,31 +54,30 @@ def test_a_customer_is_counted_by_the_reading_until_the_next_expiry(metric: str,
         contacts=(contact(day(1), "i"), contact(day(3), "j")),
         weights={"visit": 1_000},
     )
-    bucket, changes = Measure(METRICS[metric], WINDOW).look(known, day(4))
-    assert (bucket, changes) == (bucket_of(value), day(1) + WINDOW)
+    assert seen(Measure(METRICS[metric], WINDOW), known, day(4)) == (bucket_of(value), day(11) // DAY_MS * DAY_MS)
 
 
 def test_who_has_nothing_in_the_window_is_not_ranked() -> None:
     known = facts(order(day(1), "a"))
-    assert SPENT.look(known, day(11, -1)) == (bucket_of(1_000), day(11))
-    assert SPENT.look(known, day(11)) == (UNRANKED, None)
-    assert SPENT.look(facts(), day(1)) == (UNRANKED, None)
+    assert seen(SPENT, known, day(11, -1)) == (bucket_of(1_000), day(11) // DAY_MS * DAY_MS)
+    assert seen(SPENT, known, day(11)) == (UNRANKED, None)
+    assert seen(SPENT, facts(), day(1)) == (UNRANKED, None)
 
 
 def test_a_free_order_is_no_money_but_a_visit() -> None:
     known = facts(order(day(1), "a", 0))
-    assert SPENT.look(known, day(2)) == (UNRANKED, day(11))
-    assert Measure(METRICS["frequency"], WINDOW).look(known, day(2)) == (bucket_of(1), day(11))
+    assert seen(SPENT, known, day(2)) == (UNRANKED, day(11) // DAY_MS * DAY_MS)
+    assert seen(Measure(METRICS["frequency"], WINDOW), known, day(2)) == (bucket_of(1), day(11) // DAY_MS * DAY_MS)
 
 
 def test_a_loss_is_ranked_below_everybody() -> None:
-    bucket, _ = Measure(METRICS["margin"], WINDOW).look(facts(order(day(1), "a", 1_000, -300)), day(2))
+    bucket, _ = seen(Measure(METRICS["margin"], WINDOW), facts(order(day(1), "a", 1_000, -300)), day(2))
     assert bucket == 0
 
 
 def test_a_refund_in_full_takes_a_customer_out() -> None:
     known = facts(order(day(1), "a", 1_000), refund(day(2), "r", "a", 1_000))
-    assert SPENT.look(known, day(3)) == (UNRANKED, None)
+    assert seen(SPENT, known, day(3)) == (UNRANKED, None)
 
 
 def test_every_metric_that_time_alone_raises_is_known() -> None:
