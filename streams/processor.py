@@ -16,7 +16,7 @@ from models.wire import Wire
 from streams.days import BusinessDays
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS, Encoder, Out
 from streams.partition import Partition, Tick
-from streams.step import Decoder, Effects, Record, Timing
+from streams.step import Decoder, Effects, Record, Timing, few_at_a_time, unapplied
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
 DUE_PER_STEP = 2_000
@@ -74,8 +74,7 @@ class Processor:
     ) -> Iterator[tuple[bytes, Customer | None]]:
         """Have the engine decide about events; yield each customer once nothing more comes of theirs, None: erased.
 
-        One after another, and written down before the next is opened: one customer at a time takes the machine's
-        caches, and room. Where they share budgets, all of them are yielded in the end.
+        They are written down soon after, and take no more room. Where they share budgets, all are yielded in the end.
         """
         ingest, decisions, at_once = self.engine.ingest, effects.decisions, not self.engine.timeline.budgeted
         touched: dict[bytes, Customer | None] = {}
@@ -109,7 +108,7 @@ class Processor:
         by_customer: dict[bytes, list[Event]] = {}
         by_arrival: list[tuple[bytes, Sequence[Event]]] | None = [] if self.engine.timeline.budgeted else None
         next_offset, watermark, decode = partition.next_offset(topic), None, self._wire.decode
-        for record in _unapplied(records, next_offset, effects):
+        for record in unapplied(records, next_offset, effects):
             next_offset = record.offset + 1
             key = record.key or b""
             try:
@@ -264,7 +263,7 @@ class Processor:
         """Keep the announcements of some records until their instants."""
         effects, topic = Effects(), Topic.CAMPAIGNS
         next_offset, watermark = partition.next_offset(topic), None
-        for record in _unapplied(records, next_offset, effects):
+        for record in unapplied(records, next_offset, effects):
             next_offset = record.offset + 1
             try:
                 campaign = self._wire.decode_campaign(record.value, now + self._timing.ahead)
@@ -374,7 +373,7 @@ class Processor:
         rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
         population = None if self.days is None else self.days.population(partition)
         size = 0
-        for key, customer in closing:
+        for key, customer in few_at_a_time(closing):
             if customer is None:
                 if population is not None:
                     population.forget(key)
@@ -414,13 +413,3 @@ class Processor:
         effects.reserve = partition.reserve(purse, topic, until)
         if topic is not None or not effects.more:
             partition.gone_through(topic, until)
-
-
-def _unapplied(records: Iterable[Record], next_offset: int, effects: Effects) -> Iterator[Record]:
-    """Yield the records from an offset on; what was applied before is counted as skipped."""
-    for record in records:
-        if record.offset < next_offset:
-            effects.skipped += 1
-            continue
-        next_offset = record.offset + 1
-        yield record

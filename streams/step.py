@@ -1,13 +1,23 @@
-"""One step of a partition: the records that it takes, how it takes time, and what it has happen. Plain data."""
+"""One step of a partition: the records that it takes, how it takes time, and what it has happen.
+
+Plain data, and the ways to go through it. What is decided is `streams.processor`'s business.
+"""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Protocol, TypeVar
 
 from models.errors import Reason
 from models.events import Campaign, Event, Topic
 from models.outputs import Decisions
 from streams.encode import Out
+
+T = TypeVar("T")
+#: So many customers are decided about, and then written down: few enough for the machine's caches to hold them, and
+#: enough for its code to stay there, too.
+_AT_A_TIME = 64
 
 
 class Record(Protocol):
@@ -74,3 +84,20 @@ class Timing:
     lateness: int = 0
     ahead: int = 86_400_000
     wall_decides: bool = True
+
+
+def few_at_a_time(ones: Iterable[T]) -> Iterator[T]:
+    """Yield what an iterator makes, which makes a few before the first of them is yielded."""
+    several = iter(ones)
+    while few := list(islice(several, _AT_A_TIME)):
+        yield from few
+
+
+def unapplied(records: Iterable[Record], next_offset: int, effects: Effects) -> Iterator[Record]:
+    """Yield the records from an offset on; what was applied before is counted as skipped."""
+    for record in records:
+        if record.offset < next_offset:
+            effects.skipped += 1
+            continue
+        next_offset = record.offset + 1
+        yield record
