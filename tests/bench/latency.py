@@ -4,7 +4,8 @@ An open loop: orders go out when the clock says so, whether or not anything come
 go out, so that a stall shows in all the orders that it held up.
 
 The embedded broker walks all the batches that a partition holds to answer a fetch (0.9 µs each). The more partitions
-share the orders, the more and the smaller their batches: hence two settings.
+share the orders, the more and the smaller their batches: hence two settings. What of it is the broker's own shows where
+the orders themselves are consumed, without any worker.
 """
 
 import asyncio
@@ -41,24 +42,34 @@ class _Change(msgspec.Struct):
     customer_id: str
     effective_at: str
 
+    @property
+    def at(self) -> int:
+        return parse_instant(self.effective_at)
+
+
+class _Order(msgspec.Struct):
+    customer_id: str
+    at: int = msgspec.field(name="occurred_at")
+
 
 def run(scale: Scale) -> list[Report]:
     """Measure for a minute at most, with as many orders as stated."""
     seconds = min(_LONGEST_S, max(2, scale.orders // RATE))
     shown, figures = [], []
     for partitions in _PARTITIONS:
-        runs = [_measure(seconds, scale.customers, partitions) for _ in range(scale.runs)]
-        p50, p90, p99, longest = (
-            f"{statistics.median(_quantile(times, share) for times in runs):.0f}" for share in (0.5, 0.9, 0.99, 1)
-        )
-        shown.append([str(partitions), p50, p90, p99, longest])
-        figures += [
-            {"partitions": partitions, "changes": len(times)}
-            | {f"p{share}_ms": _quantile(times, share / 100) for share in (50, 90, 99, 100)}
-            for times in runs
-        ]
-    title = f"Latency: order produced to tier change consumed, {RATE:,} orders/s for {seconds} s, {kind()}, ms"
-    columns = ["partitions", f"p50 (at most {TARGET_P50})", "p90", f"p99 (at most {TARGET_P99})", "longest"]
+        for told, measure in {"tier change": _measure, "order, without a worker": _measure_bare}.items():
+            runs = [measure(seconds, scale.customers, partitions) for _ in range(scale.runs)]
+            p50, p90, p99, longest = (
+                f"{statistics.median(_quantile(times, share) for times in runs):.0f}" for share in (0.5, 0.9, 0.99, 1)
+            )
+            shown.append([told, str(partitions), p50, p90, p99, longest])
+            figures += [
+                {"consumed": told, "partitions": partitions, "records": len(times)}
+                | {f"p{share}_ms": _quantile(times, share / 100) for share in (50, 90, 99, 100)}
+                for times in runs
+            ]
+    title = f"Latency: order produced to record consumed, {RATE:,} orders/s for {seconds} s, {kind()}, ms"
+    columns = ["consumed", "partitions", f"p50 (at most {TARGET_P50})", "p90", f"p99 (at most {TARGET_P99})", "longest"]
     return [Report(title, columns, shown, {"runs": figures, "target_ms": [TARGET_P50, TARGET_P99]})]
 
 
@@ -76,25 +87,36 @@ def _measure(seconds: int, customers: int, partitions: int) -> list[float]:
     return times
 
 
-async def _run(rig: Rig, worker: LiveWorker, seconds: int, customers: int) -> list[float]:
+def _measure_bare(seconds: int, customers: int, partitions: int) -> list[float]:
+    """Return the milliseconds that orders take to a consumer of theirs: what no worker could do without."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        broker(Path(name)) as address,
+        Rig(address, Path(name), partitions=partitions, policy=str(POLICY)) as rig,
+    ):
+        return asyncio.run(_run(rig, None, seconds, customers))
+
+
+async def _run(rig: Rig, worker: LiveWorker | None, seconds: int, customers: int) -> list[float]:
+    """Produce, and consume what comes of it; without a worker, the orders themselves."""
     producer = AIOKafkaProducer(bootstrap_servers=rig.settings.broker, linger_ms=_LINGER_MS)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=rig.settings.broker, fetch_max_wait_ms=10, auto_offset_reset="earliest"
     )
     await producer.start()
     await consumer.start()
-    topic = rig.settings.topic("tier-changes")
+    topic = rig.settings.topic("orders" if worker is None else "tier-changes")
     consumer.assign([TopicPartition(topic, number) for number in range(rig.settings.partitions)])
     sent: dict[tuple[str, int], float] = {}
     times: list[float] = []
     ended = asyncio.Event()
-    reading = asyncio.create_task(_consume(consumer, sent, times, ended))
+    reading = asyncio.create_task(_consume(consumer, _Order if worker is None else _Change, sent, times, ended))
     try:
         await _produce(producer, rig.settings.topic("orders"), sent, seconds, customers)
         everything = (seconds + _WARM_UP_S) * RATE
-        await asyncio.to_thread(
-            rig.wait, lambda: applied(worker.metrics()) >= everything, "all is applied", _PATIENCE_S
-        )
+        if worker is not None:
+            metrics = worker.metrics
+            await asyncio.to_thread(rig.wait, lambda: applied(metrics()) >= everything, "all is applied", _PATIENCE_S)
         ended.set()
         await reading
     finally:
@@ -134,18 +156,22 @@ def _orders(count: int, customers: int) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 async def _consume(
-    consumer: AIOKafkaConsumer, sent: dict[tuple[str, int], float], times: list[float], ended: asyncio.Event
+    consumer: AIOKafkaConsumer,
+    kind_of: type[_Change | _Order],
+    sent: dict[tuple[str, int], float],
+    times: list[float],
+    ended: asyncio.Event,
 ) -> None:
-    """Note when changes come that an order has made (not time, which has other instants), until none comes any more."""
-    decode, idle_since = msgspec.json.Decoder(_Change).decode, time.perf_counter()
+    """Note when orders come, or changes that one has made (not time: it has other instants), until none comes."""
+    decode, idle_since = msgspec.json.Decoder(kind_of).decode, time.perf_counter()
     while not ended.is_set() or time.perf_counter() - idle_since < 1.0:
         fetched = await consumer.getmany(timeout_ms=20)
         now = time.perf_counter()
         for records in fetched.values():
             idle_since = now
             for record in records:
-                change = decode(record.value)
-                due = sent.pop((change.customer_id, parse_instant(change.effective_at)), None)
+                found = decode(record.value)
+                due = sent.pop((found.customer_id, found.at), None)
                 if due is not None:
                     times.append((now - due) * 1000)
 
