@@ -249,7 +249,7 @@ def row_orders(data: bytes) -> tuple[int | None, int, Ledger]:
 
 def row_standings(data: bytes) -> dict[str, Standing]:
     """Return where the customer of a row stands in each scheme."""
-    return _STANDINGS_DECODER.decode(memoryview(data)[_HEADER.size :]).standings
+    return _STANDINGS_DECODER.decode(data[_HEADER.size :]).standings
 
 
 def row_instant(data: bytes, timeline: int) -> int:

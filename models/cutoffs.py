@@ -44,6 +44,7 @@ class RankedTimeline(Timeline):
         self._policies: dict[tuple[str, bytes], Policy] = {}
         self._from, self._to, self._held = MAX_INSTANT, MIN_INSTANT, self.versions[0]
         self._latest = MIN_INSTANT  # from when on (ms) the latest cut-offs hold
+        # What `steady` answers from here up to `_to`: it is asked at every event.
         self._steady: Steady | None = None
         self._steady_from = MAX_INSTANT
 

@@ -103,9 +103,8 @@ class Measure:
         reading = self.metric.value(facts, at, self.window)
         changes = self.metric.next_change(facts, at, self.window, _NO_EDGES)
         bag = NO_BAG if changes is None else min(changes // DAY_MS, NO_BAG)
-        if reading is None or reading[0] == 0:
-            return (bag << BUCKET_BITS) + UNRANKED
-        return (bag << BUCKET_BITS) + bucket_of(reading[0] * self.scale // reading[1])
+        bucket = bucket_of(reading[0] * self.scale // reading[1]) if reading and reading[0] else UNRANKED
+        return (bag << BUCKET_BITS) + bucket
 
     def looker(self) -> Look:
         """Return the function that looks by a measure `of_sums`: it is asked at every event of every customer."""
@@ -120,11 +119,10 @@ class Measure:
                 if first == len(times):
                     return NOT_COUNTED
                 oldest = times[first]
-            value = paid[-1] - paid[first] if monetary else len(times) - first
-            if not value:
-                return ((oldest + window) // DAY_MS << BUCKET_BITS) + UNRANKED
-            bits = value.bit_length()  # half of the way
-            bucket = bisect_right(EDGES, value, FIRST_EDGES[bits], FIRST_EDGES[bits + 1])
+            bucket, value = UNRANKED, paid[-1] - paid[first] if monetary else len(times) - first
+            if value:
+                bits = value.bit_length()  # half of the way
+                bucket = bisect_right(EDGES, value, FIRST_EDGES[bits], FIRST_EDGES[bits + 1])
             return ((oldest + window) // DAY_MS << BUCKET_BITS) + bucket
 
         return look

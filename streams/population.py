@@ -1,13 +1,13 @@
 """The population of a partition: in which bucket of each measure every customer is counted, and when that may change.
 
 Kept in memory beside the rows and built from them, so that it can never disagree with them: a crash between two records
-of a batch leaves nothing to repair. A customer costs one entry a measure. Silent customers change by time alone: each
+of a batch leaves nothing to repair. A customer costs one place a measure. Silent customers change by time alone: each
 lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and bags are emptied at
 a business day's end. Nothing here decides or writes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain, repeat
 from operator import and_
@@ -19,7 +19,7 @@ from models.instants import DAY_MS
 from models.ledger import Ledger
 from models.metrics import Facts
 from models.policy import Timeline
-from models.ranking import BUCKET, BUCKET_BITS, NO_BAG, NOT_COUNTED, UNRANKED, Look, Measure, Ranking, Span
+from models.ranking import BUCKET, BUCKET_BITS, NO_BAG, NOT_COUNTED, UNRANKED, Measure, Ranking, Span
 
 _NO_WEIGHTS: Mapping[str, int] = {}
 _NO_CONTACTS = Contacts()
@@ -28,10 +28,11 @@ _NO_CONTACTS = Contacts()
 class _Heads:
     """Everybody, as one measure sees them."""
 
-    __slots__ = ("_came", "_left", "bags", "measure", "places")
+    __slots__ = ("_came", "_left", "bags", "next", "places")
 
-    def __init__(self, measure: Measure) -> None:
-        self.measure = measure
+    def __init__(self) -> None:
+        #: The places that customers are to be counted in next.
+        self.next: list[int] = []
         self.places: dict[bytes, int] = {}
         self.bags: dict[int, list[bytes]] = {}
         # Who came into each bucket, and who left it: customers do at every event, and both are counted at C's speed.
@@ -45,12 +46,13 @@ class _Heads:
         counts = ((bucket, came - self._left[bucket]) for bucket, came in self._came.items() if bucket != UNRANKED)
         return Histogram({bucket: count for bucket, count in sorted(counts) if count})
 
-    def put(self, keys: list[bytes], places: list[int]) -> None:
-        """Count customers in places; each comes once.
+    def enter(self, keys: list[bytes]) -> None:
+        """Count customers in their next places; each comes once.
 
         Whom an event puts into a later bag stays in the earlier one, too, and is passed over when it is emptied: that
         day has come, or an order was taken back.
         """
+        places = self.next
         known = list(map(self.places.get, keys, repeat(NOT_COUNTED)))
         self._left.update(map(and_, known, repeat(BUCKET)))
         self._came.update(map(and_, places, repeat(BUCKET)))
@@ -60,6 +62,7 @@ class _Heads:
                 del self.places[key]
             elif place ^ before > BUCKET and (bag := place >> BUCKET_BITS) != NO_BAG:
                 self.bags.setdefault(bag, []).append(key)
+        places.clear()
 
     def empty_bags(self, until: int) -> Iterator[bytes]:
         """Yield who lies in the bags up to an instant (ms), each taken out of it."""
@@ -99,18 +102,12 @@ class Population:
     ) -> None:
         """Build from rows: all of them are decoded, once."""
         self._timeline = timeline
-        self._heads = {measure: _Heads(measure) for measure in measures}
-        self._every = tuple(self._heads.values())
-        # Who is to be counted next, and their places by each measure; in `_by_sums` and `_by_facts` to be added to.
+        self._heads = {measure: _Heads() for measure in measures}
+        #: Who is to be counted next.
         self._keys: list[bytes] = []
-        self._places: list[list[int]] = [[] for _ in self._every]
-        self._by_sums: list[tuple[Callable[[int], None], Look]] = []
-        self._by_facts: list[tuple[Callable[[int], None], Measure]] = []
-        for measure, places in zip(self._heads, self._places, strict=True):
-            if measure.of_sums:
-                self._by_sums.append((places.append, measure.looker()))
-            else:
-                self._by_facts.append((places.append, measure))
+        by_sums = {measure: heads for measure, heads in self._heads.items() if measure.of_sums}
+        self._by_sums = [(heads.next, measure.looker()) for measure, heads in by_sums.items()]
+        self._by_facts = [(heads.next, measure) for measure, heads in self._heads.items() if measure not in by_sums]
         self._of_contacts = any(measure.of_contacts for measure in self._heads)
         self.closed = closed
         self.evaluated = False
@@ -137,30 +134,29 @@ class Population:
         at = cursor if self.closed is None or cursor > self.closed else self.closed
         times, paid = ledger.times, ledger.paid
         self._keys.append(key)
-        for add, look in self._by_sums:
-            add(look(times, paid, at))
+        for places, look in self._by_sums:
+            places.append(look(times, paid, at))
         if self._by_facts:
             facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
-            for add, measure in self._by_facts:
-                add(measure.look(facts, at))
+            for places, measure in self._by_facts:
+                places.append(measure.look(facts, at))
 
     def forget(self, key: bytes) -> None:
         """Count a customer no longer, once `enter` is called."""
         self._keys.append(key)
-        for places in self._places:
-            places.append(NOT_COUNTED)
+        for heads in self._heads.values():
+            heads.next.append(NOT_COUNTED)
 
     def enter(self) -> None:
         """Count whom was looked at."""
-        for heads, places in zip(self._every, self._places, strict=True):
-            heads.put(self._keys, places)
-            places.clear()
+        for heads in self._heads.values():
+            heads.enter(self._keys)
         self._keys.clear()
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
         self.closed = until
-        emptied = [heads.empty_bags(until) for heads in self._every]
+        emptied = [heads.empty_bags(until) for heads in self._heads.values()]
         for key in dict.fromkeys(chain.from_iterable(emptied)):
             cursor, ledger, contacts = self._read(rows[key])
             self.look(key, ledger, contacts, until if cursor is None else cursor)

@@ -62,7 +62,8 @@ class Processor:
         if self.days is not None:
             self.engine.barrier = self.days.barrier(partition)
         by_customer = self._read(partition, topic, name, records, now + self._timing.ahead, effects)
-        self._close(partition, self._ingest(partition, by_customer, effects, decided_at), effects, topic)
+        decided = self._ingest(partition, by_customer, effects, decided_at)
+        self._close(partition, few_at_a_time(decided), effects, topic)
         return effects
 
     def _ingest(
@@ -373,7 +374,7 @@ class Processor:
         rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
         population = None if self.days is None else self.days.population(partition)
         size = 0
-        for key, customer in few_at_a_time(closing):
+        for key, customer in closing:
             if customer is None:
                 if population is not None:
                     population.forget(key)

@@ -57,8 +57,8 @@ def run(scale: Scale) -> list[Report]:
     seconds = min(_LONGEST_S, max(2, scale.orders // RATE))
     shown, figures = [], []
     for partitions in _PARTITIONS:
-        for told, measure in {"tier change": _measure, "order, without a worker": _measure_bare}.items():
-            runs = [measure(seconds, scale.customers, partitions) for _ in range(scale.runs)]
+        for told, works in {"tier change": True, "order, without a worker": False}.items():
+            runs = [_measure(seconds, scale.customers, partitions, works=works) for _ in range(scale.runs)]
             p50, p90, p99, longest = (
                 f"{statistics.median(_quantile(times, share) for times in runs):.0f}" for share in (0.5, 0.9, 0.99, 1)
             )
@@ -73,28 +73,23 @@ def run(scale: Scale) -> list[Report]:
     return [Report(title, columns, shown, {"runs": figures, "target_ms": [TARGET_P50, TARGET_P99]})]
 
 
-def _measure(seconds: int, customers: int, partitions: int) -> list[float]:
-    """Return the milliseconds from order to change, of every change that an order has made."""
+def _measure(seconds: int, customers: int, partitions: int, *, works: bool) -> list[float]:
+    """Return the milliseconds from order to change, of every change that an order has made.
+
+    Where no worker `works`, those to a consumer of the orders: what no worker could do without.
+    """
     with (
         tempfile.TemporaryDirectory() as name,
         broker(Path(name)) as address,
         Rig(address, Path(name), partitions=partitions, policy=str(POLICY), tick_interval="1s") as rig,
     ):
+        if not works:
+            return asyncio.run(_run(rig, None, seconds, customers))
         worker = rig.start_worker()
         rig.wait(lambda: worker.metrics().get("tidemark_ready", {}).get(()) == 1.0, "the worker is ready")
         times = asyncio.run(_run(rig, worker, seconds, customers))
         rig.stop_worker(worker)
     return times
-
-
-def _measure_bare(seconds: int, customers: int, partitions: int) -> list[float]:
-    """Return the milliseconds that orders take to a consumer of theirs: what no worker could do without."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        broker(Path(name)) as address,
-        Rig(address, Path(name), partitions=partitions, policy=str(POLICY)) as rig,
-    ):
-        return asyncio.run(_run(rig, None, seconds, customers))
 
 
 async def _run(rig: Rig, worker: LiveWorker | None, seconds: int, customers: int) -> list[float]:

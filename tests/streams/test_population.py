@@ -13,7 +13,6 @@ from models.policy import compile_policy
 from models.policy_spec import PolicySpec
 from models.ranking import UNRANKED, Span
 from streams.population import Population
-from streams.step import few_at_a_time
 from tests.models.build import T0, order, refund
 
 DAYS = 30
@@ -77,12 +76,3 @@ def test_what_is_kept_is_what_the_rows_come_to(schemes: dict[str, Any], seed: in
     assert {histogram.total for histogram in kept.histograms.values()} != {0}
     kept.close(at + DAYS * DAY_MS, rows)
     assert all(histogram == Histogram() for histogram in kept.histograms.values())
-
-
-def test_a_few_are_made_before_the_first_is_taken() -> None:
-    made: list[int] = []
-    taken = few_at_a_time(made.append(number) or number for number in range(1_000))
-    assert next(taken) == 0
-    assert 1 < len(made) < 1_000
-    assert list(taken) == list(range(1, 1_000))
-    assert list(few_at_a_time([])) == []
