@@ -3,6 +3,7 @@
 Nothing connects at import time. The command line calls `build`; tests do too.
 """
 
+import asyncio
 import logging
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,9 @@ SHUTDOWN_S = 20.0
 #: Micro-batches that may wait in the stream's queue. From four fifths of them on, partitions are held back: with fewer
 #: than a round of all partitions brings, each round would stall the next.
 QUEUED_BATCHES = 8
+#: How far (ms) beyond the lateness after a day's end records are still taken up while it is not decided: with no
+#: backlog it is, in a few seconds.
+READ_BEYOND_MS = 60_000
 
 
 class TidemarkApp(faust.App):
@@ -79,7 +83,8 @@ class TidemarkApp(faust.App):
 
 def make_processor(settings: Settings, timeline: Timeline) -> Processor:
     """Return the processor that a worker with these settings uses."""
-    timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall")
+    beyond = settings.lateness + READ_BEYOND_MS
+    timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall", beyond)
     home = partial(home_of, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
     return Processor(
         timeline,
@@ -249,13 +254,25 @@ def _follow(app: TidemarkApp, settings: Settings, days: BusinessDays) -> CutoffH
 
 
 def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker) -> None:
-    @app.task
-    async def tick() -> None:
-        async for _ in app.itertimer(settings.tick_interval / 1000, name="tick"):
+    one = asyncio.Lock()
+
+    async def tick_once() -> None:
+        async with one:
+            worker.parked.wanted.clear()
             if app.tables.actives_ready and not app.rebalancing:
                 worker.check()
                 for tp in await ticker.tick():
                     await worker.resume(tp)
+
+    @app.task
+    async def tick() -> None:
+        async for _ in app.itertimer(settings.tick_interval / 1000, name="tick"):
+            await tick_once()
+
+    @app.task
+    async def tick_when_wanted() -> None:
+        while await worker.parked.wanted.wait():
+            await tick_once()
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # its protocol fits no function that mypy accepts
     async def revoked(_app: Any, *args: Any, signal: Any = None, **_: Any) -> None:  # noqa: ARG001  # Faust's signature

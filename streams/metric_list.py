@@ -307,7 +307,8 @@ WAITING_FOR_CUTOFFS = Metric(
     "gauge",
     ("partition",),
     "1 while a partition stands at a day's end and waits for the others",
-    "For minutes: some partition has not reached the day's end, one without a worker or with a backlog.",
+    "For minutes: some partition has not reached the day's end, one without a worker or with a backlog. "
+    "What it has to read beyond stays unread.",
 )
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

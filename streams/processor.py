@@ -54,14 +54,19 @@ class Processor:
         self._partitions = partitions
 
     def process(self, partition: Partition, topic: Topic, name: str, records: Iterable[Record], now: int) -> Effects:
-        """Apply the records of one input topic that have not been applied yet; `now` (ms) is the wall clock."""
+        """Apply the records of one input topic that have not been applied yet; `now` (ms) is the wall clock.
+
+        Those far beyond a day's end that is not decided are left: the partition's next offset says from where on.
+        """
         if topic is Topic.CAMPAIGNS:
             return self._take_campaigns(partition, name, records, now)
+        if self.waits(partition, topic, now):
+            return Effects()
         effects = self._effects(partition)
         decided_at = now if self._timing.wall_decides else None
         if self.days is not None:
             self.engine.barrier = self.days.barrier(partition)
-        by_customer = self._read(partition, topic, name, records, now + self._timing.ahead, effects)
+        by_customer = self._read(partition, topic, name, records, now, effects)
         decided = self._ingest(partition, by_customer, effects, decided_at)
         self._close(partition, few_at_a_time(decided), effects, topic)
         return effects
@@ -99,7 +104,7 @@ class Processor:
         topic: Topic,
         name: str,
         records: Iterable[Record],
-        latest: int,
+        now: int,
         effects: Effects,
     ) -> Iterable[tuple[bytes, Sequence[Event]]]:
         """Return the events of records customer by customer, each one's in their order; note that they are applied.
@@ -109,6 +114,7 @@ class Processor:
         by_customer: dict[bytes, list[Event]] = {}
         by_arrival: list[tuple[bytes, Sequence[Event]]] | None = [] if self.engine.timeline.budgeted else None
         next_offset, watermark, decode = partition.next_offset(topic), None, self._wire.decode
+        latest, until = now + self._timing.ahead, self._reads_until(partition, now)
         for record in unapplied(records, next_offset, effects):
             next_offset = record.offset + 1
             key = record.key or b""
@@ -127,6 +133,8 @@ class Processor:
             at = event.updated_at if type(event) is Profile else event.at
             if at is not None and (watermark is None or at > watermark):
                 watermark = at
+                if at >= until:
+                    break
         effects.events += sum(map(len, by_customer.values()))
         partition.applied(topic, next_offset, watermark)
         return by_customer.items() if by_arrival is None else by_arrival
@@ -314,6 +322,21 @@ class Processor:
                 touched[key] = None
         self._close(partition, touched.items(), effects)
         return effects
+
+    def waits(self, partition: Partition, topic: Topic, now: int) -> bool:
+        """Whether records of an input topic wait for a day's end to be decided; `now` (ms) is the wall clock."""
+        latest = partition.progress.latest.get(topic.label)
+        return latest is not None and latest >= self._reads_until(partition, now)
+
+    def _reads_until(self, partition: Partition, now: int) -> int:
+        """Return the instant (ms) at or after which one event is applied, and no more until a day's end is decided.
+
+        With the wall clock only once that has come to it: one event from the future must not keep others waiting.
+        """
+        if self.days is None:
+            return NEVER
+        until = self.days.barrier(partition) + self._timing.read_beyond
+        return NEVER if self._timing.wall_decides and until > now else until
 
     def horizon(self, stream_time: int) -> int:
         """Return the last instant (ms) that may be evaluated at a stream time: settled waits until it has passed."""

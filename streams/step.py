@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, TypeVar
 
+from models.customer import NEVER
 from models.errors import Reason
 from models.events import Campaign, Event, Topic
 from models.outputs import Decisions
@@ -77,13 +78,15 @@ class Effects:
 class Timing:
     """How time is taken: `lateness` (ms) is waited for where decisions are settled, `ahead` (ms) bounds the future.
 
-    `wall_decides`: `decided_at` is the wall clock's; otherwise it is the instant decided about.
+    `wall_decides`: `decided_at` is the wall clock's; otherwise it is the instant decided about. `read_beyond` (ms): how
+    far beyond a day's end records are still taken up, to wait in the rows of their customers, until it is decided.
     """
 
     settled: bool = False
     lateness: int = 0
     ahead: int = 86_400_000
     wall_decides: bool = True
+    read_beyond: int = NEVER
 
 
 def few_at_a_time(ones: Iterable[T]) -> Iterator[T]:

@@ -7,6 +7,7 @@ notices a partition that stands still with records unread, and has it fetched ag
 """
 
 import time
+from typing import NamedTuple
 
 import msgspec
 from faust.types import TP
@@ -16,6 +17,17 @@ from models.instants import MAX_INSTANT
 from streams.partition import Partition, Tick
 from streams.shell import Shell
 from streams.worker import Worker
+
+
+class Unread(NamedTuple):
+    """What of the partitions is not applied: the topics that lag by partition, and those that stand still.
+
+    `expected`: more will be applied without any time passing. What is parked will not.
+    """
+
+    lagging: dict[int, list[str]]
+    expected: bool
+    stalled: list[TP]
 
 
 class Ticker:
@@ -46,38 +58,39 @@ class Ticker:
             return []
         ends = await self._shell.consumer().highwaters(*tps)
         async with self._worker.quiet():
-            lagging, stalled = await self._lagging(partitions, {tp: ends.get(tp) or 0 for tp in tps})
+            unread = await self._unread(partitions, {tp: ends.get(tp) or 0 for tp in tps})
         for number in partitions:
-            tick = Tick(self._time_of(number, seen, lagging, now), claims.get(number))
+            tick = Tick(self._time_of(number, seen, unread, now), claims.get(number))
             sent = await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
             sent.add_done_callback(self._metrics.acknowledged)
-        return stalled
+        return unread.stalled
 
-    async def _lagging(
-        self, partitions: dict[int, Partition], ends: dict[TP, int]
-    ) -> tuple[dict[int, list[str]], list[TP]]:
-        """Return the topics that lag, by partition, and the partitions that stand still."""
+    async def _unread(self, partitions: dict[int, Partition], ends: dict[TP, int]) -> Unread:
         lagging: dict[int, list[str]] = {number: [] for number in partitions}
-        stalled = []
-        unread: dict[tuple[str, int], int] = {}
+        expected, stalled = False, []
+        lags: dict[TP, int] = {}
         for tp, end in ends.items():
-            topic = self._inputs[tp.topic]
-            unread[topic, tp.partition] = lag = await self._lag(partitions[tp.partition], tp, end)
+            lags[tp] = lag = await self._lag(partitions[tp.partition], tp, end)
             if lag:
-                lagging[tp.partition].append(topic)
+                lagging[tp.partition].append(self._inputs[tp.topic])
+                if tp in self._worker.parked:
+                    continue
+                expected = True
                 if self._stands_still(tp, partitions[tp.partition]):
                     stalled.append(tp)
                     self._asked[tp] = (end - lag, end)
-        self._note(unread, partitions)
-        return lagging, stalled
+        self._note(lags, partitions)
+        return Unread(lagging, expected, stalled)
 
-    def _note(self, unread: dict[tuple[str, int], int], partitions: dict[int, Partition]) -> None:
+    def _note(self, lags: dict[TP, int], partitions: dict[int, Partition]) -> None:
         """Keep what is unread, for the metrics, and since when nothing of it was applied, for the readiness."""
         now, worker = time.monotonic(), self._worker
+        parked = {(self._inputs[tp.topic], tp.partition) for tp in lags if tp in worker.parked}
+        unread = {(self._inputs[tp.topic], tp.partition): lag for tp, lag in lags.items()}
         applied = {key: partitions[key[1]].progress.applied.get(key[0], 0) for key in unread}
         waiting = {}
         for key, lag in unread.items():
-            if lag:
+            if lag and key not in parked:
                 _, since = worker.waiting.get(key, (0, now))
                 waiting[key] = (lag, since if self._applied.get(key) == applied[key] else now)
         worker.waiting, self._applied = waiting, applied
@@ -104,21 +117,18 @@ class Ticker:
         self._idle[tp] = (applied, count)
         return count == 2 or (count > 2 and count % 20 == 0)
 
-    def _time_of(
-        self, number: int, seen: dict[int, dict[str, int]], lagging: dict[int, list[str]], now: int
-    ) -> int | None:
+    def _time_of(self, number: int, seen: dict[int, dict[str, int]], unread: Unread, now: int) -> int | None:
         """How far a partition's stream time may move (`streams.partition` defines it)."""
         wall = now - self._settings.clock_grace if self._settings.clock == "wall" else MAX_INSTANT
-        if lagging[number]:
-            latest = [at for topic in lagging[number] if (at := seen[number].get(topic)) is not None]
-            return min(wall, *latest) if len(latest) == len(lagging[number]) else None
+        if lagging := unread.lagging[number]:
+            latest = [at for topic in lagging if (at := seen[number].get(topic)) is not None]
+            return min(wall, *latest) if len(latest) == len(lagging) else None
         if self._settings.clock == "wall":
             return wall
-        waiting = any(lagging.values())
-        scope = [seen[number]] if waiting else list(seen.values())
+        scope = [seen[number]] if unread.expected else list(seen.values())
         newest: int | None = max((at for each in scope for at in each.values()), default=None)
         idle = self._settings.idle_after
-        if newest is not None and idle is not None and not waiting and now - self._worker.last_event_at >= idle:
+        if newest is not None and idle is not None and not unread.expected and now - self._worker.last_event_at >= idle:
             # Nothing more comes: whatever waits for the lateness to pass need not wait any longer.
             return newest + self._settings.lateness + 1
         return newest

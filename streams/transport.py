@@ -64,12 +64,14 @@ class Wanted:
         self._active = active
 
     def __contains__(self, tp: object) -> bool:
-        return self._consumer.flow_active and tp in self._active
+        return self._consumer.flow_active and tp in self._active and tp not in self._consumer.set_aside
 
     @property
     def look_s(self) -> float:
         """How long (seconds) to wait before what is wanted is looked at again."""
-        return LOOK_HELD_BACK_S if self._consumer._buffered_partitions else LOOK_S  # noqa: SLF001  # Faust tells nobody
+        consumer = self._consumer
+        held_back = consumer.set_aside or consumer._buffered_partitions  # noqa: SLF001  # Faust tells nobody
+        return LOOK_HELD_BACK_S if held_back else LOOK_S
 
 
 class OneOf:
@@ -285,6 +287,8 @@ class MicroBatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._applied: dict[TP, int] = {}
+        #: Partitions that are ours, and of which no records are wanted for now.
+        self.set_aside: set[TP] = set()
 
     def _new_consumer_thread(self) -> MicroBatchThread:
         return MicroBatchThread(self, loop=self.loop, beacon=self.beacon)
@@ -353,6 +357,13 @@ class MicroBatchConsumer(driver.Consumer):
     def mark_applied(self, tp: TP, next_offset: int) -> None:
         """Say that everything before `next_offset` is in the acknowledged state, and so may be committed."""
         self._applied[tp] = next_offset
+
+    def pause(self, tp: TP, yes: bool) -> None:
+        """Have a partition fetched no more, or again. What is on its way still comes."""
+        if yes:
+            self.set_aside.add(tp)
+        else:
+            self.set_aside.discard(tp)
 
     def forget(self, tps: Iterable[TP]) -> None:
         """Drop what is known of partitions that are no longer ours."""

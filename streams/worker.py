@@ -19,6 +19,7 @@ from faust.types import TP
 from streams.days import CUTOFFS_KEY, LEADER
 from streams.metrics import Metrics
 from streams.ownership import Ownership
+from streams.parked import Parked, parted
 from streams.partition import Partition, Tick, decode_tick
 from streams.processor import Processor
 from streams.shell import Shell
@@ -54,23 +55,42 @@ class Worker:
         self._ownership = Ownership(shell, processor, metrics)
         self._probes: dict[TP, tuple[int, int]] = {}
         self._told_at: dict[TP, float] = {}
+        self.parked = Parked(lambda tp, yes: shell.consumer().pause(tp, yes))
 
     async def run(self, events: AsyncIterator[Any]) -> None:
         """Take up the messages of a Faust stream until it ends."""
         async for event in events:
             message = event.message
             async with self._turn:
-                await self._landed(message.partition)
-                partition = self._shell.store().partition(message.partition)
-                if partition is None or not self._is_ours(message.tp):
-                    continue  # revoked meanwhile: the next owner reads it
-                partition = await self._ownership.claimed(partition)
+                partition = await self._at_hand(message.tp)
                 if partition is None:
-                    continue  # it is another's; a rebalance is on its way
+                    continue
                 if message.topic == self._shell.ticks:
                     await self._tick(partition, message.tp, message.value)
+                elif message.tp in self.parked:
+                    self.parked.append(message.tp, message.value)
                 else:
                     await self._batch(partition, message.tp, message.value)
+            for tp in self.parked.of(message.partition):
+                await self._take_up(tp)
+
+    async def _take_up(self, tp: TP) -> None:
+        """Process what is parked of a partition, as far as its time has come, a turn each."""
+        while tp in self.parked:
+            async with self._turn:
+                partition = await self._at_hand(tp)
+                topic, now = self._shell.inputs[tp.topic], self._shell.clock()
+                if partition is None or tp not in self.parked or self._processor.waits(partition, topic, now):
+                    return
+                await self._batch(partition, tp, self.parked.take(tp))
+
+    async def _at_hand(self, tp: TP) -> Partition | None:
+        """Return the state of a partition that nothing is in flight of; None where it is another's by now."""
+        await self._landed(tp.partition)
+        partition = self._shell.store().partition(tp.partition)
+        if partition is None or not self._is_ours(tp):
+            return None  # revoked meanwhile: the next owner reads it
+        return await self._ownership.claimed(partition)  # else a rebalance is on its way
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
@@ -101,6 +121,7 @@ class Worker:
         async with self.quiet():
             self._shell.store().suspend()
             self._probes.clear()
+            self.parked.clear()
             self.ticked_at.clear()
             self.waiting.clear()
             self.metrics.lag = {}
@@ -111,10 +132,13 @@ class Worker:
             return
         started = time.monotonic()
         call = partial(self._processor.process, partition, topic, tp.topic, chunk.records, self._shell.clock())
-        if len(chunk.records) <= SMALL_BATCH:
-            effects = call()
-        else:
-            effects = await asyncio.to_thread(call)
+        effects = call() if len(chunk.records) <= SMALL_BATCH else await asyncio.to_thread(call)
+        chunk, rest = parted(chunk, partition.next_offset(topic))
+        if rest.records:
+            self.parked.put_back(tp, rest)
+        if not chunk.records:
+            return
+        if len(chunk.records) > SMALL_BATCH:
             self._shell.consumer().note_pace(len(chunk.records), time.monotonic() - started)
         flight = self._finish(partition, tp, chunk, effects, started)
         self._flights[partition.number] = asyncio.create_task(flight, name=f"flight-{partition.number}")
@@ -188,6 +212,7 @@ class Worker:
 
     async def _rewind(self, tp: TP, offset: int) -> None:
         self.metrics.rewinds.inc()
+        self.parked.drop(tp)
         self._probes[tp] = (offset, await self._shell.consumer().rewind(tp, offset))
 
     def _is_ours(self, tp: TP) -> bool:

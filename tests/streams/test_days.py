@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -126,6 +127,50 @@ def test_partitions_workers_and_crashes_change_nothing(seed: int, crashes: float
     assert {change.cause for change in result.changes} == {"order", "time"}
     assert_same(group, result)
     assert bool(group.crashes) is bool(crashes)
+
+
+@pytest.mark.parametrize("crashes", [0.0, 0.05])
+@pytest.mark.parametrize("timing", [SETTLED, EAGER], ids=["settled", "eager"])
+def test_a_backlog_is_read_up_to_a_day_s_end_and_the_same_comes_of_it(
+    timing: Timing, crashes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many orders a customer has: those that wait in the rows are of a little more than one day."""
+    draw, beyond = Random(11), HOUR_MS
+    history, rules = orders(draw, customers=4), timeline()
+    result = replayed(history, rules, tmp_path)
+    monkeypatch.setattr("models.engine.MAX_PENDING", 8)
+    group = Group(rules, replace(timing, read_beyond=timing.lateness + beyond), draw)
+    for at, key, value in history:
+        group.produce(at, key, value)
+    group.crash_rate = crashes
+    rounds = 0
+    while any(map(group.unread, range(3))):
+        rounds += 1
+        for number in range(3):
+            while group.consume(number, 100):
+                pass
+        latest = [partition.progress.latest.get("orders", 0) for partition in group.partitions]
+        for number in range(3):
+            group.tick(number, latest[number] if group.unread(number) else max(latest))
+    group.crash_rate = 0.0
+    group.settle(history[-1][0] + timing.lateness + 1)
+    assert rounds >= DAYS
+    assert_same(group, result)
+
+
+@pytest.mark.parametrize(("now", "read"), [(DAY_MS + HOUR_MS, 4), (DAY_MS + HOUR_MS - 1, 5)])
+def test_with_the_wall_clock_nothing_is_left_unread_before_that_has_come_to_it(now: int, read: int) -> None:
+    """An event from the future is no reason to leave others unread for hours."""
+    group = Group(timeline(), Timing(lateness=LATENESS, read_beyond=HOUR_MS), Random(1), partitions=1, workers=1)
+    midnight = parse_instant("2026-03-20T23:00:00Z")
+    group.produce(midnight - 2 * HOUR_MS, *order("c1", 1, midnight - 2 * HOUR_MS))
+    group.consume(0, 1, now=midnight - HOUR_MS)
+    for _ in range(4):  # the first day begins, is reported, and its cut-offs are heard
+        group.tick(0, midnight - HOUR_MS)
+    for number, late in enumerate((-HOUR_MS, HOUR_MS - 1, HOUR_MS, -HOUR_MS), 2):
+        group.produce(midnight + late, *order("c1", number, midnight + late))
+    group.consume(0, 9, now=midnight - DAY_MS + now)
+    assert group.partitions[0].next_offset(Topic.ORDERS) == read
 
 
 def test_eager_decisions_wait_for_cut_offs_and_come_to_the_same_where_input_is_in_order(tmp_path: Path) -> None:

