@@ -2,8 +2,8 @@
 
 Kept in memory beside the rows and built from them, so that it can never disagree with them: a crash between two records
 of a batch leaves nothing to repair. A customer costs one place a measure. Silent customers change by time alone: each
-lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and bags are emptied at
-a business day's end. Nothing here decides or writes.
+lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and who lies in a bag is
+looked at once that day has come. Nothing here decides or writes.
 """
 
 from collections import Counter
@@ -19,74 +19,34 @@ from models.instants import DAY_MS
 from models.ledger import Ledger
 from models.metrics import Facts
 from models.policy import Timeline
-from models.ranking import BUCKET, BUCKET_BITS, NO_BAG, NOT_COUNTED, UNRANKED, Measure, Ranking, Span
+from models.ranking import BUCKET, BUCKET_BITS, NOT_COUNTED, UNRANKED, Measure, Ranking, Span
 
 _NO_WEIGHTS: Mapping[str, int] = {}
 _NO_CONTACTS = Contacts()
 
 
-class _Heads:
-    """Everybody, as one measure sees them."""
+class _Heads(dict[bytes, int]):
+    """Everybody's place, as one measure sees them.
 
-    __slots__ = ("_came", "_left", "bags", "next", "places")
-
-    def __init__(self) -> None:
-        #: The places that customers are to be counted in next.
-        self.next: list[int] = []
-        self.places: dict[bytes, int] = {}
-        self.bags: dict[int, list[bytes]] = {}
-        # Who came into each bucket, and who left it: customers do at every event, and both are counted at C's speed.
-        # What is in UNRANKED means nothing.
-        self._came = Counter[int]()
-        self._left = Counter[int]()
+    Whatever is asked of all is asked once a day, and goes through all: that costs less than to keep it up to date at
+    every event of every customer.
+    """
 
     @property
     def histogram(self) -> Histogram:
         """How many are counted in each bucket."""
-        counts = ((bucket, came - self._left[bucket]) for bucket, came in self._came.items() if bucket != UNRANKED)
-        return Histogram({bucket: count for bucket, count in sorted(counts) if count})
+        counts = Counter(map(and_, self.values(), repeat(BUCKET)))
+        return Histogram({bucket: count for bucket, count in sorted(counts.items()) if bucket != UNRANKED})
 
-    def enter(self, keys: list[bytes]) -> None:
-        """Count customers in their next places; each comes once.
-
-        Whom an event puts into a later bag stays in the earlier one, too, and is passed over when it is emptied: that
-        day has come, or an order was taken back.
-        """
-        places = self.next
-        known = list(map(self.places.get, keys, repeat(NOT_COUNTED)))
-        self._left.update(map(and_, known, repeat(BUCKET)))
-        self._came.update(map(and_, places, repeat(BUCKET)))
-        self.places.update(zip(keys, places, strict=True))
-        for key, place, before in zip(keys, places, known, strict=True):
-            if place == NOT_COUNTED:
-                del self.places[key]
-            elif place ^ before > BUCKET and (bag := place >> BUCKET_BITS) != NO_BAG:
-                self.bags.setdefault(bag, []).append(key)
-        places.clear()
-
-    def empty_bags(self, until: int) -> Iterator[bytes]:
-        """Yield who lies in the bags up to an instant (ms), each taken out of it."""
-        last = until // DAY_MS
-        for bag in sorted(bag for bag in self.bags if bag <= last):
-            for key in self.bags.pop(bag):
-                place = self.places.get(key, NOT_COUNTED)
-                if place >> BUCKET_BITS == bag:
-                    self.places[key] = (NO_BAG << BUCKET_BITS) + (place & BUCKET)
-                    yield key
+    def bagged(self, until: int, least: int = 0) -> list[bytes]:
+        """Return who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
+        beyond = until // DAY_MS + 1 << BUCKET_BITS
+        return [key for key, place in self.items() if place < beyond and place & BUCKET >= least]
 
     def within(self, spans: Iterable[Span]) -> list[bytes]:
         """Return who is counted in some buckets."""
         wanted = {bucket for low, high in spans for bucket in range(low, high + 1)}
-        return [key for key, place in self.places.items() if place & BUCKET in wanted] if wanted else []
-
-    def bagged(self, until: int, least: int) -> Iterator[bytes]:
-        """Yield who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
-        last = until // DAY_MS
-        for bag in sorted(bag for bag in self.bags if bag <= last):
-            for key in self.bags[bag]:
-                place = self.places.get(key, NOT_COUNTED)
-                if place >> BUCKET_BITS == bag and place & BUCKET >= least:
-                    yield key
+        return [key for key, place in self.items() if place & BUCKET in wanted] if wanted else []
 
 
 class Population:
@@ -103,11 +63,8 @@ class Population:
         """Build from rows: all of them are decoded, once."""
         self._timeline = timeline
         self._heads = {measure: _Heads() for measure in measures}
-        #: Who is to be counted next.
-        self._keys: list[bytes] = []
-        by_sums = {measure: heads for measure, heads in self._heads.items() if measure.of_sums}
-        self._by_sums = [(heads.next, measure.looker()) for measure, heads in by_sums.items()]
-        self._by_facts = [(heads.next, measure) for measure, heads in self._heads.items() if measure not in by_sums]
+        self._by_sums = [(heads, measure.looker()) for measure, heads in self._heads.items() if measure.of_sums]
+        self._by_facts = [(heads, measure) for measure, heads in self._heads.items() if not measure.of_sums]
         self._of_contacts = any(measure.of_contacts for measure in self._heads)
         self.closed = closed
         self.evaluated = False
@@ -118,7 +75,6 @@ class Population:
                 cursor, ledger, contacts = self._read(row)
                 if cursor is not None:
                     self.look(key, ledger, contacts, cursor)
-        self.enter()
 
     @property
     def histograms(self) -> dict[str, Histogram]:
@@ -126,41 +82,30 @@ class Population:
         return {measure.label: heads.histogram for measure, heads in self._heads.items()}
 
     def look(self, key: bytes, ledger: Ledger, contacts: Contacts, cursor: int) -> None:
-        """Look at a customer as of their cursor (ms), or the last day's end if that is later.
-
-        They are counted when `enter` is called. Each customer comes once in between.
-        """
+        """Count a customer as of their cursor (ms), or the last day's end if that is later."""
         self.evaluated = True
         at = cursor if self.closed is None or cursor > self.closed else self.closed
-        times, paid = ledger.times, ledger.paid
-        self._keys.append(key)
-        for places, look in self._by_sums:
-            places.append(look(times, paid, at))
+        for heads, look in self._by_sums:
+            _put(heads, key, look(ledger.times, ledger.paid, at))
         if self._by_facts:
             facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
-            for places, measure in self._by_facts:
-                places.append(measure.look(facts, at))
+            for heads, measure in self._by_facts:
+                _put(heads, key, measure.look(facts, at))
 
     def forget(self, key: bytes) -> None:
-        """Count a customer no longer, once `enter` is called."""
-        self._keys.append(key)
+        """Count a customer no longer."""
         for heads in self._heads.values():
-            heads.next.append(NOT_COUNTED)
-
-    def enter(self) -> None:
-        """Count whom was looked at."""
-        for heads in self._heads.values():
-            heads.enter(self._keys)
-        self._keys.clear()
+            heads.pop(key, None)
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
         """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
+        if self.closed == until:
+            return
         self.closed = until
-        emptied = [heads.empty_bags(until) for heads in self._heads.values()]
-        for key in dict.fromkeys(chain.from_iterable(emptied)):
+        changed = [heads.bagged(until) for heads in self._heads.values()]
+        for key in dict.fromkeys(chain.from_iterable(changed)):
             cursor, ledger, contacts = self._read(rows[key])
             self.look(key, ledger, contacts, until if cursor is None else cursor)
-        self.enter()
 
     def within(self, measure: Measure, spans: Iterable[Span]) -> list[bytes]:
         """Return the customers who are counted in some buckets of a measure."""
@@ -193,3 +138,10 @@ class Population:
 
     def _weights(self, at: int) -> Mapping[str, int]:
         return self._timeline.at(at).weights if self._of_contacts else _NO_WEIGHTS
+
+
+def _put(heads: _Heads, key: bytes, place: int) -> None:
+    if place == NOT_COUNTED:
+        heads.pop(key, None)
+    else:
+        heads[key] = place

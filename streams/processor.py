@@ -414,8 +414,6 @@ class Processor:
             snapshot = snapshot_of(customer)
             if snapshot is not None:
                 held.append(encoder.customer_tiers(key, snapshot))
-        if population is not None:
-            population.enter()
         if decisions.changes:
             partition.moved(decisions.changes)
             effects.outputs[TIER_CHANGES] = [encoder.tier_change(change) for change in decisions.changes]

@@ -64,7 +64,6 @@ def test_what_is_kept_is_what_the_rows_come_to(schemes: dict[str, Any], seed: in
             customer.cursor = at
             rows[key] = customer.to_row()
             kept.look(key, customer.ledger, customer.contacts, at)
-        kept.enter()
         if number % 20 == 0:
             closed = at
             kept.close(at, rows)
