@@ -8,6 +8,7 @@ stays readable. Deciding anything is `models.engine`'s business.
 
 import struct
 import sys
+from array import array
 
 import msgspec
 
@@ -240,11 +241,11 @@ class Customer:
         return customer
 
 
-def row_orders(data: bytes) -> tuple[int | None, int, Ledger]:
-    """Return a row's cursor and due instant, and a ledger of the sums of its counted orders only."""
+def row_orders(data: bytes) -> tuple[int | None, int, "array[int]", "array[int]"]:
+    """Return a row's cursor and due instant, and the `times` and `paid` of its ledger."""
     row = _ORDERS_DECODER.decode(data[_HEADER.size :])
     times, _, paid, _ = row.orders
-    return row.cursor, row.due, Ledger.of_sums(times, paid)
+    return row.cursor, row.due, *Ledger.sums(times, paid)
 
 
 def row_standings(data: bytes) -> dict[str, Standing]:

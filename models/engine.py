@@ -77,10 +77,16 @@ class Engine:
         self._settle(customer, horizon, decisions, now)
         self._evaluate_due(customer, horizon, decisions, now)
 
-    def rerank(self, customer: Customer, at: int, decisions: Decisions, now: int | None = None) -> None:
-        """Evaluate a customer as of the instant (ms) from which other cut-offs hold, or as of the cursor if later."""
-        if customer.cursor is not None:
-            self._evaluate(customer, max(at, customer.cursor), "time", decisions, now)
+    def rerank(self, customer: Customer, at: int, decisions: Decisions, now: int | None = None) -> bool:
+        """Evaluate a customer as of the instant (ms) from which other cut-offs hold, or as of the cursor if later.
+
+        False: they are as they were, and need not be written.
+        """
+        if customer.cursor is None:
+            return False
+        before = _noted(customer)
+        steadily = self._evaluate(customer, max(at, customer.cursor), "time", decisions, now)
+        return not steadily or _noted(customer) != before
 
     def falls_due(self, customer: Customer, at: int, until: int) -> bool:
         """Whether the cut-offs that hold at an instant (ms) make a customer due before `until`, earlier than known."""
@@ -225,19 +231,25 @@ class Engine:
         decisions: Decisions,
         now: int | None,
         event: Pending | None = None,
-    ) -> None:
-        """Evaluate a customer as of an instant (ms), the shorter way where no scheme moves them."""
+    ) -> bool:
+        """Evaluate a customer as of an instant (ms), the shorter way where no scheme moves them: whether it was."""
         if customer.cursor is not None and customer.timeline == self._fingerprint:
             steady = self.timeline.steady(at)
             if steady is not None and steady(customer, at):
-                return
+                return True
         evaluate(customer, self.timeline, at, cause, decisions, now, event)
+        return False
 
     def _evaluate_due(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None) -> None:
         while customer.due <= horizon:
             at = customer.due
             started = self.timeline.at(at).version != customer.policy_version
             self._evaluate(customer, at, "policy" if started else "time", decisions, now)
+
+
+def _noted(customer: Customer) -> tuple[int, list[int | None]]:
+    """What evaluating a customer whom no scheme moves may change, but for the instant up to which they are."""
+    return customer.due, [standing.below_since for standing in customer.standings.values()]
 
 
 def _check(customer: Customer, event: Pending) -> Outcome:

@@ -85,14 +85,19 @@ class Ledger:
         self.folded_to = folded_to
 
     @classmethod
-    def of_sums(cls, times: bytes, paid: bytes) -> "Ledger":
+    def of_sums(cls, times: "array[int]", paid: "array[int]") -> "Ledger":
         """Return a ledger of `times` and `paid` only, for who looks at sums and at nothing else: made in no time."""
         ledger = cls.__new__(cls)
-        ledger.times = NO_TIMES[:]
-        ledger.times.frombytes(times)
-        ledger.paid = _NOTHING_YET[:]
-        ledger.paid.frombytes(paid)
+        ledger.times, ledger.paid = times, paid
         return ledger
+
+    @staticmethod
+    def sums(times: bytes, paid: bytes) -> tuple["array[int]", "array[int]"]:
+        """Return `times` and `paid` as a ledger of these bytes has them."""
+        known, sums = NO_TIMES[:], _NOTHING_YET[:]
+        known.frombytes(times)
+        sums.frombytes(paid)
+        return known, sums
 
     def check(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> Outcome:
         """Return what `apply` would answer, changing nothing."""

@@ -33,11 +33,11 @@ BUCKET_BITS = 13
 BUCKET = (1 << BUCKET_BITS) - 1
 #: The bag of those whom time alone does not change: later than any instant and the longest window.
 NO_BAG = 1 << 22
-#: The place of those who are in no bucket and no bag.
+#: The place of those who are in no bucket and no bag, which is not noted.
 NOT_COUNTED = (NO_BAG << BUCKET_BITS) + UNRANKED
 
-#: `look(times, paid, at)`: the place of a customer with these arrays of a ledger, as of an instant (ms).
-Look = Callable[["array[int]", "array[int]", int], int]
+#: `look(key, times, paid, at)`: notes the place of a customer with these arrays of a ledger, as of an instant (ms).
+Look = Callable[[bytes, "array[int]", "array[int]", int], None]
 
 #: Metrics whose readings are whole numbers; of others, thousandths are counted.
 _WHOLE = frozenset({"monetary", "margin", "frequency", "referrals"})
@@ -98,7 +98,7 @@ class Measure:
         """Whether the sums of the ledger tell the reading, so that a row need not be decoded any further."""
         return self.metric.name in _OF_SUMS
 
-    def look(self, facts: Facts, at: int) -> int:
+    def place(self, facts: Facts, at: int) -> int:
         """Return the place of a customer as of an instant (ms), by a measure that is not `of_sums`."""
         reading = self.metric.value(facts, at, self.window)
         changes = self.metric.next_change(facts, at, self.window, _NO_EDGES)
@@ -106,24 +106,25 @@ class Measure:
         bucket = bucket_of(reading[0] * self.scale // reading[1]) if reading and reading[0] else UNRANKED
         return (bag << BUCKET_BITS) + bucket
 
-    def looker(self) -> Look:
-        """Return the function that looks by a measure `of_sums`: it is asked at every event of every customer."""
+    def looker(self, places: dict[bytes, int]) -> Look:
+        """Return the function that looks by a measure `of_sums`: it is called at every event of every customer.
+
+        It notes places there, and who is in none is not.
+        """
         window, monetary = self.window, self.metric.name == "monetary"
 
-        def look(times: "array[int]", paid: "array[int]", at: int) -> int:
-            if not times:
-                return NOT_COUNTED
-            oldest, first = times[0], 0
-            if oldest <= at - window:
+        def look(key: bytes, times: "array[int]", paid: "array[int]", at: int) -> None:
+            first, count = 0, len(times)
+            if count and times[0] <= at - window:
                 first = bisect_right(times, at - window)
-                if first == len(times):
-                    return NOT_COUNTED
-                oldest = times[first]
-            bucket, value = UNRANKED, paid[-1] - paid[first] if monetary else len(times) - first
+            if first == count:
+                places.pop(key, None)
+                return
+            bucket, value = UNRANKED, paid[-1] - paid[first] if monetary else count - first
             if value:
                 bits = value.bit_length()  # half of the way
                 bucket = bisect_right(EDGES, value, FIRST_EDGES[bits], FIRST_EDGES[bits + 1])
-            return ((oldest + window) // DAY_MS << BUCKET_BITS) + bucket
+            places[key] = ((times[first] + window) // DAY_MS << BUCKET_BITS) + bucket
 
         return look
 

@@ -2,8 +2,8 @@
 
 Kept in memory beside the rows and built from them, so that it can never disagree with them: a crash between two records
 of a batch leaves nothing to repair. A customer costs one place a measure. Silent customers change by time alone: each
-lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and who lies in a bag is
-looked at once that day has come. Nothing here decides or writes.
+lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and is looked at once
+that day has come. Nothing here decides or writes.
 """
 
 from collections import Counter
@@ -22,7 +22,6 @@ from models.policy import Timeline
 from models.ranking import BUCKET, BUCKET_BITS, NOT_COUNTED, UNRANKED, Measure, Ranking, Span
 
 _NO_WEIGHTS: Mapping[str, int] = {}
-_NO_CONTACTS = Contacts()
 
 
 class _Heads(dict[bytes, int]):
@@ -63,7 +62,7 @@ class Population:
         """Build from rows: all of them are decoded, once."""
         self._timeline = timeline
         self._heads = {measure: _Heads() for measure in measures}
-        self._by_sums = [(heads, measure.looker()) for measure, heads in self._heads.items() if measure.of_sums]
+        self._by_sums = [measure.looker(heads) for measure, heads in self._heads.items() if measure.of_sums]
         self._by_facts = [(heads, measure) for measure, heads in self._heads.items() if not measure.of_sums]
         self._of_contacts = any(measure.of_contacts for measure in self._heads)
         self.closed = closed
@@ -72,9 +71,7 @@ class Population:
         self.reranks: dict[bytes, bool] = {}
         for key, row in rows.items():
             if not key.startswith(b"\0"):
-                cursor, ledger, contacts = self._read(row)
-                if cursor is not None:
-                    self.look(key, ledger, contacts, cursor)
+                self._look_into(key, row)
 
     @property
     def histograms(self) -> dict[str, Histogram]:
@@ -85,12 +82,29 @@ class Population:
         """Count a customer as of their cursor (ms), or the last day's end if that is later."""
         self.evaluated = True
         at = cursor if self.closed is None or cursor > self.closed else self.closed
-        for heads, look in self._by_sums:
-            _put(heads, key, look(ledger.times, ledger.paid, at))
+        for look in self._by_sums:
+            look(key, ledger.times, ledger.paid, at)
         if self._by_facts:
             facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
             for heads, measure in self._by_facts:
-                _put(heads, key, measure.look(facts, at))
+                if (place := measure.place(facts, at)) != NOT_COUNTED:
+                    heads[key] = place
+                else:
+                    heads.pop(key, None)
+
+    def _look_into(self, key: bytes, row: bytes) -> None:
+        """Count the customer of a row; it is decoded no further than is needed."""
+        if self._by_facts:
+            customer = Customer.from_row("", row)
+            if customer.cursor is not None:
+                self.look(key, customer.ledger, customer.contacts, customer.cursor)
+            return
+        cursor, _, times, paid = row_orders(row)
+        if cursor is not None:
+            self.evaluated = True
+            at = cursor if self.closed is None or cursor > self.closed else self.closed
+            for look in self._by_sums:
+                look(key, times, paid, at)
 
     def forget(self, key: bytes) -> None:
         """Count a customer no longer."""
@@ -104,8 +118,7 @@ class Population:
         self.closed = until
         changed = [heads.bagged(until) for heads in self._heads.values()]
         for key in dict.fromkeys(chain.from_iterable(changed)):
-            cursor, ledger, contacts = self._read(rows[key])
-            self.look(key, ledger, contacts, until if cursor is None else cursor)
+            self._look_into(key, rows[key])
 
     def within(self, measure: Measure, spans: Iterable[Span]) -> list[bytes]:
         """Return the customers who are counted in some buckets of a measure."""
@@ -122,26 +135,12 @@ class Population:
         edges, sure = ranking.edges(cuts), measure.of_sums
         for key in self._heads[measure].bagged(until, ranking.falls_from(cuts)):
             if sure:
-                cursor, due, ledger = row_orders(rows[key])
+                cursor, due, times, paid = row_orders(rows[key])
+                ledger = Ledger.of_sums(times, paid)
                 falls = None if cursor is None or cursor >= at else measure.falls_at(ledger, at, edges)
                 if falls is None or falls > until or falls >= due:
                     continue
             yield key, sure
 
-    def _read(self, row: bytes) -> tuple[int | None, Ledger, Contacts]:
-        """Return the cursor of a row, and what the measures look at."""
-        if not self._by_facts:
-            cursor, _, ledger = row_orders(row)
-            return cursor, ledger, _NO_CONTACTS
-        customer = Customer.from_row("", row)
-        return customer.cursor, customer.ledger, customer.contacts
-
     def _weights(self, at: int) -> Mapping[str, int]:
         return self._timeline.at(at).weights if self._of_contacts else _NO_WEIGHTS
-
-
-def _put(heads: _Heads, key: bytes, place: int) -> None:
-    if place == NOT_COUNTED:
-        heads.pop(key, None)
-    else:
-        heads[key] = place

@@ -15,7 +15,7 @@ from models.policy import Timeline
 from models.wire import Wire
 from streams.days import BusinessDays
 from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS, Encoder, Out
-from streams.partition import Partition, Tick
+from streams.partition import Days, Partition, Tick
 from streams.step import Decoder, Effects, Record, Timing, few_at_a_time, unapplied
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
@@ -228,10 +228,13 @@ class Processor:
             self._close(partition, (), effects)
             return
         days = ends.begin(partition, horizon)
+        if ends.population(partition).reranks:
+            effects.more = True
+            moved = self._rerank(ends, partition, days, effects, decided_at)
+            self._close(partition, few_at_a_time(moved), effects, counted=True)
+            return
         touched: dict[bytes, Customer | None] = {}
-        self._rerank(ends, partition, touched, effects, decided_at)
-        if not effects.more:
-            self._step_towards(partition, min(horizon, days.barrier - 1), touched, effects, decided_at)
+        self._step_towards(partition, min(horizon, days.barrier - 1), touched, effects, decided_at)
         if not touched and horizon >= days.barrier - 1 and not effects.more:
             if ends.go_on(partition, days):
                 effects.more = True
@@ -248,25 +251,25 @@ class Processor:
         self,
         ends: BusinessDays,
         partition: Partition,
-        touched: dict[bytes, Customer | None],
+        days: Days,
         effects: Effects,
         decided_at: int | None,
-    ) -> None:
-        """Evaluate whom the cut-offs of the last day's end move, as of then, as many as a step may."""
-        reranks, days = ends.population(partition).reranks, partition.progress.days
-        while reranks and days is not None:
-            if len(touched) >= DUE_PER_STEP:
-                effects.more = True
-                return
+    ) -> Iterator[tuple[bytes, Customer]]:
+        """Evaluate whom the cut-offs of the last day's end may move, as of then, as many as a step may; yield who is.
+
+        Of what they are ranked by nothing changes.
+        """
+        reranks, at = ends.population(partition).reranks, days.known[-1].at
+        until, engine, decisions = ends.timeline.day_end(at), self.engine, effects.decisions
+        for _ in range(min(len(reranks), DUE_PER_STEP)):
             key, surely = reranks.popitem()
-            row, at = partition.rows.get(key), days.known[-1].at
+            row = partition.rows.get(key)
             if row is None:
                 continue
             customer = Customer.from_row(key.decode(), row)
-            if surely or self.engine.falls_due(customer, at, ends.timeline.day_end(at)):
+            if (surely or engine.falls_due(customer, at, until)) and engine.rerank(customer, at, decisions, decided_at):
                 partition.row_bytes -= len(row)
-                touched[key] = customer
-                self.engine.rerank(customer, at, effects.decisions, decided_at)
+                yield key, customer
 
     def _take_campaigns(self, partition: Partition, name: str, records: Iterable[Record], now: int) -> Effects:
         """Keep the announcements of some records until their instants."""
@@ -387,15 +390,18 @@ class Processor:
         closing: Iterable[tuple[bytes, Customer | None]],
         effects: Effects,
         topic: Topic | None = None,
+        *,
+        counted: bool = False,
     ) -> None:
         """Write down what a step came to; `topic` is that of its records, None where it moved time.
 
         `closing` are the customers it was about, by key; None: erased. It may be what decides about them, too.
+        `counted`: they are counted, where anybody is, as they are.
         """
         decisions, encoder, snapshot_of = effects.decisions, self._encoder, self.engine.snapshot
         held: list[Out] = []
         rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
-        population = None if self.days is None else self.days.population(partition)
+        population = None if self.days is None or counted else self.days.population(partition)
         size = 0
         for key, customer in closing:
             if customer is None:

@@ -9,6 +9,7 @@ from models.ranking import (
     BUCKET,
     BUCKET_BITS,
     NO_BAG,
+    NOT_COUNTED,
     RISING,
     UNRANKED,
     Cuts,
@@ -35,7 +36,10 @@ def histogram(*values: int) -> Histogram:
 def seen(measure: Measure, known: Facts, at: int) -> tuple[int, int | None]:
     """Return the bucket, and the day (ms) of the bag."""
     ledger = known.ledger
-    place = measure.looker()(ledger.times, ledger.paid, at) if measure.of_sums else measure.look(known, at)
+    places: dict[bytes, int] = {}
+    if measure.of_sums:
+        measure.looker(places)(b"", ledger.times, ledger.paid, at)
+    place = places.get(b"", NOT_COUNTED) if measure.of_sums else measure.place(known, at)
     bag = place >> BUCKET_BITS
     return place & BUCKET, None if bag == NO_BAG else bag * DAY_MS
 
