@@ -1,4 +1,4 @@
-"""A histogram of whole numbers in logarithmic buckets: counts that can be taken back, merged, and kept in few bytes.
+"""A histogram of whole numbers in logarithmic buckets: counts that can be merged, and kept in few bytes.
 
 Up to 200 each number has a bucket of its own; beyond, a bucket is at most 1 % wide, so that its lower edge is within
 1 % of every number in it (the idea of DDSketch, Masson, Rim and Lee, 2019; with edges in whole numbers, so that every
@@ -56,20 +56,6 @@ class Histogram:
         return isinstance(other, Histogram) and self.counts == other.counts
 
     __hash__ = None  # type: ignore[assignment]  # it changes
-
-    def add(self, bucket: int) -> None:
-        """Count one more in a bucket."""
-        self.counts[bucket] = self.counts.get(bucket, 0) + 1
-        self.total += 1
-
-    def remove(self, bucket: int) -> None:
-        """Count one less in a bucket. Raises KeyError where it is empty."""
-        left = self.counts[bucket] - 1
-        if left:
-            self.counts[bucket] = left
-        else:
-            del self.counts[bucket]
-        self.total -= 1
 
     def at_least(self, bucket: int) -> int:
         """Return how many are in a bucket or above it."""

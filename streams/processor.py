@@ -14,9 +14,10 @@ from models.events import Campaign, Erasure, Event, Profile, Topic
 from models.policy import Timeline
 from models.wire import Wire
 from streams.days import BusinessDays
-from streams.encode import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS, Encoder, Out
+from streams.encode import DEAD_LETTERS, TIER_CUTOFFS, Encoder
 from streams.partition import Days, Partition, Tick
 from streams.step import Decoder, Effects, Record, Timing, few_at_a_time, unapplied
+from streams.write_down import write_down
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
 DUE_PER_STEP = 2_000
@@ -398,39 +399,10 @@ class Processor:
         `closing` are the customers it was about, by key; None: erased. It may be what decides about them, too.
         `counted`: they are counted, where anybody is, as they are.
         """
-        decisions, encoder, snapshot_of = effects.decisions, self._encoder, self.engine.snapshot
-        held: list[Out] = []
-        rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
         population = None if self.days is None or counted else self.days.population(partition)
-        size = 0
-        for key, customer in closing:
-            if customer is None:
-                if population is not None:
-                    population.forget(key)
-                rows.pop(key, None)
-                changelog.append((key, None))
-                held.append(Out(key, None))
-                continue
-            if population is not None and customer.cursor is not None:
-                population.look(key, customer.ledger, customer.contacts, customer.cursor)
-            rows[key] = row = customer.to_row()
-            size += len(row)
-            changelog.append((key, row))
-            schedule(key, customer.next_instant, customer.asked)
-            snapshot = snapshot_of(customer)
-            if snapshot is not None:
-                held.append(encoder.customer_tiers(key, snapshot))
-        if decisions.changes:
-            partition.moved(decisions.changes)
-            effects.outputs[TIER_CHANGES] = [encoder.tier_change(change) for change in decisions.changes]
-        if decisions.actions:
-            effects.outputs[CARE_ACTIONS] = [encoder.care_action(action) for action in decisions.actions]
-        if held:
-            effects.outputs[CUSTOMER_TIERS] = held
-        effects.row_bytes = size
-        partition.row_bytes += size
+        write_down(partition, closing, effects, self.engine.snapshot, self._encoder, population)
         self._reserve(partition, effects, topic)
-        changelog.append(partition.progress_row())
+        effects.changelog.append(partition.progress_row())
 
     def _reserve(self, partition: Partition, effects: Effects, topic: Topic | None) -> None:
         """Note what a step spends, so that nothing is spent twice where a crash cuts it off."""

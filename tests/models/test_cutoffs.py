@@ -1,3 +1,4 @@
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
@@ -29,10 +30,7 @@ def timeline(*versions: Policy) -> RankedTimeline:
 
 
 def histogram(*values: int) -> Histogram:
-    found = Histogram()
-    for value in values:
-        found.add(bucket_of(value))
-    return found
+    return Histogram(dict(Counter(map(bucket_of, values))))
 
 
 def cut(known: RankedTimeline, at: int) -> list[Fraction | None]:

@@ -1,3 +1,4 @@
+from collections import Counter
 from fractions import Fraction
 
 import pytest
@@ -27,10 +28,7 @@ TOP = Ranking(SPENT, (Fraction(1, 4), Fraction(1, 20)))
 
 
 def histogram(*values: int) -> Histogram:
-    found = Histogram()
-    for value in values:
-        found.add(bucket_of(value))
-    return found
+    return Histogram(dict(Counter(map(bucket_of, values))))
 
 
 def seen(measure: Measure, known: Facts, at: int) -> tuple[int, int | None]:
