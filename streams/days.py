@@ -121,7 +121,7 @@ class BusinessDays:
                 self.timeline.begin(days.first)
             for cutoffs in known:
                 self.timeline.learn(cutoffs)
-            closed = known[-1].at - 1 if known else None
+            closed = known[-1].at - 1 if known else MIN_INSTANT
             partition.population = Population(self.timeline, self.timeline.measures, partition.rows, closed)
             if known:
                 self._expect_reranks(partition, known[-1].at)

@@ -33,15 +33,11 @@ class Parked:
 
     def append(self, tp: TP, chunk: Chunk) -> None:
         """Park a chunk behind the others of its partition."""
-        self._chunks.setdefault(tp, deque()).append(chunk)
-        self._pause(tp, True)
-        self.wanted.set()
+        self._parking(tp).append(chunk)
 
     def put_back(self, tp: TP, chunk: Chunk) -> None:
         """Park what is left of a chunk, before the others of its partition."""
-        self._chunks.setdefault(tp, deque()).appendleft(chunk)
-        self._pause(tp, True)
-        self.wanted.set()
+        self._parking(tp).appendleft(chunk)
 
     def take(self, tp: TP) -> Chunk:
         """Return the first records of a partition, parked no longer; after the last ones, more are fetched.
@@ -72,6 +68,11 @@ class Parked:
         """Forget all chunks."""
         for tp in list(self._chunks):
             self.drop(tp)
+
+    def _parking(self, tp: TP) -> deque[Chunk]:
+        self._pause(tp, True)
+        self.wanted.set()
+        return self._chunks.setdefault(tp, deque())
 
 
 def parted(chunk: Chunk, next_offset: int) -> tuple[Chunk, Chunk]:

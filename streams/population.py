@@ -15,7 +15,7 @@ from operator import and_
 from models.contacts import Contacts
 from models.customer import Customer, row_orders
 from models.histogram import Histogram
-from models.instants import DAY_MS
+from models.instants import DAY_MS, MIN_INSTANT
 from models.ledger import Ledger
 from models.metrics import Facts
 from models.policy import Timeline
@@ -51,13 +51,13 @@ class _Heads(dict[bytes, int]):
 class Population:
     """The customers of one partition, as every measure of a policy sees them.
 
-    `closed` (ms): everybody is counted as of then at least; None before any day's end. `evaluated`: somebody was
-    decided about. `reported`: it was told as of the next day's end, by this owner. `reranks` are those to be looked at
-    because of new cut-offs: whether they are surely to be evaluated.
+    `closed` (ms): everybody is counted as of then at least. `evaluated`: somebody was decided about. `reported`: it was
+    told as of the next day's end, by this owner. `reranks` are those to be looked at because of new cut-offs: whether
+    they are surely to be evaluated.
     """
 
     def __init__(
-        self, timeline: Timeline, measures: Iterable[Measure], rows: Mapping[bytes, bytes], closed: int | None = None
+        self, timeline: Timeline, measures: Iterable[Measure], rows: Mapping[bytes, bytes], closed: int = MIN_INSTANT
     ) -> None:
         """Build from rows: all of them are decoded, once."""
         self._timeline = timeline
@@ -81,7 +81,7 @@ class Population:
     def look(self, key: bytes, ledger: Ledger, contacts: Contacts, cursor: int) -> None:
         """Count a customer as of their cursor (ms), or the last day's end if that is later."""
         self.evaluated = True
-        at = cursor if self.closed is None or cursor > self.closed else self.closed
+        at = max(self.closed, cursor)
         for look in self._by_sums:
             look(key, ledger.times, ledger.paid, at)
         if self._by_facts:
@@ -102,9 +102,8 @@ class Population:
         cursor, _, times, paid = row_orders(row)
         if cursor is not None:
             self.evaluated = True
-            at = cursor if self.closed is None or cursor > self.closed else self.closed
             for look in self._by_sums:
-                look(key, times, paid, at)
+                look(key, times, paid, max(cursor, self.closed))
 
     def forget(self, key: bytes) -> None:
         """Count a customer no longer."""
