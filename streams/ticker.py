@@ -125,10 +125,21 @@ class Ticker:
             return min(wall, *latest) if len(latest) == len(lagging) else None
         if self._settings.clock == "wall":
             return wall
-        scope = [seen[number]] if unread.expected else list(seen.values())
-        newest: int | None = max((at for each in scope for at in each.values()), default=None)
+        waiting = any(unread.lagging.values())
+        scope = [seen[number]] if waiting else list(seen.values())
+        known = [at for each in scope for at in each.values()]
+        if waiting and not unread.expected:
+            # Those who wait at a day's end wait for this partition, too: it comes as far as they have.
+            known += _oldest(seen, unread.lagging)
+        newest = max(known, default=None)
         idle = self._settings.idle_after
-        if newest is not None and idle is not None and not unread.expected and now - self._worker.last_event_at >= idle:
+        if newest is not None and idle is not None and not waiting and now - self._worker.last_event_at >= idle:
             # Nothing more comes: whatever waits for the lateness to pass need not wait any longer.
             return newest + self._settings.lateness + 1
         return newest
+
+
+def _oldest(seen: dict[int, dict[str, int]], lagging: dict[int, list[str]]) -> list[int]:
+    """Return the oldest of the latest event times (ms) of all topics that lag; nothing where one has shown none."""
+    reached = [seen[number].get(topic) for number, topics in lagging.items() for topic in topics]
+    return [min(at for at in reached if at is not None)] if None not in reached else []

@@ -255,14 +255,17 @@ def test_whether_there_is_nothing_is_asked_only_where_it_matters() -> None:
 
 def test_what_is_parked_until_a_day_s_end_does_not_keep_others_from_coming_to_it() -> None:
     fakes = Fakes()
-    rig = Rig(fakes, clock="event")
+    rig = Rig(fakes, clock="event", lateness=DAY_MS, idle_after=2_000)
     fakes.apply(Topic.ORDERS, 0, 5, 9_000)
     fakes.apply(Topic.ORDERS, 1, 5, 1_000)
     fakes.ends["orders", 0] = 9
     assert rig.tick() == ({0: 9_000, 1: 1_000}, [])  # more of partition 0 is to be read, and may be older
     rig.worker.parked.append(TP("orders", 0), Chunk([SimpleNamespace(offset=5)], 0))
-    # It stays unread, and is no failure of ours.
+    # It stays unread, and is no failure of ours; others come as far as it has, be nothing heard for long.
+    fakes.now += 10 * DAY_MS
     assert [rig.tick() for _ in range(3)] == [({0: 9_000, 1: 9_000}, [])] * 3
+    fakes.apply(Topic.ORDERS, 1, 5, 12_000)
+    assert rig.tick()[0] == {0: 9_000, 1: 12_000}
     assert rig.worker.metrics.lag["orders", 0] == 4
     assert rig.worker.waiting == {}
     fakes.ends["interactions", 1] = 1
