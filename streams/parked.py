@@ -16,7 +16,7 @@ from streams.transport import Chunk
 
 
 class Parked:
-    """What is parked, by the partition of its topic. `wanted` is set while time should move on, so that it need not."""
+    """What is parked, by the partition of its topic. `wanted` is set by what is: a tick should come soon."""
 
     def __init__(self, pause: Callable[[TP, bool], None]) -> None:
         """`pause(tp, yes)` has a partition fetched no more, or again."""

@@ -3,8 +3,10 @@
 Stream time of a partition, defined here once: an instant (ms) that never moves backward. A tick moves it. While all
 input topics of the partition are caught up it follows the clock (the wall clock less `clock_grace`, or the latest event
 where time follows the events); while some are not, it follows the oldest of *their* latest event times, so that
-nothing is decided that unread events would refute. How far it may move is settled as the tick is made, against state
-that is acknowledged: a tick that is read late, or again after a crash, says nothing that does not hold.
+nothing is decided that unread events would refute. Where time follows the events and all that is unread is parked
+(`streams.parked`), partitions that are caught up come as far as the parked topics have. How far it may move is settled
+as the tick is made, against state that is acknowledged: a tick that is read late, or again after a crash, says nothing
+that does not hold.
 """
 
 import logging
