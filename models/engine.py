@@ -232,7 +232,7 @@ class Engine:
         now: int | None,
         event: Pending | None = None,
     ) -> bool:
-        """Evaluate a customer as of an instant (ms), the shorter way where no scheme moves them: whether it was."""
+        """Evaluate a customer as of an instant (ms); say whether the shorter way did, as where no scheme moves them."""
         if customer.cursor is not None and customer.timeline == self._fingerprint:
             steady = self.timeline.steady(at)
             if steady is not None and steady(customer, at):

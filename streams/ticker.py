@@ -85,12 +85,12 @@ class Ticker:
     def _note(self, lags: dict[TP, int], partitions: dict[int, Partition]) -> None:
         """Keep what is unread, for the metrics, and since when nothing of it was applied, for the readiness."""
         now, worker = time.monotonic(), self._worker
-        parked = {(self._inputs[tp.topic], tp.partition) for tp in lags if tp in worker.parked}
-        unread = {(self._inputs[tp.topic], tp.partition): lag for tp, lag in lags.items()}
-        applied = {key: partitions[key[1]].progress.applied.get(key[0], 0) for key in unread}
-        waiting = {}
-        for key, lag in unread.items():
-            if lag and key not in parked:
+        unread, applied, waiting = {}, {}, {}
+        for tp, lag in lags.items():
+            key = self._inputs[tp.topic], tp.partition
+            unread[key] = lag
+            applied[key] = partitions[tp.partition].progress.applied.get(key[0], 0)
+            if lag and tp not in worker.parked:
                 _, since = worker.waiting.get(key, (0, now))
                 waiting[key] = (lag, since if self._applied.get(key) == applied[key] else now)
         worker.waiting, self._applied = waiting, applied
@@ -121,16 +121,15 @@ class Ticker:
         """How far a partition's stream time may move (`streams.partition` defines it)."""
         wall = now - self._settings.clock_grace if self._settings.clock == "wall" else MAX_INSTANT
         if lagging := unread.lagging[number]:
-            latest = [at for topic in lagging if (at := seen[number].get(topic)) is not None]
-            return min(wall, *latest) if len(latest) == len(lagging) else None
+            oldest = _oldest(seen, {number: lagging})
+            return None if oldest is None else min(wall, oldest)
         if self._settings.clock == "wall":
             return wall
         waiting = any(unread.lagging.values())
         scope = [seen[number]] if waiting else list(seen.values())
         known = [at for each in scope for at in each.values()]
-        if waiting and not unread.expected:
-            # Those who wait at a day's end wait for this partition, too: it comes as far as they have.
-            known += _oldest(seen, unread.lagging)
+        if waiting and not unread.expected and (parked := _oldest(seen, unread.lagging)) is not None:
+            known.append(parked)  # those who wait at a day's end wait for this one, too: it comes as far as they have
         newest = max(known, default=None)
         idle = self._settings.idle_after
         if newest is not None and idle is not None and not waiting and now - self._worker.last_event_at >= idle:
@@ -139,7 +138,8 @@ class Ticker:
         return newest
 
 
-def _oldest(seen: dict[int, dict[str, int]], lagging: dict[int, list[str]]) -> list[int]:
-    """Return the oldest of the latest event times (ms) of all topics that lag; nothing where one has shown none."""
-    reached = [seen[number].get(topic) for number, topics in lagging.items() for topic in topics]
-    return [min(at for at in reached if at is not None)] if None not in reached else []
+def _oldest(seen: dict[int, dict[str, int]], lagging: dict[int, list[str]]) -> int | None:
+    """Return the oldest of the latest event times (ms) of all topics that lag; None where one has shown none."""
+    lags = [(number, topic) for number, topics in lagging.items() for topic in topics]
+    known = [at for number, topic in lags if (at := seen[number].get(topic)) is not None]
+    return min(known) if len(known) == len(lags) else None

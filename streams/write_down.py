@@ -12,7 +12,7 @@ from streams.population import Population
 from streams.step import Effects
 
 
-def write_down(  # what is written down, of whom, and by what
+def write_down(
     partition: Partition,
     closing: Iterable[tuple[bytes, Customer | None]],
     effects: Effects,

@@ -12,9 +12,9 @@ from streams.fence import CLAIM_KEY, Claim, Fence, Fenced
 from streams.metrics import Metrics
 from streams.ownership import Ownership
 from streams.partition import Partition
-from streams.shell import Shell
 from streams.step import Effects
 from tests.support.driver import Driver, order
+from tests.support.shell import shell_of
 
 ROGUE = b"rogue-01"
 
@@ -94,16 +94,7 @@ class Log:
 
 
 def owner_of(log: Log) -> Ownership:
-    shell = Shell(
-        store=lambda: log,
-        consumer=lambda: log,
-        producer=lambda: log,
-        inputs={topic.label: topic for topic in Topic},
-        name_of=str,
-        changelog="changelog",
-        ticks="ticks",
-        read_changelog=log.read,
-    )
+    shell = shell_of(log, read_changelog=log.read)
     ownership = Ownership(shell, log.driver.processor, Metrics())
     ownership._sender = lambda: log
     return ownership

@@ -13,10 +13,10 @@ from models.instants import DAY_MS, MINUTE_MS
 from streams.fence import Claim
 from streams.metrics import Metrics
 from streams.partition import Partition, Tick, decode_tick
-from streams.shell import Shell
 from streams.ticker import Ticker
 from streams.transport import Chunk
 from streams.worker import Worker
+from tests.support.shell import shell_of
 
 NOW = 1_800_000_000_000
 GRACE = 10_000
@@ -67,17 +67,7 @@ class Rig:
 
     def __init__(self, fakes: Fakes, **settings: Any) -> None:
         self.fakes = fakes
-        shell = Shell(
-            store=lambda: fakes,
-            consumer=lambda: fakes,
-            producer=lambda: fakes,
-            inputs={topic.label: topic for topic in Topic},
-            name_of=lambda label: label,
-            changelog="changelog",
-            ticks="ticks",
-            read_changelog=lambda *_: None,
-            clock=lambda: fakes.now,
-        )
+        shell = shell_of(fakes, clock=lambda: fakes.now)
         self.worker = Worker(shell, None, Metrics())
         self.ticker = Ticker(load_settings(clock_grace=GRACE, **settings), shell, self.worker)
 

@@ -12,6 +12,7 @@ from faust.types import TP
 from config.settings import load_settings
 from streams.app import TidemarkApp, build
 from streams.transport import Chunk, MicroBatchConsumer
+from tests.support.shell import chunk
 
 ORDERS = TP("orders", 0)
 
@@ -20,15 +21,6 @@ ORDERS = TP("orders", 0)
 async def app_in(directory: Path) -> AsyncIterator[TidemarkApp]:
     """An app that is built and never started: nothing connects."""
     yield build(load_settings(data_dir=directory, policy="demo", partitions=4))
-
-
-def chunk(first: int, last: int, epoch: int = 0, number: int = 0, topic: str = "orders") -> Chunk:
-    def record(offset: int) -> Any:
-        return SimpleNamespace(
-            topic=topic, partition=0, offset=offset, timestamp=1_000, timestamp_type=0, headers=(), key=b"k", value=b"v"
-        )
-
-    return Chunk([record(offset) for offset in range(first, last + 1)], epoch, number)
 
 
 def offsets(message: Any) -> list[int]:

@@ -12,23 +12,14 @@ from faust.types import TP
 from models.events import Topic
 from streams.metrics import Metrics
 from streams.partition import Partition, Tick
-from streams.shell import Shell
 from streams.step import Effects
 from streams.transport import Chunk
 from streams.worker import Worker
+from tests.support.shell import chunk, shell_of
 
 ORDERS, TICKS = TP("orders", 0), TP("ticks", 0)
 #: The epoch of chunks that are ticks.
 TICKED = -1
-
-
-def chunk(first: int, last: int, epoch: int = 0, number: int = 0, topic: str = "orders") -> Chunk:
-    def record(offset: int) -> Any:
-        return SimpleNamespace(
-            topic=topic, partition=0, offset=offset, timestamp=1_000, timestamp_type=0, headers=(), key=b"k", value=b"v"
-        )
-
-    return Chunk([record(offset) for offset in range(first, last + 1)], epoch, number)
 
 
 class Broker:
@@ -93,17 +84,7 @@ def worker_of(broker: Broker) -> tuple[Worker, list[int]]:
             broker.day_end = tick.time
             return Effects()
 
-    shell = Shell(
-        store=lambda: broker,
-        consumer=lambda: broker,
-        producer=lambda: broker,
-        inputs={topic.label: topic for topic in Topic},
-        name_of=str,
-        changelog="changelog",
-        ticks="ticks",
-        read_changelog=lambda *_: None,
-    )
-    worker = Worker(shell, Counting(), Metrics())
+    worker = Worker(shell_of(broker), Counting(), Metrics())
     worker._ownership = broker
     return worker, processed
 

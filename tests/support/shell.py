@@ -1,0 +1,34 @@
+"""A shell of a running app where one fake is all of it, and the chunks that come through it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from models.events import Topic
+from streams.shell import Shell
+from streams.transport import Chunk
+
+
+def shell_of(fake: Any, **parts: Any) -> Shell:
+    """Return a shell whose store, consumer and producer are one fake; topics have their labels for names."""
+    given: dict[str, Any] = {
+        "store": lambda: fake,
+        "consumer": lambda: fake,
+        "producer": lambda: fake,
+        "inputs": {topic.label: topic for topic in Topic},
+        "name_of": str,
+        "changelog": "changelog",
+        "ticks": "ticks",
+        "read_changelog": lambda *_: None,
+    }
+    return Shell(**(given | parts))
+
+
+def chunk(first: int, last: int, epoch: int = 0, number: int = 0, topic: str = "orders") -> Chunk:
+    """Return a chunk of records with the offsets from `first` to `last`."""
+
+    def record(offset: int) -> Any:
+        return SimpleNamespace(
+            topic=topic, partition=0, offset=offset, timestamp=1_000, timestamp_type=0, headers=(), key=b"k", value=b"v"
+        )
+
+    return Chunk([record(offset) for offset in range(first, last + 1)], epoch, number)
