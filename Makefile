@@ -40,7 +40,7 @@ format: $(VENV)/.dev ## fix what can be fixed, and format
 	@$(PY) -m ruff format .
 
 docs: $(VENV)/.dev ## write docs/metrics.md and the dashboards anew from their lists
-	@$(PY) -m streams.metric_docs docs/metrics.md
+	@$(PY) -m streams.metrics.docs docs/metrics.md
 	@$(PY) -m config.dashboards config/grafana/dashboards
 
 bench: $(VENV)/.dev ## measure speed, latency, memory and recovery: ARGS="latency" chooses

@@ -1,6 +1,6 @@
 """The settings of the connection to Kafka: addresses, encryption (TLS), and who we are (SASL).
 
-What they come to is said by `streams.security`, for every client alike.
+What they come to is said by `streams.kafka.clients`, for every client alike.
 """
 
 from collections.abc import Iterator

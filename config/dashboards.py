@@ -1,6 +1,6 @@
 """The Grafana dashboards, as a list of panels: `make docs` writes config/grafana/dashboards/*.json from it.
 
-Run as `python -m config.dashboards DIRECTORY`. What an expression may ask for is in `streams.metric_list` and in
+Run as `python -m config.dashboards DIRECTORY`. What an expression may ask for is in `streams.metrics.catalogue` and in
 config/prometheus; tests ask a real Prometheus for each.
 """
 

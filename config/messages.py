@@ -1,7 +1,7 @@
 """An account of a customer in sentences, English or Chinese: every word comes from a catalogue in `config/locale`.
 
 Here it is decided which messages are told, in which order, and how numbers and instants are written. Nothing is
-computed about the customer: that is `models.account`.
+computed about the customer: that is `models.engine.account`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from models.account import Account, Grade, Move, NextTier, Reason, SchemeAccount, Shortfall
+from models.engine.account import Account, Grade, Move, NextTier, Reason, SchemeAccount, Shortfall
 from models.errors import UnusableInput
-from models.explain import Shown
 from models.instants import parse_instant, to_datetime, zone
-from models.metrics import METRICS, Unit
 from models.money import decimals
-from models.rules import SCORE
+from models.rules.comparisons import SCORE
+from models.rules.explain import Shown
+from models.rules.metrics import METRICS, Unit
 
 LOCALES = Path(__file__).parent / "locale"
 #: Decimals that metrics are told with; more only where two different numbers would look the same.

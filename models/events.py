@@ -108,7 +108,7 @@ class Erasure(msgspec.Struct, array_like=True, frozen=True, tag="e", gc=False):
 class Campaign(msgspec.Struct, frozen=True, gc=False):
     """An announcement at `at` (ms) about a subject, to those in one of `tiers` whose attributes have one of the values.
 
-    Empty `tiers`: any. It is no customer's own: it reaches all of a partition (`streams.campaigns`).
+    Empty `tiers`: any. It is no customer's own: it reaches all of a partition (`streams.partition.campaigns`).
     """
 
     at: int

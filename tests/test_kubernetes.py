@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from config.settings import load_settings
-from streams.web import HEALTH, READY
+from streams.worker.web import HEALTH, READY
 
 validating = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
 

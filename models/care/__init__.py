@@ -1,6 +1,4 @@
-"""Care: which messages a customer is due, when, and which of them may be sent.
+"""Care: what happens at an evaluation. Which actions are proposed, refused, held out or emitted, and their uplift.
 
-`specs` is what a policy file writes, `compile` turns it into `rules`. `dated`, `silences`, `moves` and `happenings` are
-the triggers, `governance` decides what may go out, `attend` drives them for one evaluation. `effects` is about what
-came of it. Pure functions throughout; sending is somebody else's trade.
+The rules are compiled in `models.policy`. Nothing is sent here: the result is a list of actions and refusals.
 """

@@ -10,9 +10,9 @@ from datetime import date, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from models.care.rules import Action, Budget
 from models.identity import id64
 from models.instants import local_date
+from models.policy.care_rules import Action, Budget
 
 #: What was spent is remembered for so many periods; an action of an earlier one is refused.
 PERIODS_KEPT = 3

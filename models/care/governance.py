@@ -7,13 +7,13 @@ quiet hours defer. A held-out action passes through all of it like any other, an
 
 from collections.abc import Iterable
 
-from models.care.moment import Candidate, Moment
-from models.care.quiet import is_quiet, quiet_end
-from models.care.rules import MILLION, Action, Governance, Refusal
-from models.customer import Care, Customer, Held, Sent
+from models.care.context import Candidate, Moment
+from models.care.quiet_hours import is_quiet, quiet_end
+from models.customer.state import Care, Customer, Held, Sent
 from models.identity import event_id, id64
 from models.instants import format_instant
 from models.outputs import CareAction, Decisions, Why
+from models.policy.care_rules import MILLION, Action, Governance, Refusal
 
 #: So many actions of a customer wait for quiet hours to end at the most; further ones are refused.
 MAX_HELD = 64

@@ -1,12 +1,12 @@
 """What came of actions, as it becomes known: delivered, opened, clicked, converted, each counted once an action.
 
-For running metrics of rules with an `attribution`; the whole reckoning from files is `models.care.effects`.
+For running metrics of rules with an `attribution`; the whole reckoning from files is `models.care.uplift`.
 """
 
-from models.care.rules import Action
-from models.customer import Sent
+from models.customer.state import Sent
 from models.events import Campaign, Interaction, OrderPlaced, Pending
 from models.outputs import Decisions
+from models.policy.care_rules import Action
 
 #: The interactions that answer an action, by the name of the outcome, in the order in which outcomes follow.
 OUTCOMES = ("delivered", "opened", "clicked", "converted")

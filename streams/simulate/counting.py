@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from models.customer import Customer
-from models.engine import Engine
-from models.evaluation import facts_of
+from models.customer.state import Customer
+from models.engine.decide import Engine
 from models.instants import DAY_MS, parse_instant, to_datetime
 from models.outputs import CareAction, Decisions, Direction, Move
-from models.policy import Timeline
-from streams.backfill.gather import BLOCK, decide, histories
-from streams.backfill.work import Work
+from models.policy.compiled import Timeline
+from models.policy.evaluation import facts_of
+from streams.replay.decide import BLOCK, decide, histories
+from streams.replay.workspace import Work
 from streams.simulate.population import AGE, OTHER, Kept, NamedMove, Population, Side, empty
 
 #: Age bands of the fairness table, by the first age that is not in them any more.

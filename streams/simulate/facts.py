@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 from models.errors import UnusableInput
 from models.instants import DAY_MS
 from models.outputs import TierCutoffs
-from models.policy import Timeline
+from models.policy.compiled import Timeline
 from streams.simulate.population import OTHER, Population, Side
 
 T = TypeVar("T")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import IO
 
 from models.instants import format_instant
-from models.policy import Timeline
-from streams.backfill.spill import write_atomically
-from streams.html import END, Row, cutoff_table, head, table
-from streams.simulate import charts, facts
+from models.policy.compiled import Timeline
+from streams.replay.segments import write_atomically
+from streams.report import charts
+from streams.report.html import END, Row, cutoff_table, head, table
+from streams.simulate import facts
 from streams.simulate.population import Population
 
 #: The table of cut-offs has so many instants at most; the chart shows every day.

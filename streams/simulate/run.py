@@ -10,12 +10,12 @@ from pathlib import Path
 
 from config.settings import Settings
 from models.errors import UnusableInput
-from models.policy import Timeline
-from streams.backfill import job
-from streams.backfill.command import Asked, plan_of
-from streams.backfill.pool import Pool, pool_of
-from streams.backfill.together import coupled
-from streams.backfill.work import Work, working_in
+from models.policy.compiled import Timeline
+from streams.replay import job
+from streams.replay.command import Asked, plan_of
+from streams.replay.coupled import coupled
+from streams.replay.process_pool import Pool, pool_of
+from streams.replay.workspace import Work, working_in
 from streams.simulate.counting import count_shard
 from streams.simulate.population import Kept, Population, empty
 from streams.simulate.together import Outcome, compare, decide_side

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from models.instants import format_instant
-from models.policy import Timeline
-from streams.console import OUT, cutoff_tables
+from models.policy.compiled import Timeline
+from streams.report.console import OUT, cutoff_tables
 from streams.simulate import facts
 from streams.simulate.population import Population
 

@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.customer import Customer
-from models.engine import Engine
+from models.customer.state import Customer
+from models.engine.decide import Engine
 from models.instants import parse_instant
 from models.outputs import Move, TierChange
-from models.policy import Timeline
-from streams.backfill.together import decide_together
-from streams.backfill.work import Work
-from streams.partition import PROGRESS_KEY
+from models.policy.compiled import Timeline
+from streams.partition.state import PROGRESS_KEY
+from streams.partition.step import Effects
+from streams.replay.coupled import decide_together
+from streams.replay.workspace import Work
 from streams.simulate import counting
 from streams.simulate.counting import End, Moved, Tiers
 from streams.simulate.population import Kept, NamedMove, Population, Side
-from streams.step import Effects
 
 
 class Outcome(NamedTuple):

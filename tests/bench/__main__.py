@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import TidemarkError, UnusableInput
-from streams.collector import calm
+from streams.gc_tuning import calm
 from tests.bench.report import Report, Scale
 
 #: Benchmarks by name, in the order in which they run: (module, what it measures).

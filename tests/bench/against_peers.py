@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from streams.broker import BrokerUnavailable, EmbeddedBroker
+from streams.demo.broker import BrokerUnavailable, EmbeddedBroker
 from tests.bench.backlog import PARTITIONS, broken, partitioned, preload
 from tests.bench.live import bench_rig, run_tidemark
 from tests.bench.peers.arguments import Arguments

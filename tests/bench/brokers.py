@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from models.errors import UnusableInput
-from streams.broker import EmbeddedBroker
+from streams.demo.broker import EmbeddedBroker
 
 VARIABLE = "TIDEMARK_BENCH_BROKER"
 _KINDS = {"embedded": "embedded broker", "kafka": "Apache Kafka"}

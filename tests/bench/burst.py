@@ -18,7 +18,7 @@ from typing import NamedTuple
 import orjson
 from aiokafka import AIOKafkaProducer
 
-from streams.broker import EmbeddedBroker
+from streams.demo.broker import EmbeddedBroker
 from tests.bench.latency import applied
 from tests.bench.population import POLICY
 from tests.bench.recovering import resident_bytes

@@ -17,14 +17,14 @@ import yaml
 
 from models.events import Topic
 from models.instants import DAY_MS
-from models.policy import Timeline, compile_policy
-from models.policy_spec import PolicySpec
-from streams.days import business_days
-from streams.encode import Encoder
-from streams.partition import Partition, Tick
-from streams.processor import Processor
-from streams.replay import FileRecord
-from streams.step import Timing
+from models.policy.compiled import Timeline, compile_policy
+from models.policy.spec import PolicySpec
+from streams.partition.cutoff_coordinator import business_days
+from streams.partition.encoder import Encoder
+from streams.partition.processor import Processor
+from streams.partition.state import Partition, Tick
+from streams.partition.step import Timing
+from streams.replay.stepwise import FileRecord
 from tests.bench.population import NOW_MS, POLICY, batches
 from tests.bench.report import Report, Scale, ratio
 from tests.bench.workload import orders

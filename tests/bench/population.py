@@ -13,12 +13,12 @@ import orjson
 from config.policy_files import load_timeline
 from config.settings import Settings
 from models.events import Topic
-from models.policy import Timeline
-from streams.encode import Encoder
-from streams.partition import PROGRESS_KEY, Partition
-from streams.processor import Processor
-from streams.replay import FileRecord
-from streams.step import Timing
+from models.policy.compiled import Timeline
+from streams.partition.encoder import Encoder
+from streams.partition.processor import Processor
+from streams.partition.state import PROGRESS_KEY, Partition
+from streams.partition.step import Timing
+from streams.replay.stepwise import FileRecord
 from tests.bench.workload import START_MS, Order
 
 POLICY = Path(__file__).parent / "rfm.yaml"

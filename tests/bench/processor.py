@@ -13,11 +13,11 @@ from typing import Any
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from models.events import Topic
-from streams.fence import Claim
-from streams.partition import Partition
-from streams.processor import Processor
-from streams.replay import FileRecord
-from streams.sender import Sender
+from streams.partition.fencing import Claim
+from streams.partition.processor import Processor
+from streams.partition.state import Partition
+from streams.replay.stepwise import FileRecord
+from streams.worker.committer import Sender
 from tests.bench.population import BATCH, NOW_MS, batches, processor, timeline
 from tests.bench.report import Report, Scale
 from tests.bench.workload import Skew, orders

@@ -17,9 +17,9 @@ from typing import Any
 import faust
 
 from config.settings import Settings, load_settings
-from streams.app import build
-from streams.logs import set_up_logging
-from streams.topics import changelog_name
+from streams.kafka.topics import changelog_name
+from streams.worker.app import build
+from streams.worker.logs import set_up_logging
 
 SESSION_S = 3.0
 

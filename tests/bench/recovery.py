@@ -13,8 +13,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from streams.broker import free_port
-from streams.child import Child
+from streams.demo.broker import free_port
+from streams.demo.child_process import Child
 from tests.bench.brokers import broker, kind
 from tests.bench.population import POLICY, rows
 from tests.bench.report import Report, Scale, ratio

@@ -8,11 +8,11 @@ import orjson
 
 from config.policy_files import load_timeline
 from models.events import Topic
-from streams.encode import CUSTOMER_TIERS, TIER_CHANGES, Encoder
-from streams.partition import Partition
-from streams.processor import Processor
-from streams.replay import FileRecord
-from streams.step import Timing
+from streams.partition.encoder import CUSTOMER_TIERS, TIER_CHANGES, Encoder
+from streams.partition.processor import Processor
+from streams.partition.state import Partition
+from streams.partition.step import Timing
+from streams.replay.stepwise import FileRecord
 from tests.bench.peers.kafka_streams import java_command
 from tests.bench.peers.orders import Invalid, parse
 from tests.bench.peers.rfm import State, apply

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from streams.broker import BrokerUnavailable, EmbeddedBroker
+from streams.demo.broker import BrokerUnavailable, EmbeddedBroker
 from tests.bench.backlog import PARTITIONS, partitioned, preload
 from tests.bench.live import bench_rig, run_tidemark
 from tests.bench.reference import POLICY, Course

@@ -4,9 +4,9 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from models.customer import row_instant
+from models.customer.state import row_instant
 from models.events import Topic
-from streams.partition import Partition, Tick
+from streams.partition.state import Partition, Tick
 from tests.bench.population import NOW_MS, batches, processor, rows, timeline
 from tests.bench.report import Report, Scale
 from tests.bench.workload import START_MS, Order, orders

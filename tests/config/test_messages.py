@@ -14,15 +14,15 @@ import yaml
 
 from config.messages import MessagesError, _Teller, catalogue, languages, render
 from config.policy_files import load_timeline, presets
-from models.account import UNWINDOWED, Account, NextPolicy, Passed, UpcomingCare, account
-from models.customer import Customer
-from models.engine import Engine
+from models.customer.state import Customer
+from models.engine.account import UNWINDOWED, Account, NextPolicy, Passed, UpcomingCare, account
+from models.engine.decide import Engine
 from models.events import Event, Profile
 from models.instants import zone
-from models.metrics import METRICS
 from models.outputs import Decisions
-from models.policy import Policy, Timeline
-from models.rules import OPS
+from models.policy.compiled import Policy, Timeline
+from models.rules.comparisons import OPS
+from models.rules.metrics import METRICS
 from tests.models.build import day, order, policy, tiers
 
 LANGUAGES = ["en", "zh"]

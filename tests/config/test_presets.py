@@ -12,8 +12,8 @@ import yaml
 
 from config.policy_files import POLICIES, check_file, load_timeline, presets
 from models.events import Topic
-from streams.demo_data import write_events
-from streams.replay import replay
+from streams.demo.data import write_events
+from streams.replay.stepwise import replay
 
 #: The tiers of each preset, lowest first.
 TIERS = {

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import PREFIX
 from models.events import Topic
-from streams.cli import cli
+from streams.cli.main import cli
 from tests.docs.pages import (
     BLOCKS,
     CUTOFFS,

@@ -10,19 +10,19 @@ import pytest
 
 from config.policy_files import POLICIES, load_timeline
 from models import wire
-from models.contacts import MAX_CONTACTS
-from models.engine import MAX_PENDING, MAX_PENDING_PROFILES
+from models.customer.contacts import MAX_CONTACTS
+from models.customer.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
+from models.engine.decide import MAX_PENDING, MAX_PENDING_PROFILES
 from models.errors import Reason
 from models.events import KNOWN_KINDS, Topic
 from models.instants import DAY_MS, MAX_DURATION, parse_instant
-from models.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
-from models.metrics import METRICS
 from models.money import MAX_MINOR, Money
-from streams.encode import Encoder
-from streams.partition import Partition, Tick
-from streams.processor import Processor
-from streams.replay import FileRecord
-from streams.step import Timing
+from models.rules.metrics import METRICS
+from streams.partition.encoder import Encoder
+from streams.partition.processor import Processor
+from streams.partition.state import Partition, Tick
+from streams.partition.step import Timing
+from streams.replay.stepwise import FileRecord
 from tests.docs.pages import (
     BLOCKS,
     CONTRACT,

@@ -8,13 +8,13 @@ import pytest
 
 from config.policy_files import POLICIES, load_timeline
 from config.settings import PREFIX, Settings
-from models.customer import Customer
-from models.engine import Engine
+from models.customer.state import Customer
+from models.engine.decide import Engine
 from models.events import OrderPlaced
 from models.identity import id64
 from models.instants import HOUR_MS
 from models.outputs import Decisions
-from streams.metric_list import METRICS as METRIC_LIST
+from streams.metrics.catalogue import METRICS as METRIC_LIST
 from tests.bench.brokers import VARIABLE as BENCH_BROKER
 from tests.docs.pages import FENCE, OPERATIONS, PAGES, ROOT, codes, prose, table_rows
 

@@ -10,15 +10,14 @@ import pytest
 import yaml
 
 from config.policy_files import POLICIES, check_file, load_timeline, presets
-from models import scheme_specs
-from models.care import specs as care_specs
-from models.care.rules import Refusal
-from models.care.specs import CareRule
 from models.events import Topic
 from models.instants import parse_instant
-from models.policy_spec import PolicySpec
-from models.scheme_specs import Demotion, Scheme
-from streams.replay import replay
+from models.policy import care_specs, scheme_specs
+from models.policy.care_rules import Refusal
+from models.policy.care_specs import CareRule
+from models.policy.scheme_specs import Demotion, Scheme
+from models.policy.spec import PolicySpec
+from streams.replay.stepwise import replay
 from tests.docs.pages import (
     BLOCKS,
     CARE,

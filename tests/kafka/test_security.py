@@ -16,9 +16,9 @@ from urllib.parse import parse_qs
 import pytest
 
 from config.settings import load_settings
-from streams.explain import latest_row
-from streams.load import load_files
-from streams.topics import check_topics
+from streams.kafka.topics import check_topics
+from streams.tools.explain import latest_row
+from streams.tools.load import load_files
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.conftest import require_kafka
 from tests.kafka.identities import PASSWORD, USER, Identities

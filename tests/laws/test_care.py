@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.care.budgets import Purse
-from models.customer import Customer
-from models.engine import Engine
+from models.customer.state import Customer
+from models.engine.decide import Engine
 from models.events import Interaction, Pending, Profile
 from models.instants import DAY_MS, parse_instant
 from models.outputs import CareAction, Decisions
-from models.policy import Timeline, compile_policy
-from models.policy_spec import PolicySpec
+from models.policy.compiled import Timeline, compile_policy
+from models.policy.spec import PolicySpec
 from tests.laws.strategies import RULES, arrivals, cares, governances, histories, place
 
 DURATIONS = {"0d": 0, "10d": 10, "15d": 15, "20d": 20, "60d": 60, "90d": 90}

@@ -10,13 +10,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.customer import Counters, Customer
-from models.engine import Engine
+from models.customer.state import Counters, Customer
+from models.engine.decide import Engine
 from models.events import Pending, Profile
 from models.instants import DAY_MS, local_date, parse_instant
 from models.outputs import Decisions, TierChange
-from models.policy import Timeline, compile_policy
-from models.policy_spec import PolicySpec
+from models.policy.compiled import Timeline, compile_policy
+from models.policy.spec import PolicySpec
 from tests.laws.oracle import Change, comparisons, judge
 from tests.laws.strategies import arrivals, histories, moves, place, specs, timelines
 

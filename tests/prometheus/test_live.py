@@ -10,8 +10,8 @@ import pytest
 
 from config.dashboards import DASHBOARDS, render
 from models.instants import DAY_MS, format_instant
-from streams.broker import EmbeddedBroker
-from streams.shell import wall_clock_ms
+from streams.demo.broker import EmbeddedBroker
+from streams.worker.context import wall_clock_ms
 from tests.support import prometheus
 from tests.support.driver import order, profile, touch
 from tests.support.live import Rig, ToSend

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.metric_list import METRICS
+from streams.metrics.catalogue import METRICS
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "config/prometheus"

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from config.policy_files import load_timeline
-from models.customer import Customer
+from models.customer.state import Customer
 from models.events import Topic
 from models.instants import parse_instant
-from models.policy import Policy, Timeline, compile_policy
-from models.policy_spec import PolicySpec
-from streams.encode import Encoder
-from streams.partition import PROGRESS_KEY, Partition, Tick
-from streams.processor import Processor
-from streams.step import Effects, Timing
+from models.policy.compiled import Policy, Timeline, compile_policy
+from models.policy.spec import PolicySpec
+from streams.partition.encoder import Encoder
+from streams.partition.processor import Processor
+from streams.partition.state import PROGRESS_KEY, Partition, Tick
+from streams.partition.step import Effects, Timing
 
 NOW = parse_instant("2026-06-01T00:00:00Z")
 

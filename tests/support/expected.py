@@ -9,13 +9,13 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from config.policy_files import load_timeline
-from models.engine import Engine
+from models.engine.decide import Engine
 from models.events import Topic
 from models.instants import parse_instant
-from models.policy import Timeline
-from streams.demo_campaigns import write_campaigns
-from streams.demo_data import merged, write_events
-from streams.replay import Result, replay
+from models.policy.compiled import Timeline
+from streams.demo.campaigns import write_campaigns
+from streams.demo.data import merged, write_events
+from streams.replay.stepwise import Result, replay
 from tests.support.live import Rig, ToSend, by_id
 
 Timed = tuple[int, ToSend]

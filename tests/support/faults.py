@@ -26,10 +26,10 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaTimeoutError, NodeNotReadyError
 from faust.tables.recovery import Recovery
 
-from streams import app as composition
-from streams.sender import Sender
-from streams.shell import Shell, wall_clock_ms
-from streams.transport import MicroBatchConsumer
+from streams.faust_ext.consumer import MicroBatchConsumer
+from streams.worker import app as composition
+from streams.worker.committer import Sender
+from streams.worker.context import Shell, wall_clock_ms
 
 #: Around each effect of a batch: outputs, then state, then the commit. `…-partly`: one acknowledgement is in, the
 #: others are on their way.

@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from models.customer import Counters, Customer
+from models.customer.state import Counters, Customer
 from models.events import Topic
-from models.policy import Timeline
-from streams.days import business_days
-from streams.encode import CARE_ACTIONS, TIER_CHANGES, TIER_CUTOFFS, Encoder
-from streams.homes import home_of
-from streams.partition import PROGRESS_KEY, Partition, Tick
-from streams.processor import Processor
-from streams.step import Effects, Timing
+from models.policy.compiled import Timeline
+from streams.kafka.partitioner import home_of
+from streams.partition.cutoff_coordinator import business_days
+from streams.partition.encoder import CARE_ACTIONS, TIER_CHANGES, TIER_CUTOFFS, Encoder
+from streams.partition.processor import Processor
+from streams.partition.state import PROGRESS_KEY, Partition, Tick
+from streams.partition.step import Effects, Timing
 from tests.support.driver import Record
 
 

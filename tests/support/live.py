@@ -22,10 +22,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from config.settings import PREFIX, Settings, load_settings
-from models.customer import Customer
-from streams.fence import CLAIM_KEY, Fence
-from streams.partition import PROGRESS_KEY, Progress
-from streams.topics import changelog_name, create_topics
+from models.customer.state import Customer
+from streams.kafka.topics import changelog_name, create_topics
+from streams.partition.fencing import CLAIM_KEY, Fence
+from streams.partition.state import PROGRESS_KEY, Progress
 from tests.support.process import LiveWorker
 
 #: Seconds in which a worker must be up, caught up, or whatever else is waited for, on a machine that is busy.

@@ -12,8 +12,8 @@ from typing import ClassVar
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.settings import PREFIX
-from streams.broker import free_port
-from streams.child import Child
+from streams.demo.broker import free_port
+from streams.demo.child_process import Child
 
 ROOT = Path(__file__).parents[2]
 

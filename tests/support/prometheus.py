@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from streams.broker import free_port
-from streams.child import Child
+from streams.demo.broker import free_port
+from streams.demo.child_process import Child
 from tests.support.live import Rig
 from tests.support.process import ROOT
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from models.events import Topic
-from streams.shell import Shell
-from streams.transport import Chunk
+from streams.faust_ext.consumer import Chunk
+from streams.worker.context import Shell
 
 
 def shell_of(fake: Any, **parts: Any) -> Shell:

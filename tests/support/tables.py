@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from faust.types import TP
 
 from config.settings import load_settings
-from models.customer import Customer
-from streams.app import TidemarkApp, build
-from streams.partition import Partition
-from streams.rocks_store import RocksStore
-from streams.store import StateTable
-from streams.transport import Chunk
+from models.customer.state import Customer
+from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.memory_store import StateTable
+from streams.faust_ext.rocksdb_store import RocksStore
+from streams.partition.state import Partition
+from streams.worker.app import TidemarkApp, build
 
 Rows = list[tuple[bytes, bytes | None]]
 

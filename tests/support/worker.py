@@ -9,8 +9,8 @@ import os
 import sys
 
 from config.settings import Settings, load_settings
-from streams import run
-from streams.app import TidemarkApp, build
+from streams.worker.app import TidemarkApp, build
+from streams.worker.loop import main as run
 from tests.support import faults
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from models.events import Consent, Profile
 from models.instants import parse_instant
-from models.policy import Policy
+from models.policy.compiled import Policy
 from tests.models.build import Run, policy, tiers
 
 WILLING = Consent(marketing=True)

@@ -7,12 +7,12 @@ import pytest
 
 from models.care.budgets import Purse
 from models.care.governance import MAX_HELD, MAX_LOG, is_held_out
-from models.care.rules import Refusal
-from models.customer import Customer, Sent
+from models.customer.state import Customer, Sent
 from models.events import Consent, Event, Interaction, Profile
 from models.identity import id64
 from models.instants import DAY_MS, HOUR_MS, parse_instant
 from models.outputs import Decisions
+from models.policy.care_rules import Refusal
 from tests.models.build import Run, cancel, contact, day, order, refund
 from tests.models.care.build import LADDER, at, care_policy, dues, profile, rule, run, sent
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from config.policy_files import load_timeline
 from models.instants import parse_instant
-from streams.backfill.command import Asked, replay_in_steps
+from streams.replay.command import Asked, replay_in_steps
 from streams.simulate import tables
 from streams.simulate.page import page
 from streams.simulate.population import Kept

@@ -11,7 +11,7 @@ import pytest
 from config.policy_files import POLICIES, load_timeline
 from models.events import Topic
 from models.instants import parse_instant
-from streams.backfill.command import Asked, plan_of, replay_history
+from streams.replay.command import Asked, plan_of, replay_history
 from streams.simulate import facts
 from streams.simulate.page import page
 from streams.simulate.population import Kept, Population

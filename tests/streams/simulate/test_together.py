@@ -11,12 +11,12 @@ from config.policy_files import load_timeline
 from models.events import Topic
 from models.instants import parse_instant
 from models.outputs import TierCutoffs
-from streams.backfill.command import Asked, replay_in_steps
-from streams.cutoffs import cutoffs_of_file
+from streams.replay.command import Asked, replay_in_steps
 from streams.simulate import facts, tables
 from streams.simulate.page import page
 from streams.simulate.population import Kept, Population
 from streams.simulate.run import simulate
+from streams.tools.cutoffs import cutoffs_of_file
 from tests.support.histories import made_up, written
 from tests.support.live import lines
 

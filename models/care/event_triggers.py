@@ -1,0 +1,50 @@
+"""Rules about something that happens: an interaction, such as a complaint, a low score or a referral; a campaign."""
+
+from models.care.context import Moment
+from models.customer.state import Customer
+from models.events import Campaign, Interaction
+from models.outputs import Why
+from models.policy.care_rules import CampaignRule, InteractionRule
+from models.policy.compiled import Policy
+
+
+def attend_interaction(moment: Moment, rule: InteractionRule) -> None:
+    """Fire where the evaluation is about an interaction of the rule's kind, and its value lies within the bounds."""
+    event = moment.event
+    if type(event) is not Interaction or event.kind != rule.interaction:
+        return
+    if event.interaction not in moment.customer.contacts.ids:
+        return  # older than what is remembered: it may be one that was attended to long ago
+    bounds = [("<=", rule.at_most), (">=", rule.at_least)]
+    given = [(op, bound) for op, bound in bounds if bound is not None]
+    value = event.value
+    if given and value is None:
+        return
+    if value is not None and not all(value <= bound if op == "<=" else value >= bound for op, bound in given):
+        return
+    why = [Why(rule.interaction, (value or 0) / 1000, op, bound / 1000, True) for op, bound in given]
+    moment.fire(rule.action, f"{event.interaction:016x}", why)
+
+
+def attend_campaign(moment: Moment, rule: CampaignRule) -> None:
+    """Fire where the evaluation is about a campaign on one of the rule's subjects: whom it addresses is decided."""
+    event = moment.event
+    if type(event) is Campaign and event.subject in rule.subjects:
+        moment.fire(rule.action, event.campaign, campaign=event.campaign, subject=event.subject)
+
+
+def is_addressed(customer: Customer, policy: Policy, campaign: Campaign) -> bool:
+    """Whether a campaign is about something that some rule attends to, and for this customer."""
+    if campaign.subject not in policy.campaign_subjects or customer.cursor is None:
+        return False
+    if campaign.tiers and not any(standing.tier in campaign.tiers for standing in customer.standings.values()):
+        return False
+    attributes = {} if customer.profile is None else customer.profile.attributes
+    return all(_told(attributes.get(name)) & set(values) for name, values in campaign.attributes.items())
+
+
+def _told(value: object) -> set[str]:
+    """Return an attribute's value, or those in its list, as texts."""
+    if value is None:
+        return set()
+    return {str(part) for part in value} if isinstance(value, list) else {str(value)}

@@ -1,0 +1,108 @@
+"""Rules about tiers and conditions: reached, lost, at risk, nearly reached; beginning to hold; welcome."""
+
+from models.care.context import Moment
+from models.instants import LAST_INSTANT, format_instant
+from models.outputs import TierChange, Why
+from models.policy.care_rules import AtRiskRule, ConditionRule, NearUpgradeRule, TierMoveRule, WelcomeRule
+from models.rules import explain
+from models.rules.comparisons import Rule
+
+
+def attend_tier_move(moment: Moment, rule: TierMoveRule) -> None:
+    """Fire where this evaluation brought a move, and the customer is where it led to.
+
+    Of several moves of one instant the last counts: nobody is congratulated on a tier that is lost already.
+    """
+    scheme = rule.action.scheme
+    moves = [move for move in moment.moved if move.scheme == scheme]
+    if moves and moves[-1].direction == rule.direction:
+        last = moves[-1]
+        sequence = moment.customer.standings[scheme].sequence
+        why = last.why if isinstance(last, TierChange) else []  # what is only counted is not explained
+        moment.fire(rule.action, f"{sequence}@{format_instant(moment.at)}", why)
+
+
+def attend_at_risk(moment: Moment, rule: AtRiskRule) -> int | None:
+    """Fire as a fall by time alone is `ahead` away; return when (ms) that will be, None if never."""
+    action, at = rule.action, moment.at
+    mark = moment.customer.marks.get(action.rule)
+    falls_at = _fall(moment, rule)
+    if falls_at is None or at < falls_at - rule.ahead:
+        if mark is not None:
+            mark.holding = False
+        return None if falls_at is None else falls_at - rule.ahead
+    if mark is None or not mark.holding:
+        moment.mark(action).holding = True
+        moment.fire(action, format_instant(falls_at))
+    return None
+
+
+def _fall(moment: Moment, rule: AtRiskRule) -> int | None:
+    evaluation = moment.evaluation
+    scheme = next((scheme for scheme in moment.policy.schemes if scheme.name == rule.action.scheme), None)
+    tier = moment.tier(rule.action)
+    if scheme is None or (rule.action.tiers is not None and tier not in rule.action.tiers):
+        return None
+    _, position = evaluation.standing(scheme)
+    if position is None:
+        return None
+    outlook = moment.policy.outlooks[scheme.name]
+    fall = explain.next_fall(outlook, position, evaluation.facts, moment.at, moment.policy.zone)
+    return None if fall is None else fall[1]
+
+
+def attend_near_upgrade(moment: Moment, rule: NearUpgradeRule, near: int) -> None:
+    """Fire as the rules made easier hold for a tier above the held one; `near` is the highest such, 0 for none."""
+    action = rule.action
+    scheme = next(scheme for scheme in moment.policy.schemes if scheme.name == action.scheme)
+    held = scheme.ranks.get(moment.tier(action) or "", 0)
+    mark = moment.customer.marks.get(action.rule)
+    reaches = near if near > held else 0
+    before = 0 if mark is None else int(mark.holding)
+    if reaches == before:
+        return
+    moment.mark(action).holding = reaches
+    if reaches > before:
+        occasion = f"{reaches}@{format_instant(moment.at)}"
+        moment.fire(action, occasion, _whys(moment, rule.near[reaches - 1]), next=scheme.tiers[reaches].name)
+
+
+def attend_condition(moment: Moment, rule: ConditionRule, holds: int) -> None:
+    """Fire as a condition begins to hold. `holds`: 1 where it does, else 0."""
+    mark = moment.customer.marks.get(rule.action.rule)
+    if mark is None and not holds:
+        return
+    mark = moment.mark(rule.action)
+    if holds and not mark.holding:
+        mark.occasion = moment.at
+        moment.fire(rule.action, str(moment.at), _whys(moment, rule.rule))
+    mark.holding = bool(holds)
+
+
+def attend_welcome(moment: Moment, rule: WelcomeRule) -> int | None:
+    """Fire once; return when (ms) the wait after the registration ends, None where that is of no matter."""
+    action, customer, at = rule.action, moment.customer, moment.at
+    if action.rule in customer.marks:
+        return None
+    times = customer.ledger.times
+    if rule.after_order:
+        begun = times[0] if times else None
+    else:
+        profile = customer.profile
+        registered = None if profile is None else profile.registered_at
+        if times or registered is None:
+            return None
+        begun = registered + rule.wait
+    if begun is None:
+        return None
+    if at < begun:
+        return begun if begun <= LAST_INSTANT else None
+    mark = moment.mark(action)
+    mark.occasion = begun
+    if at <= begun + action.valid_for:  # who has been a customer for long is not welcomed when the rule is new
+        moment.fire(action, "welcome")
+    return None
+
+
+def _whys(moment: Moment, rule: Rule) -> list[Why]:
+    return explain.whys(rule.decisive(moment.evaluation.readings), moment.policy.money)

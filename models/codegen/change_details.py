@@ -1,0 +1,189 @@
+"""What a tier change tells besides the change, as generated functions: metrics, `why`, `next`.
+
+`models.rules.explain` says the same by walking rules over readings, which takes several times as long; a fifth of all
+orders move somebody. Which comparisons are listed follows from the move and from which rules hold, so all but the
+numbers is written out beforehand, a function a move. What cannot be written out (scores; the nearest of ways that are
+many-sided) is left to `models.rules.explain`. tests/models/codegen/test_change_details.py holds the two against each
+other.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from models.codegen.look import HEAD, MAY_BE_UNDEFINED, VALUES, define, holds, shown, value_line, windows
+from models.instants import DAY_MS
+from models.money import Money
+from models.outputs import Need, Next, Why
+from models.policy.compile_schemes import Scheme
+from models.rules import explain
+from models.rules.comparisons import Comparison, Junction, Lack, Rule
+from models.rules.metrics import Facts, Gauge, Unit
+
+#: `tell(facts, at)`: metrics as events show them, why a move came, and what is next.
+Tell = Callable[[Facts, int], tuple[dict[str, Any], list[Why], Next | None]]
+
+
+class Tales:
+    """The functions of one scheme, each made when its move first comes about."""
+
+    def __init__(self, scheme: Scheme, gauges: Sequence[Gauge], money: Money) -> None:
+        self._scheme, self._gauges, self._money = scheme, gauges, money
+        self._tells: dict[tuple[int | None, int], Tell] = {}
+
+    def of(self, before: int | None, after: int) -> Tell:
+        """Return the function for a move from tier index `before` (None: entering) to `after`.
+
+        It holds where the rule of the highest tier that qualifies is `after`'s or, downwards, a lower one's.
+        """
+        move = (before if before is not None and after < before else None, after)
+        tell = self._tells.get(move)
+        if tell is None:
+            tell = self._tells[move] = _compile(self._scheme, *move, self._gauges, self._money)
+        return tell
+
+
+class _Unwritable(Exception):
+    """A rule of which the comparisons to be listed do not follow from truths alone."""
+
+
+class _Listed(NamedTuple):
+    """A comparison that is listed with its truth where `condition`, an expression, holds ("" always)."""
+
+    comparison: Comparison
+    truth: bool
+    condition: str
+
+
+def _compile(scheme: Scheme, before: int | None, after: int, gauges: Sequence[Gauge], money: Money) -> Tell:
+    scope: dict[str, Any] = {
+        "Why": Why,
+        "Need": Need,
+        "Next": Next,
+        "bisect_right": bisect_right,
+        "text": money.text,
+        "text_of_ratio": money.text_of_ratio,
+    }
+    why, why_read = _why_lines(scheme, before, after, gauges, money, scope)
+    upcoming, next_read = _next_lines(scheme, after, gauges, money, scope)
+    told = {*scheme.shown, *why_read}
+    read = sorted(told | set(next_read))
+    lines = ["def tell(facts, at):", HEAD, *windows(gauges[index] for index in read)]
+    lines += [value_line(index, gauges[index], scope) for index in read]
+    lines += [f"    s{index} = {shown(index, gauges[index])}" for index in sorted(told)]
+    metrics = ", ".join(f"{gauges[index].metric.name!r}: s{index}" for index in scheme.shown)
+    lines += [f"    metrics = {{{metrics}}}", *why, *upcoming, "    return metrics, why, upcoming"]
+    tell: Tell = define("tell", lines, scope)
+    return tell
+
+
+def _why_lines(
+    scheme: Scheme, before: int | None, after: int, gauges: Sequence[Gauge], money: Money, scope: dict[str, Any]
+) -> tuple[list[str], set[int]]:
+    """Return the lines that set `why`, and the gauges they show. The choice of rules is that of `explain.why`."""
+    tiers, truth = scheme.tiers, before is None and after > 0
+    chosen = tiers[after + 1 : before + 1] if before is not None else [tiers[after] if after else tiers[1]]
+    try:
+        listed = [entry for tier in chosen if tier.rule is not None for entry in _decisive(tier.rule, truth, gauges)]
+    except _Unwritable:
+        scope["whys"] = lambda facts, at: explain.whys(
+            explain.why(scheme, before, after, [gauge.read(facts, at) for gauge in gauges]), money
+        )
+        return ["    why = whys(facts, at)"], set()
+    entries = []
+    for place, (comparison, met, _) in enumerate(listed):
+        scope[f"t{place}"] = explain.threshold(comparison, money)
+        name, op = comparison.metric.name, comparison.op
+        entries.append(f"Why({name!r}, s{comparison.gauge}, {op!r}, t{place}, {met})")
+    labels = [entry.comparison.label for entry in listed]
+    if len(set(labels)) == len(labels) and not any(entry.condition for entry in listed):
+        lines = [f"    why = [{', '.join(entries)}]"]
+    else:  # each comparison once, where it came first, as it was found last
+        lines = ["    found = {}"]
+        for (_, _, condition), entry, label in zip(listed, entries, labels, strict=True):
+            lines.append(f"    {f'if {condition}: ' if condition else ''}found[{label!r}] = {entry}")
+        lines.append("    why = list(found.values())")
+    # Conditions read every gauge of their rules, shown or not.
+    return lines, {leaf.gauge for tier in chosen if tier.rule is not None for leaf in tier.rule.leaves()}
+
+
+def _decisive(rule: Rule, truth: bool, gauges: Sequence[Gauge], condition: str = "") -> Iterator[_Listed]:
+    """Yield what `rule.decisive` lists where the rule's truth is known. Raises _Unwritable for a score."""
+    if isinstance(rule, Comparison):
+        yield _Listed(rule, truth, condition)
+    elif isinstance(rule, Junction):
+        certain = rule.every is truth  # all hold, or none does
+        for part in rule.parts:
+            own = "" if certain else holds(part, gauges) if truth else f"not {holds(part, gauges)}"
+            yield from _decisive(part, truth, gauges, " and ".join(filter(None, [condition, own])))
+    else:
+        raise _Unwritable
+
+
+def _next_lines(
+    scheme: Scheme, after: int, gauges: Sequence[Gauge], money: Money, scope: dict[str, Any]
+) -> tuple[list[str], set[int]]:
+    """Return the lines that set `upcoming`, and the gauges they read."""
+    if not scheme.ladder or after + 1 >= len(scheme.tiers):
+        return ["    upcoming = None"], set()
+    tier = scheme.tiers[after + 1]
+    leaves = [] if tier.rule is None else list(tier.rule.leaves())
+    try:
+        lines = [] if tier.rule is None else _lack_lines(tier.rule, gauges, money, scope)
+    except _Unwritable:
+        scope["next_of"] = lambda facts, at: explain.upcoming(
+            scheme, after, [gauge.read(facts, at) for gauge in gauges], money
+        )
+        return ["    upcoming = next_of(facts, at)"], set()
+    lines = ["    needs = []", *lines, f"    upcoming = Next({tier.name!r}, needs)"]
+    return lines, {leaf.gauge for leaf in leaves}
+
+
+def _lack_lines(rule: Rule, gauges: Sequence[Gauge], money: Money, scope: dict[str, Any]) -> list[str]:
+    if isinstance(rule, Junction) and not rule.every:
+        return _nearest_lines(rule, gauges)
+    parts = rule.parts if isinstance(rule, Junction) else (rule,)
+    lines: list[str] = []
+    for part in parts:
+        if not isinstance(part, Comparison) or not _is_whole(part):
+            raise _Unwritable
+        need = _need(part)
+        if part.metric.name in MAY_BE_UNDEFINED:
+            undefined = f"unread{len(lines)}"
+            lack = Lack(part, part.edge if part.op in (">=", ">", "==") else None)
+            scope[undefined] = Need(part.metric.name, explain.missing(lack, money))
+            need = f"{undefined} if g{part.gauge} is None else {need}"
+        lines.append(f"    if not {holds(part, gauges)}: needs.append({need})")
+    return lines
+
+
+def _nearest_lines(rule: Junction, gauges: Sequence[Gauge]) -> list[str]:
+    """Of single comparisons, the one of whose threshold the least part is missing; of equally near ones the first."""
+    parts = [part for part in rule.parts if isinstance(part, Comparison) and _is_whole(part)]
+    if not parts or len(parts) < len(rule.parts) or any(part.metric.name in MAY_BE_UNDEFINED for part in parts):
+        raise _Unwritable
+    lines = [f"    if not {holds(rule, gauges)}:"]
+    for place, part in enumerate(parts):
+        size, missing = abs(part.edge.numerator or 1), f"abs({part.edge.numerator} - g{part.gauge})"
+        if not place:
+            lines.append(f"        nearest, m, of = 0, {missing}, {size}")
+        else:
+            lines.append(f"        if (c := {missing}) * of < m * {size}: nearest, m, of = {place}, c, {size}")
+    for place, part in enumerate(parts):
+        lines.append(f"        {'if' if not place else 'elif'} nearest == {place}: needs.append({_need(part)})")
+    return lines
+
+
+def _is_whole(comparison: Comparison) -> bool:
+    return comparison.metric.name in VALUES and comparison.edge.denominator == 1
+
+
+def _need(comparison: Comparison) -> str:
+    """The expression of what is missing, as `explain.missing` shows it: one more for a strict comparison of counts."""
+    missing = f"abs({comparison.edge.numerator} - g{comparison.gauge})"
+    unit = comparison.metric.unit
+    if unit is Unit.DAYS:
+        return f"Need({comparison.metric.name!r}, {missing} / {DAY_MS})"
+    if comparison.op in (">", "<"):
+        missing += " + 1"
+    return f"Need({comparison.metric.name!r}, {f'text({missing})' if unit is Unit.MONEY else missing})"

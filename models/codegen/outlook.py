@@ -1,0 +1,92 @@
+"""What time alone does to the tiers of one scheme: when rules may change, and until when a tier's rule lasts.
+
+`lasts` is a generated function like those of `models.codegen.look`. Where time alone lifts nobody (`Scheme.sinking`),
+each comparison fails once and for good, at an instant that follows from the ledger, so nothing is walked through;
+other schemes are (`models.rules.hysteresis.pass_time`). tests/models/codegen/test_outlook.py holds the two against
+each other.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from math import ceil, floor
+from typing import Any
+
+from models.codegen.look import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, compile_look, compile_rank, define
+from models.policy.compile_schemes import Scheme
+from models.rules.comparisons import Comparison, Junction, Rule
+from models.rules.metrics import Facts, Gauge
+
+#: `lasts(facts, at)`: the instant (ms) at which the last of some rules ceases to hold if nothing happens; `at` or
+#: earlier where none holds, NO_CHANGE where one holds for ever.
+Lasts = Callable[[Facts, int], int]
+
+
+class Outlook:
+    """One scheme; `look` and `rank` answer for its rules only."""
+
+    def __init__(self, scheme: Scheme, gauges: Sequence[Gauge]) -> None:
+        self.scheme = scheme
+        rules = [tier.rule for tier in scheme.tiers]
+        self.look = compile_look(gauges, [rules])
+        self.rank = compile_rank(gauges, rules)
+        self._gauges = gauges
+        self._lasts: dict[int, Lasts | None] = {}
+
+    def lasts(self, rank: int) -> Lasts | None:
+        """Return the function for a tier that is the highest to qualify; None where that cannot be told in one step.
+
+        The tiers above do not qualify, and in time alone never will.
+        """
+        if rank not in self._lasts:
+            rules = [self.scheme.tiers[rank].rule]
+            self._lasts[rank] = compile_lasts(rules, self._gauges) if self.scheme.sinking else None
+        return self._lasts[rank]
+
+
+def compile_lasts(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> Lasts | None:
+    """Return the function for some rules of a sinking scheme; None where one of them cannot be written out."""
+    lines: dict[str, str] = {}
+    try:
+        ends = [_ends(rule, gauges, lines) for rule in rules if rule is not None]
+    except _Unwritable:
+        return None
+    scope: dict[str, Any] = {"bisect_left": bisect_left}
+    lasts: Lasts = define(
+        "lasts", ["def lasts(facts, at):", HEAD, *lines.values(), f"    return {_of('max', ends, 'at')}"], scope
+    )
+    return lasts
+
+
+class _Unwritable(Exception):
+    """A rule with a metric that is not a whole number, or with a score."""
+
+
+def _ends(rule: Rule, gauges: Sequence[Gauge], lines: dict[str, str]) -> str:
+    """Return the expression of when a rule ceases to hold; the lines that it needs are added, each once."""
+    if isinstance(rule, Junction):
+        parts = [_ends(part, gauges, lines) for part in rule.parts]
+        return _of("min", parts, str(NO_CHANGE)) if rule.every else _of("max", parts, "at")
+    if not isinstance(rule, Comparison) or rule.metric.name not in VALUES:
+        raise _Unwritable
+    text = _end(rule, gauges[rule.gauge].window)
+    lines.setdefault(text, f"    e{len(lines)} = {text}")
+    return lines[text].split()[0]
+
+
+def _of(function: str, parts: Sequence[str], none: str) -> str:
+    return none if not parts else parts[0] if len(parts) == 1 else f"{function}({', '.join(parts)})"
+
+
+def _end(comparison: Comparison, window: int) -> str:
+    name, op, edge = comparison.metric.name, comparison.op, comparison.edge
+    if name in MAY_BE_UNDEFINED:
+        anchor, offset = "times[-1]" if name == "recency_days" else "times[0]", ceil(edge)
+        if op == "<=":
+            offset = floor(edge) + 1
+        return f"{anchor} + {offset} if n else {NO_CHANGE if comparison.undefined else 'at'}"
+    level = ceil(edge) - 1 if op == ">=" else floor(edge)  # the value at which it holds no more
+    if level < 0:
+        return str(NO_CHANGE)
+    if name == "frequency":
+        return f"times[n - {1 + level}] + {window} if n > {level} else at"
+    return f"times[k - 1] + {window} if (k := bisect_left(paid, paid[-1] - {level})) else at"

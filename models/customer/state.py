@@ -1,0 +1,262 @@
+"""One customer's whole state, and how it becomes the compact bytes of a changelog row and back.
+
+A row is a version byte, the next due instant (8 bytes) and the fingerprint of the policy versions it was
+evaluated under (4 bytes), so that an index can be built without decoding more, and then a msgpack array.
+Fields are only ever added at its end, with defaults: a row of an older release
+stays readable. Deciding anything is `models.engine.decide`'s business.
+"""
+
+import struct
+import sys
+from array import array
+
+import msgspec
+
+from models.customer.contacts import Contacts
+from models.customer.ledger import Adjustment, Ledger
+from models.errors import TidemarkError
+from models.events import Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Profile
+from models.instants import MIN_INSTANT
+
+ROW_VERSION = 1
+#: The due instant of a customer for whom time alone changes nothing.
+NEVER = 2**63 - 1
+
+_HEADER = struct.Struct("<BqI")
+
+if sys.byteorder != "little":
+    raise TidemarkError("tidemark keeps its rows in little-endian order and runs on such machines only")
+
+
+class Standing(msgspec.Struct, array_like=True, gc=False):
+    """Where a customer stands in one scheme. Instants in ms; `sequence` counts the changes emitted so far."""
+
+    tier: str
+    since: int
+    below_since: int | None = None
+    sequence: int = 0
+
+
+class Mark(msgspec.Struct, array_like=True, gc=False):
+    """What a care rule remembers of a customer: the last occasion it fired for, whether it holds, when it is due.
+
+    `holding` counts where there are several degrees. `fired` (ms): the last instant, where occasions must lie apart.
+    """
+
+    occasion: int | None = None
+    holding: int | bool = False
+    due: int | None = None
+    fired: int | None = None
+
+
+class Sent(msgspec.Struct, array_like=True, gc=False):
+    """An action that was emitted, for as long as caps, cool-downs, groups and outcomes ask. `outcomes`: bits."""
+
+    at: int
+    rule: str
+    kind: str
+    action: int
+    tier: str | None
+    holdout: bool
+    outcomes: int = 0
+
+
+class Held(msgspec.Struct, array_like=True, gc=False):
+    """An action that waits for quiet hours to end at `due`; its occasion arose at `since` (ms)."""
+
+    due: int
+    rule: str
+    occasion: str
+    since: int
+    why: list[tuple[str, str | float | int | None, str, str | float | int, bool]]
+    template: str
+    tier: str | None
+    anchor: int | None
+
+
+class Care(msgspec.Struct, array_like=True, gc=False):
+    """What care remembers beyond the marks of its rules. `seen`: the latest instant (ms) by kind of interaction."""
+
+    seen: dict[str, int] = {}
+    log: list[Sent] = []
+    held: list[Held] = []
+
+
+class Counters(msgspec.Struct, array_like=True, gc=False):
+    """How many events of the customer came to what."""
+
+    events: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    expired: int = 0
+    late: int = 0
+    unknown_kinds: int = 0
+
+
+class _Row(msgspec.Struct, array_like=True, gc=False):
+    cursor: int | None
+    due: int
+    first_at: int | None
+    orders: tuple[bytes, bytes, bytes, bytes]
+    adjusted: dict[int, Adjustment]
+    folded: tuple[int, int | None]
+    contacts: tuple[bytes, bytes, list[str], list[int | None]]
+    profile: Profile | None
+    unsubscribed_at: int | None
+    standings: dict[str, Standing]
+    marks: dict[str, Mark]
+    pending: list[OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile]
+    counters: Counters
+    policy_version: str | None = None
+    care: Care | None = None
+
+
+class _Orders(msgspec.Struct, array_like=True, gc=False):
+    """The beginning of a row: what ranking by orders looks at."""
+
+    cursor: int | None
+    due: int
+    first_at: int | None
+    orders: tuple[bytes, bytes, bytes, bytes]
+
+
+class _Standings(msgspec.Struct, array_like=True, gc=False):
+    """A row as far as the standings; what comes before is passed over."""
+
+    cursor: msgspec.Raw
+    due: msgspec.Raw
+    first_at: msgspec.Raw
+    orders: msgspec.Raw
+    adjusted: msgspec.Raw
+    folded: msgspec.Raw
+    contacts: msgspec.Raw
+    profile: msgspec.Raw
+    unsubscribed_at: msgspec.Raw
+    standings: dict[str, Standing]
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Row)
+_ORDERS_DECODER = msgspec.msgpack.Decoder(_Orders)
+_STANDINGS_DECODER = msgspec.msgpack.Decoder(_Standings)
+
+
+class Customer:
+    """A customer's state, opened for work.
+
+    `cursor` (`evaluated_to` in the contract) is the last instant evaluated, `due` the next one at which time
+    alone may change something, `pending` the events that wait for their instant to be settled, in order. `asked` is
+    the instant that the row it was read from asked for, NEVER where there was none.
+    """
+
+    __slots__ = (
+        "asked",
+        "care",
+        "contacts",
+        "counters",
+        "cursor",
+        "customer_id",
+        "due",
+        "first_at",
+        "ledger",
+        "marks",
+        "pending",
+        "policy_version",
+        "profile",
+        "standings",
+        "timeline",
+        "unsubscribed_at",
+    )
+
+    def __init__(self, customer_id: str) -> None:
+        self.customer_id = customer_id
+        self.asked = NEVER
+        self.cursor: int | None = None
+        self.due = NEVER
+        self.first_at: int | None = None
+        self.ledger = Ledger()
+        self.contacts = Contacts()
+        self.profile: Profile | None = None
+        self.unsubscribed_at: int | None = None
+        self.standings: dict[str, Standing] = {}
+        self.marks: dict[str, Mark] = {}
+        self.pending: list[OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile] = []
+        self.counters = Counters()
+        self.policy_version: str | None = None
+        self.care: Care | None = None
+        self.timeline = 0
+
+    @property
+    def next_instant(self) -> int:
+        """The earliest instant (ms) at which this customer wants attention; NEVER where there is none."""
+        first = self.pending[0].at if self.pending else None
+        return self.due if first is None else min(self.due, first)
+
+    def forget_due(self) -> None:
+        """Have the care rules compute anew when they are due: the profile or the policy has changed."""
+        for mark in self.marks.values():
+            mark.due = None
+
+    def to_row(self) -> bytes:
+        """Return the bytes that hold everything."""
+        ledger, contacts = self.ledger, self.contacts
+        row = _Row(
+            self.cursor,
+            self.due,
+            self.first_at,
+            ledger.arrays(),
+            ledger.adjusted,
+            (ledger.folded, ledger.folded_to),
+            (contacts.times.tobytes(), contacts.ids.tobytes(), contacts.kinds, contacts.values),
+            self.profile,
+            self.unsubscribed_at,
+            self.standings,
+            self.marks,
+            self.pending,
+            self.counters,
+            self.policy_version,
+            self.care,
+        )
+        return _HEADER.pack(ROW_VERSION, self.next_instant, self.timeline) + _ENCODER.encode(row)
+
+    @classmethod
+    def from_row(cls, customer_id: str, data: bytes) -> "Customer":
+        """Return the customer that `to_row` wrote. Raises TidemarkError for a row of an unknown version."""
+        version, asked, timeline = _HEADER.unpack_from(data)
+        if version != ROW_VERSION:
+            raise TidemarkError(
+                f"state row of version {version} cannot be read by this release (it reads {ROW_VERSION})"
+            )
+        row = _DECODER.decode(data[_HEADER.size :])  # copying is faster than a view, at this size
+        customer = cls.__new__(cls)  # every field follows
+        customer.customer_id = customer_id
+        customer.ledger = Ledger(*row.orders, row.adjusted, *row.folded)
+        customer.contacts = Contacts(*row.contacts)
+        customer.asked, customer.timeline = asked, timeline
+        customer.cursor, customer.due, customer.first_at = row.cursor, row.due, row.first_at
+        customer.profile, customer.unsubscribed_at = row.profile, row.unsubscribed_at
+        customer.standings, customer.marks = row.standings, row.marks
+        customer.pending, customer.counters = row.pending, row.counters
+        customer.policy_version, customer.care = row.policy_version, row.care
+        return customer
+
+
+def row_orders(data: bytes) -> tuple[int | None, int, "array[int]", "array[int]"]:
+    """Return a row's cursor and due instant, and the `times` and `paid` of its ledger."""
+    row = _ORDERS_DECODER.decode(data[_HEADER.size :])
+    times, _, paid, _ = row.orders
+    return row.cursor, row.due, *Ledger.sums(times, paid)
+
+
+def row_standings(data: bytes) -> dict[str, Standing]:
+    """Return where the customer of a row stands in each scheme."""
+    return _STANDINGS_DECODER.decode(data[_HEADER.size :]).standings
+
+
+def row_instant(data: bytes, timeline: int) -> int:
+    """Return the instant (ms) at which the customer of a row wants attention, without decoding the row.
+
+    At once, where the row was evaluated under other versions of the policy than `timeline` is the fingerprint of.
+    """
+    _, instant, evaluated_under = _HEADER.unpack_from(data)
+    return int(instant) if evaluated_under == timeline else MIN_INSTANT

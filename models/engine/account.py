@@ -1,0 +1,370 @@
+"""An account of one customer: why each tier, what is needed for the next, what time alone will change.
+
+Facts only, in displayed units and exact instants; which words they are told in is `config.messages`' business. The
+customer that is asked about stays as it is: a copy is brought to the instant by the engine that decides.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from models.customer.state import Customer
+from models.engine.decide import Engine
+from models.errors import UnusableInput
+from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant
+from models.outputs import AtRisk, Decisions, Direction
+from models.policy.compile_schemes import Scheme
+from models.policy.compiled import Policy, Timeline
+from models.policy.evaluation import Evaluation
+from models.rules import explain
+from models.rules.comparisons import SCORE, Comparison, Finding, Junction, Lack, Rule, Score, least_missing
+from models.rules.explain import Shown
+from models.rules.hysteresis import Position, fall_instant, pass_time
+from models.rules.metrics import Edges, Facts, Gauge, Reading
+
+#: So many moves by time alone are told of a scheme at the most; further ones are too far off to matter.
+MAX_AHEAD = 6
+#: How far (ms) ahead care actions are looked for: a birthday comes within it.
+CARE_AHEAD = 366 * DAY_MS
+#: Metrics that look at everything there is, whatever the window.
+UNWINDOWED = frozenset({"recency_days", "tenure_days", "first_order_days", "rhythm_days", "overdue", SCORE.name})
+#: Metrics that nothing lowers once they are defined: only time moves them.
+ONLY_GROWING = frozenset({"tenure_days", "first_order_days"})
+
+
+class AccountError(UnusableInput):
+    """There is no account as of that instant. Ask for a later one: what was decided is not undone."""
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """A comparison as it stands, in displayed units. `value` None: undefined. `window_days` None: all there is."""
+
+    metric: str
+    value: Shown
+    op: str
+    threshold: str | float | int
+    met: bool
+    window_days: float | None
+
+
+class Shortfall(Reason, frozen=True):
+    """A comparison that does not hold: how much is missing, and whether `more` or `less` of the metric is needed.
+
+    `on`: when time alone makes it hold, if nothing else happens. `possible` False: nothing can make it hold any more.
+    """
+
+    missing: Shown
+    direction: Literal["more", "less"]
+    on: str | None
+    possible: bool
+
+
+class Grade(msgspec.Struct, frozen=True):
+    """A metric's level in a score, what the next level asks for, and what it adds to the score; None at the top."""
+
+    metric: str
+    value: Shown
+    window_days: float | None
+    level: int
+    levels: int
+    next: Shortfall | None
+    gain: float
+
+
+class NextTier(msgspec.Struct, frozen=True):
+    """The next tier up. All of `needs` is missing; `nearest`: there are other ways, this one is the nearest.
+
+    No needs: nothing is known that would suffice (a share of all customers that has not been computed yet).
+    """
+
+    tier: str
+    needs: list[Shortfall]
+    nearest: bool
+
+
+class Below(msgspec.Struct, frozen=True):
+    """The held tier's rule has not held since `since`; unless it does again, the tier is lost at `falls_on`.
+
+    `needs` and `nearest` as in `NextTier`: what is missing to keep it.
+    """
+
+    since: str
+    falls_on: str
+    needs: list[Shortfall]
+    nearest: bool
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A move by time alone, if nothing more happens."""
+
+    tier: str
+    direction: Direction
+    on: str
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """A move between the last decision that is stored and the instant of the account."""
+
+    scheme: str
+    from_tier: str | None = msgspec.field(name="from")
+    to_tier: str = msgspec.field(name="to")
+    direction: Direction
+    on: str
+
+
+class SchemeAccount(msgspec.Struct, frozen=True):
+    """Everything about one scheme. `why`: what holds of the held tier's rule, or fails where `below` is set.
+
+    At the lowest tier, which has no rule (`lowest`), `why` is what fails of the next one's. Where the tiers are no
+    `ladder` (stages, segments), nobody is told how to climb, and `next` is None.
+    """
+
+    scheme: str
+    tier: str
+    since: str
+    lowest: bool
+    ladder: bool
+    why: list[Reason]
+    below: Below | None
+    next: NextTier | None
+    at_risk: AtRisk | None
+    ahead: list[Move]
+    grades: list[Grade]
+    metrics: dict[str, Any]
+
+
+class UpcomingCare(msgspec.Struct, frozen=True):
+    """The next action of a care rule, if nothing more happens and the customer may be addressed as now."""
+
+    rule: str
+    kind: str
+    channel: str
+    due_at: str
+
+
+class NextPolicy(msgspec.Struct, frozen=True):
+    """The version of the policy that holds next."""
+
+    version: str
+    on: str
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One customer as of an instant. Instants are RFC 3339 in UTC; `timezone` is the policy's.
+
+    `decided_to`: as of when the customer was last decided about before time was let pass to `as_of` (`passed`, and
+    `settled` events that had waited, are on the way). `pending` events have a later instant and are not in it.
+    """
+
+    customer_id: str
+    as_of: str
+    decided_to: str | None
+    settled: int
+    passed: list[Passed]
+    pending: int
+    policy_version: str
+    next_policy: NextPolicy | None
+    timezone: str
+    currency: str
+    schemes: list[SchemeAccount]
+    care: list[UpcomingCare]
+
+
+def account(customer: Customer, timeline: Timeline, at: int) -> Account:
+    """Return the account of a customer as of an instant (ms). Raises AccountError where it lies before a decision."""
+    if not MIN_INSTANT <= at <= MAX_INSTANT:
+        raise AccountError("the instant: allowed are the years 1 to 8999")
+    decided_to = customer.cursor
+    if decided_to is not None and at < decided_to:
+        raise AccountError(
+            f"{format_instant(at)} is too early: the customer is decided about as of {format_instant(decided_to)}, "
+            "allowed is that or later"
+        )
+    waiting, decisions = len(customer.pending), Decisions()
+    customer = _copy(customer)
+    Engine(timeline).advance(customer, at, decisions)
+    policy, starts = timeline.at(at), timeline.next_start(at)
+    evaluation = Evaluation(customer, policy, at)
+    return Account(
+        customer_id=customer.customer_id,
+        as_of=format_instant(at),
+        decided_to=None if decided_to is None else format_instant(decided_to),
+        settled=waiting - len(customer.pending),
+        passed=[Passed(c.scheme, c.from_tier, c.to_tier, c.direction, c.effective_at) for c in decisions.changes],
+        pending=len(customer.pending),
+        policy_version=policy.version,
+        next_policy=None if starts is None else NextPolicy(timeline.at(starts).version, format_instant(starts)),
+        timezone=policy.zone.key,
+        currency=policy.money.currency,
+        schemes=list(_schemes(evaluation)),
+        care=_care(customer, timeline, at),
+    )
+
+
+def _copy(customer: Customer) -> Customer:
+    return Customer.from_row(customer.customer_id, customer.to_row())
+
+
+def _schemes(evaluation: Evaluation) -> Iterator[SchemeAccount]:
+    for scheme in evaluation.policy.schemes:
+        standing, position = evaluation.standing(scheme)
+        if standing is not None and position is not None:
+            yield _scheme(evaluation, scheme, position)
+
+
+def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> SchemeAccount:
+    policy, facts, readings, at = evaluation.policy, evaluation.facts, evaluation.readings, evaluation.at
+    findings = explain.why(scheme, None, position.rank, readings)
+    return SchemeAccount(
+        scheme=scheme.name,
+        tier=scheme.tiers[position.rank].name,
+        since=format_instant(position.since),
+        lowest=position.rank == 0,
+        ladder=scheme.ladder,
+        why=_reasons(policy, findings),
+        below=_below(evaluation, scheme, position),
+        next=_next(evaluation, scheme, position.rank),
+        at_risk=explain.at_risk(policy.outlooks[scheme.name], position, facts, at, policy.zone),
+        ahead=_ahead(scheme, policy, position, facts, at),
+        grades=_grades(evaluation, scheme),
+        metrics=policy.shows[scheme.name](facts, at),
+    )
+
+
+def _below(evaluation: Evaluation, scheme: Scheme, position: Position) -> Below | None:
+    falls_on = fall_instant(scheme.demotion, position, evaluation.facts.since, evaluation.policy.zone)
+    if position.below_since is None or falls_on is None:
+        return None
+    rule = scheme.tiers[position.rank].rule
+    needs = _shortfalls(evaluation, rule)
+    return Below(format_instant(position.below_since), format_instant(falls_on), needs, _branches(rule))
+
+
+def _window_days(policy: Policy, comparison: Comparison) -> float | None:
+    if comparison.metric.name in UNWINDOWED:
+        return None
+    return policy.gauges[comparison.gauge].window / DAY_MS
+
+
+def _reasons(policy: Policy, findings: list[Finding]) -> list[Reason]:
+    """Return findings in displayed units, each comparison of a metric over a window once."""
+    unique = {(f.comparison.gauge, f.comparison.label): f for f in findings}
+    return [_reason(policy, finding) for finding in unique.values()]
+
+
+def _reason(policy: Policy, finding: Finding) -> Reason:
+    (why,) = explain.whys([finding], policy.money)
+    window_days = _window_days(policy, finding.comparison)
+    return Reason(why.metric, why.value, why.op, why.threshold, why.met, window_days)
+
+
+def _next(evaluation: Evaluation, scheme: Scheme, rank: int) -> NextTier | None:
+    if not scheme.ladder or rank + 1 >= len(scheme.tiers):
+        return None
+    tier = scheme.tiers[rank + 1]
+    return NextTier(tier.name, _shortfalls(evaluation, tier.rule), _branches(tier.rule))
+
+
+def _shortfalls(evaluation: Evaluation, rule: Rule | None) -> list[Shortfall]:
+    """Return what is missing for a rule to hold, each comparison of a metric over a window once."""
+    lacks = [] if rule is None else rule.lacks(evaluation.readings)
+    unique = {(lack.comparison.gauge, lack.comparison.label): lack for lack in lacks}
+    return [_shortfall(evaluation, lack) for lack in unique.values()]
+
+
+def _branches(rule: Rule | None) -> bool:
+    """Whether there is more than one way to satisfy a rule."""
+    if not isinstance(rule, Junction):
+        return False
+    return (not rule.every and len(rule.parts) > 1) or any(_branches(part) for part in rule.parts)
+
+
+def _shortfall(evaluation: Evaluation, lack: Lack) -> Shortfall:
+    comparison, reading = lack.comparison, _reading(evaluation, lack)
+    reason = _reason(evaluation.policy, Finding(comparison, reading, False))
+    too_high = reading is not None and reading[0] > comparison.edge * reading[1]
+    less = comparison.op in ("<", "<=") or (comparison.op == "==" and too_high)
+    possible = not (less and reading is not None and comparison.metric.name in ONLY_GROWING)
+    on = None if comparison.gauge < 0 else _holds_on(evaluation, comparison)
+    return Shortfall(
+        **msgspec.structs.asdict(reason),
+        missing=_missing(evaluation.policy, lack),
+        direction="less" if less else "more",
+        on=None if on is None else format_instant(on),
+        possible=possible,
+    )
+
+
+def _missing(policy: Policy, lack: Lack) -> Shown:
+    missing = least_missing(lack)
+    if missing is None:
+        return None
+    return explain.show((missing.numerator, missing.denominator), lack.comparison.metric.unit, policy.money)
+
+
+def _reading(evaluation: Evaluation, lack: Lack) -> Reading:
+    """Return the reading that falls short; a score is no gauge's, but follows from what is missing."""
+    if lack.comparison.gauge >= 0:
+        return evaluation.readings[lack.comparison.gauge]
+    score = lack.comparison.edge - (lack.missing or 0)
+    return score.numerator, score.denominator
+
+
+def _holds_on(evaluation: Evaluation, comparison: Comparison) -> int | None:
+    """Return when (ms) time alone makes a comparison hold that does not hold now; None if never."""
+    gauge = evaluation.policy.gauges[comparison.gauge]
+    alone = Gauge(gauge.metric, gauge.window, Edges.of([(comparison.op, comparison.edge)]))
+    at = alone.next_change(evaluation.facts, evaluation.at)
+    while at is not None and at <= LAST_INSTANT:
+        if comparison.admits(alone.read(evaluation.facts, at)):
+            return at
+        at = alone.next_change(evaluation.facts, at)
+    return None
+
+
+def _ahead(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> list[Move]:
+    """Return the moves that time alone brings, in order."""
+    moves: list[Move] = []
+    look = policy.outlooks[scheme.name].look
+    for instant, moved in pass_time(scheme.demotion, look, position, facts, at, policy.zone):
+        if moved.rank != position.rank:
+            direction: Direction = "up" if moved.rank > position.rank else "down"
+            moves.append(Move(scheme.tiers[moved.rank].name, direction, format_instant(instant)))
+            if len(moves) == MAX_AHEAD:
+                break
+        position = moved
+    return moves
+
+
+def _grades(evaluation: Evaluation, scheme: Scheme) -> list[Grade]:
+    """Return what a scheme's score is made of; nothing for other kinds."""
+    rule = scheme.tiers[-1].rule
+    if not isinstance(rule, Score):
+        return []
+    total = sum(part.weight for part in rule.parts)
+    grades = []
+    for part in rule.parts:
+        level = part.level(evaluation.readings)
+        reason = _reason(evaluation.policy, part.nearest(evaluation.readings).decisive(evaluation.readings)[0])
+        harder = None
+        if level <= len(part.breaks):
+            (harder,) = _shortfalls(evaluation, part.breaks[level - 1])
+        levels = len(part.breaks) + 1
+        grades.append(
+            Grade(reason.metric, reason.value, reason.window_days, level, levels, harder, part.weight / total)
+        )
+    return grades
+
+
+def _care(customer: Customer, timeline: Timeline, at: int) -> list[UpcomingCare]:
+    """Return the next action of each care rule: what the engine does if time passes and nothing else happens."""
+    idle, decisions = _copy(customer), Decisions()
+    idle.pending.clear()
+    Engine(timeline).advance(idle, min(at + CARE_AHEAD, LAST_INSTANT), decisions)
+    first: dict[str, UpcomingCare] = {}
+    for action in decisions.actions:
+        if action.holdout:
+            continue  # nothing will be sent
+        first.setdefault(action.rule, UpcomingCare(action.rule, action.kind, action.channel, action.due_at))
+    return list(first.values())

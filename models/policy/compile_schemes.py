@@ -1,0 +1,267 @@
+"""How each kind of scheme becomes tiers with rules over gauges. One small compiler a kind, nothing evaluated here.
+
+Every kind ends as the same thing, tiers lowest first, each above the lowest with a rule; so hysteresis, time,
+explanation and care need not know the kinds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, cast
+
+from models.instants import DAY_MS, parse_duration
+from models.policy import scheme_specs as specs
+from models.policy.spec_types import parse_comparison
+from models.rules.comparisons import INVERSE, Comparison, Graded, Junction, Op, Rule, Score
+from models.rules.metrics import METRICS, Edges, Gauge, Unit
+from models.rules.ranking import Measure, Ranking
+
+#: Shown in every tier change and in `customer-tiers`, whatever the rules read.
+BASE_METRICS = ("recency_days", "frequency", "monetary")
+
+#: Comparisons that time alone only ever makes fail: what is counted in a window falls, silences and ages grow.
+_SINKING: dict[str, tuple[Op, ...]] = {
+    **dict.fromkeys(("frequency", "monetary", "referrals"), (">=", ">")),
+    **dict.fromkeys(("recency_days", "tenure_days", "first_order_days", "overdue"), ("<=", "<")),
+}
+
+#: A rule that never holds: a percentile tier whose cut is not known yet.
+NEVER_HOLDS = Junction(False, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier and its rule; the lowest has none."""
+
+    name: str
+    rule: Rule | None
+
+
+@dataclass(frozen=True, slots=True)
+class Demotion:
+    """How a customer falls: durations in ms; `keep` names the qualification period, None where there is none."""
+
+    grace: int = 0
+    step: Literal["qualified", "one"] = "qualified"
+    min_stay: int = 0
+    keep: Literal["calendar_year", "anniversary"] | None = None
+
+    @property
+    def immediate(self) -> bool:
+        """Whether who stands below falls at once."""
+        return not self.grace and not self.min_stay and self.keep is None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A compiled scheme. `gauges` are the indexes of what its rules read, `shown` of what its events show.
+
+    `ladder`: whether a customer climbs from tier to tier. Stages of a life and segments are ordered, so that a move
+    has a direction, but nobody works their way up to "dormant". `sinking`: time alone lifts nobody. `ranking`: how its
+    cut-offs are computed, None where they are not.
+    """
+
+    name: str
+    tiers: tuple[Tier, ...]
+    demotion: Demotion
+    gauges: tuple[int, ...]
+    shown: tuple[int, ...]
+    ranks: Mapping[str, int]
+    ladder: bool
+    sinking: bool
+    ranking: Ranking | None = None
+
+
+class GaugeBook:
+    """Collects what the rules of a policy read, so that each gauge is read once an evaluation.
+
+    `money_scale`: minor units in one unit of the policy's currency.
+    """
+
+    def __init__(self, money_scale: int) -> None:
+        self._scale = money_scale
+        self._indexes: dict[tuple[str, int], int] = {}
+        self._edges: list[set[tuple[str, Fraction]]] = []
+
+    def index(self, metric: str, window: int) -> int:
+        """Return the index of a gauge, a new one where it is not in the book yet."""
+        index = self._indexes.setdefault((metric, window), len(self._edges))
+        if index == len(self._edges):
+            self._edges.append(set())
+        return index
+
+    def compare(self, metric: str, op: Op, threshold: Fraction, window: int, *, undefined: bool = False) -> Comparison:
+        """Return a comparison of a metric with a threshold in displayed units, and note its edge."""
+        edge = threshold * self._native(METRICS[metric].unit)
+        index = self.index(metric, window)
+        self._edges[index].add((op, edge))
+        return Comparison(index, METRICS[metric], op, threshold, edge, undefined)
+
+    def note(self, comparison: Comparison) -> None:
+        """Note the edge of a comparison with a gauge that is in the book."""
+        self._edges[comparison.gauge].add((comparison.op, comparison.edge))
+
+    def gauges(self) -> tuple[Gauge, ...]:
+        """Return the gauges with all edges noted so far, in the order of their indexes."""
+        pairs = zip(self._indexes, self._edges, strict=True)
+        return tuple(Gauge(METRICS[metric], window, Edges.of(edges)) for (metric, window), edges in pairs)
+
+    def _native(self, unit: Unit) -> int:
+        return {Unit.DAYS: DAY_MS, Unit.MONEY: self._scale}.get(unit, 1)
+
+
+def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: GaugeBook) -> Scheme:
+    """Return the compiled scheme that a checked specification describes; its gauges go into the book."""
+    window = policy_window if spec.window is None else parse_duration(spec.window)
+    match spec:
+        case specs.Thresholds():
+            tiers = _thresholds(spec, window, book)
+        case specs.Score():
+            tiers = _score(spec, window, book)
+        case specs.Percentile():
+            tiers = _percentile(spec, window, book)
+        case specs.Matrix():
+            tiers = _matrix(spec, window, book)
+        case specs.Lifecycle():
+            tiers = _lifecycle(spec, window, book)
+        case specs.Segments():
+            tiers = _segments(spec, window, book)
+        case _:
+            raise TypeError(f"no compiler for {type(spec).__name__}")
+    ranking = _ranking(spec, window) if isinstance(spec, specs.Percentile) else None
+    leaves = [leaf for tier in tiers if tier.rule is not None for leaf in tier.rule.leaves()]
+    pairs = {(leaf.metric.name, leaf.op) for leaf in leaves}
+    read = dict.fromkeys(leaf.gauge for leaf in leaves)
+    if ranking is not None:  # its rules follow later
+        pairs.add((ranking.measure.metric.name, ">="))
+        read[book.index(ranking.measure.metric.name, window)] = None
+    base = [book.index(metric, window) for metric in BASE_METRICS]
+    shown = tuple(dict.fromkeys([*base, *read]))
+    demotion = Demotion(
+        parse_duration(spec.demotion.grace),
+        spec.demotion.step,
+        parse_duration(spec.demotion.min_stay),
+        spec.demotion.keep,
+    )
+    ranks = {tier.name: rank for rank, tier in enumerate(tiers)}
+    ladder = specs.is_ladder(spec)
+    sinking = all(op in _SINKING.get(metric, ()) for metric, op in pairs)
+    return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder, sinking, ranking)
+
+
+def compile_condition(when: Mapping[str, Any], window: int, book: GaugeBook) -> Rule:
+    """Return the rule of a condition as written: a mapping of comparisons, with lists under `all` and `any`."""
+    parts: list[Rule] = []
+    for key, value in when.items():
+        if key in ("all", "any"):
+            nested = tuple(compile_condition(part, window, book) for part in value)
+            parts.append(_join(key == "all", nested))
+        else:
+            op, threshold = parse_comparison(str(value))
+            parts.append(book.compare(key, cast("Op", op), threshold, window))
+    return _join(True, tuple(parts))
+
+
+def _join(every: bool, parts: tuple[Rule, ...]) -> Rule:
+    return parts[0] if len(parts) == 1 else Junction(every, parts)
+
+
+def _thresholds(spec: specs.Thresholds, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+    return tuple(
+        Tier(tier.name, None if tier.when is None else compile_condition(tier.when, window, book))
+        for tier in spec.tiers
+    )
+
+
+def _breaks(metric: str, values: list[str], window: int, book: GaugeBook) -> tuple[Comparison, ...]:
+    """The breaks of a metric, easiest first: `>=` where they rise, `<=` where they fall."""
+    numbers = [Fraction(value) for value in values]
+    falling = len(numbers) > 1 and numbers[0] > numbers[1]
+    if len(numbers) == 1:
+        falling = metric in ("recency_days", "overdue")
+    return tuple(book.compare(metric, "<=" if falling else ">=", number, window) for number in numbers)
+
+
+def _score(spec: specs.Score, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+    parts = tuple(
+        Graded(round(Fraction(graded.weight) * 1000), _breaks(metric, graded.breaks, window, book))
+        for metric, graded in spec.metrics.items()
+    )
+    return tuple(
+        Tier(tier.name, None if tier.at_least is None else Score(parts, Fraction(tier.at_least))) for tier in spec.tiers
+    )
+
+
+def _percentile(spec: specs.Percentile, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+    book.index(spec.metric, window)
+    tiers = [Tier(spec.tiers[0].name, None)]
+    for tier in spec.tiers[1:]:
+        known = tier.cut is not None
+        rule = book.compare(spec.metric, ">=", Fraction(tier.cut or 0), window) if known else NEVER_HOLDS
+        tiers.append(Tier(tier.name, rule))
+    return tuple(tiers)
+
+
+def _ranking(spec: specs.Percentile, window: int) -> Ranking | None:
+    if spec.cutoffs == "fixed":
+        return None
+    shares = tuple(Fraction((tier.top or "")[:-1]) / 100 for tier in spec.tiers[1:])
+    return Ranking(Measure(METRICS[spec.metric], window), shares)
+
+
+def _band(breaks: tuple[Comparison, ...], low: int, high: int) -> list[Rule]:
+    """What holds exactly for levels low to high, the lowest level being 1; nothing where that is every level."""
+    rules: list[Rule] = []
+    if low > 1:
+        rules.append(breaks[low - 2])
+    if high <= len(breaks):
+        bound = breaks[high - 1]
+        rules.append(Comparison(bound.gauge, bound.metric, INVERSE[bound.op], bound.threshold, bound.edge, True))
+    return rules
+
+
+def _matrix(spec: specs.Matrix, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+    rows = _breaks(spec.rows.metric, spec.rows.cuts, window, book)
+    columns = _breaks(spec.columns.metric, spec.columns.cuts, window, book)
+    cells: dict[str, list[Rule]] = {}
+    for row, names in enumerate(spec.cells, start=1):
+        for column, name in enumerate(names, start=1):
+            cell = (*_band(rows, row, row), *_band(columns, column, column))
+            cells.setdefault(name, []).append(_join(True, cell))
+    return tuple(
+        Tier(name, None if rank == 0 else _join(False, tuple(cells[name]))) for rank, name in enumerate(spec.tiers)
+    )
+
+
+def _lifecycle(spec: specs.Lifecycle, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+    def within(metric: str, duration: str) -> Comparison:
+        return book.compare(metric, "<=", Fraction(parse_duration(duration), DAY_MS), window)
+
+    recent, fresh = within("recency_days", spec.active_for), within("first_order_days", spec.new_for)
+    never = book.compare("first_order_days", "<", Fraction(0), window, undefined=True)
+    grown = Comparison(fresh.gauge, fresh.metric, ">", fresh.threshold, fresh.edge)
+    return (
+        Tier("churned", None),
+        Tier("dormant", within("recency_days", spec.dormant_for)),
+        Tier("prospect", never),
+        Tier("new", Junction(True, (fresh, recent))),
+        Tier("active", Junction(True, (grown, recent))),
+    )
+
+
+def _segments(spec: specs.Segments, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+    axes = {
+        "r": _breaks("recency_days", spec.recency, window, book),
+        "f": _breaks("frequency", spec.frequency, window, book),
+        "m": _breaks("monetary", spec.monetary, window, book),
+    }
+    tiers = []
+    for rank, segment in enumerate(spec.segments):
+        rules = [
+            rule
+            for letter, breaks in axes.items()
+            if (written := getattr(segment, letter)) is not None
+            for rule in _band(breaks, *specs.levels_of(written))
+        ]
+        tiers.append(Tier(segment.name, None if rank == 0 else _join(True, tuple(rules))))
+    return tuple(tiers)

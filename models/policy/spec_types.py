@@ -1,0 +1,130 @@
+"""The small types that policy files are made of: names, durations, comparisons, and what is wrong with them.
+
+Each says what it allows; which keys there are is `models.policy.spec`'s and `models.policy.scheme_specs`' business.
+"""
+
+import re
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from models.instants import parse_duration, parse_instant, zone
+from models.rules.comparisons import OPS
+from models.rules.metrics import METRICS
+
+_MAX_DEPTH = 8
+_COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([+-]?\d{1,18}(?:\.\d{1,9})?)\s*", re.ASCII)
+
+
+class Spec(BaseModel):
+    """Base of all parts of a policy file: unknown keys are mistakes, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _zone_name(name: str) -> str:
+    zone(name)
+    return name
+
+
+def _duration_text(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+def _window_text(text: str) -> str:
+    if parse_duration(text) == 0:
+        raise ValueError(f"{text!r} is no time at all; a window is longer than nothing")
+    return text
+
+
+def _local_time(value: Any) -> Any:
+    if isinstance(value, int):
+        raise ValueError("write the time in quotes, as in '09:00': YAML reads 9:00 as a number")  # noqa: TRY004
+    return value
+
+
+def _instant_text(text: str) -> str:
+    parse_instant(text)
+    return text
+
+
+def _positive(text: str) -> str:
+    if Fraction(text) <= 0:
+        raise ValueError("allowed is more than nothing")
+    return text
+
+
+def _metric_name(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric, allowed are {', '.join(METRICS)}")
+    return name
+
+
+def text(value: Any) -> Any:
+    """Return scalars as texts: YAML reads `2026-11-01` as a date and `300` as a number; both are meant as written."""
+    return str(value) if not isinstance(value, str | dict | list | None) else value
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["gold"])]
+Duration = Annotated[str, AfterValidator(_duration_text), Field(examples=["30d", "12h"])]
+Window = Annotated[str, AfterValidator(_window_text), Field(examples=["365d", "12w"])]
+Instant = Annotated[str, BeforeValidator(text), AfterValidator(_instant_text), Field(examples=["2026-11-01T00:00:00Z"])]
+LocalTime = Annotated[
+    str, BeforeValidator(_local_time), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["09:00"])
+]
+Zone = Annotated[str, AfterValidator(_zone_name), Field(examples=["Europe/Paris"])]
+Number = Annotated[
+    str,
+    BeforeValidator(text),
+    Field(pattern=r"^[+-]?\d{1,12}(\.\d{1,9})?$"),
+    WithJsonSchema({"type": ["number", "string"], "examples": [300, "0.25"]}),
+]
+Positive = Annotated[Number, AfterValidator(_positive)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"])]
+MetricName = Annotated[str, AfterValidator(_metric_name), Field(examples=["monetary"])]
+
+
+def parse_comparison(written: str) -> tuple[str, Fraction]:
+    """Return (operator, threshold) of a text such as `>= 300`. Raises ValueError."""
+    match = _COMPARISON.fullmatch(written)
+    if match is None:
+        raise ValueError(f"found {written!r}, allowed is one of {' '.join(OPS)} and a number, as in '>= 300'")
+    return match[1], Fraction(match[2])
+
+
+def condition_mistakes(value: Any, path: str = "", depth: int = 0) -> list[str]:
+    """Return what is wrong with a rule: a mapping of metric to comparison, with nested lists under `all` and `any`."""
+    if depth > _MAX_DEPTH:
+        return [f"{path.rstrip('.')}: allowed are {_MAX_DEPTH} levels of all and any"]
+    if not isinstance(value, dict) or not value:
+        allowed = "allowed is a mapping such as {monetary: '>= 300'}, and lists of them under all and any"
+        return [f"{path.rstrip('.') or 'rule'}: {allowed}"]
+    mistakes = []
+    for key, part in value.items():
+        if key in ("all", "any"):
+            if not isinstance(part, list) or not part:
+                mistakes.append(f"{path}{key}: allowed is a list of at least one rule")
+            else:
+                for index, nested in enumerate(part):
+                    mistakes += condition_mistakes(nested, f"{path}{key}.{index}.", depth + 1)
+        elif key not in METRICS:
+            mistakes.append(f"{path}{key}: unknown metric, allowed are {', '.join(METRICS)}, all, any")
+        else:
+            try:
+                parse_comparison(str(part))
+            except ValueError as error:
+                mistakes.append(f"{path}{key}: {error}")
+    return mistakes
+
+
+def _condition(value: Any) -> Any:
+    mistakes = condition_mistakes(value)
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+    return value
+
+
+#: A rule as it is written; several mistakes in one are told together, a line each.
+Condition = Annotated[dict[str, Any], BeforeValidator(_condition)]

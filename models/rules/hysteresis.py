@@ -1,0 +1,96 @@
+"""Hysteresis: up at once, down only after an uninterrupted stay below. Exact, and free of any policy text.
+
+Small functions over a `Position`; `models.engine.decide` drives them from instant to instant.
+"""
+
+from collections.abc import Iterator
+from datetime import MAXYEAR, date
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from models.codegen.look import Look
+from models.instants import LAST_INSTANT, local_date, local_midnight
+from models.policy.compile_schemes import Demotion
+from models.rules.metrics import Facts
+
+
+class Position(NamedTuple):
+    """Where a customer is in a scheme: the held tier's index, since when, and since when the qualified one is lower."""
+
+    rank: int
+    since: int
+    below_since: int | None
+
+
+def fall_instant(demotion: Demotion, position: Position, anchor: int, zone: ZoneInfo) -> int | None:
+    """Return when (ms) the customer falls if they stay below; None while they do not stand below.
+
+    The latest of: the grace over, the minimum stay over, the kept period over. `anchor` is the instant (ms) from
+    which anniversaries count.
+    """
+    if position.below_since is None:
+        return None
+    instant = max(position.below_since + demotion.grace, position.since + demotion.min_stay)
+    if demotion.keep is not None:
+        # They were last qualified a millisecond before they stood below.
+        last = position.below_since - 1
+        kept = _end_of_next_year(last, zone) if demotion.keep == "calendar_year" else _anniversary(last, anchor, zone)
+        instant = max(instant, kept)
+    return instant
+
+
+def settle(demotion: Demotion, position: Position, qualified: int, at: int, anchor: int, zone: ZoneInfo) -> Position:
+    """Return the position after one step at an instant (ms) with the qualified tier's index.
+
+    Call again until nothing changes: with no grace, `step: one` falls several times at one instant.
+    """
+    rank, since, below_since = position
+    if qualified >= rank:
+        return Position(qualified, since if qualified == rank else at, None)
+    below = Position(rank, since, at if below_since is None else below_since)
+    falls = fall_instant(demotion, below, anchor, zone)
+    if falls is None or at < falls:
+        return below
+    lower = fallen(demotion, rank, qualified)
+    return Position(lower, at, None if lower == qualified else at)
+
+
+def fallen(demotion: Demotion, rank: int, qualified: int) -> int:
+    """Return the index of the tier to which a customer of tier `rank` falls where they qualify for a lower one."""
+    return qualified if demotion.step == "qualified" else rank - 1
+
+
+def pass_time(
+    demotion: Demotion, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo
+) -> Iterator[tuple[int, Position]]:
+    """Yield the instant (ms) and the position of every change that time alone brings, from `at` on, in order.
+
+    `look` answers for the rules of this scheme only.
+    """
+    instant, falls = at, fall_instant(demotion, position, facts.since, zone)
+    while instant <= LAST_INSTANT:
+        (qualified,), due = look(facts, instant)
+        stays = falls is None and qualified == position.rank
+        waits = falls is not None and instant < falls and qualified < position.rank
+        if not (stays or waits):
+            while (moved := settle(demotion, position, qualified, instant, facts.since, zone)) != position:
+                position = moved
+                yield instant, position
+            falls = fall_instant(demotion, position, facts.since, zone)
+        instant = due if falls is None else min(due, falls)
+
+
+def _end_of_next_year(instant: int, zone: ZoneInfo) -> int:
+    year = local_date(instant, zone).year + 2
+    return local_midnight(date(year, 1, 1), zone) if year <= MAXYEAR else LAST_INSTANT + 1
+
+
+def _anniversary(instant: int, anchor: int, zone: ZoneInfo) -> int:
+    """Return the end of the anniversary year after the one that holds an instant; 29 February counts as the 28th."""
+    start, today = local_date(anchor, zone), local_date(instant, zone)
+
+    def anniversary(year: int) -> date:
+        return start.replace(year=year, day=28) if (start.month, start.day) == (2, 29) else start.replace(year=year)
+
+    begun = today.year if today >= anniversary(today.year) else today.year - 1
+    return local_midnight(anniversary(begun + 2), zone) if begun + 2 <= MAXYEAR else LAST_INSTANT + 1

@@ -1,0 +1,97 @@
+"""A histogram of whole numbers in logarithmic buckets: counts that can be merged, and kept in few bytes.
+
+Up to 200 each number has a bucket of its own; beyond, a bucket is at most 1 % wide, so that its lower edge is within
+1 % of every number in it (the idea of DDSketch, Masson, Rim and Lee, 2019; with edges in whole numbers, so that every
+machine has the same ones). Merging is adding counts: associative and commutative, so it does not matter how a
+population is divided. Who is counted, and what for, is `models.rules.ranking`'s business.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+import msgspec
+
+#: A bucket is at most one part in so many of its lower edge wide.
+PRECISION = 100
+#: Where numbers below one are counted: they are somebody's, and no cut-off ever lies there.
+BELOW = 0
+#: Beyond what 10,000 orders of the largest amount come to; what is larger still is in the last bucket.
+_HIGHEST = 2**63
+
+
+def _edges() -> tuple[int, ...]:
+    edges = [1]
+    while edges[-1] < _HIGHEST:
+        edges.append(edges[-1] + max(1, edges[-1] // PRECISION))
+    return tuple(edges)
+
+
+#: The lower edges of the buckets from the first, which is bucket 1.
+EDGES = _edges()
+#: By bits of a number: how many edges are less than every number of so many bits. All sums of a ledger have up to 63.
+FIRST_EDGES = tuple(bisect_right(EDGES, (1 << bits) // 2 - 1) for bits in range(65))
+
+
+def bucket_of(value: int) -> int:
+    """Return the bucket of a number: `BELOW` for what is less than one."""
+    return bisect_right(EDGES, value)
+
+
+def lower_edge(bucket: int) -> int:
+    """Return the least number of a bucket; 1 for `BELOW`, whose numbers are all less."""
+    return EDGES[max(bucket, 1) - 1]
+
+
+class Histogram:
+    """Counts by bucket; only buckets that hold something take room."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self, counts: dict[int, int] | None = None) -> None:
+        self.counts: dict[int, int] = {} if counts is None else counts
+        self.total = sum(self.counts.values())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other holds the same counts."""
+        return isinstance(other, Histogram) and self.counts == other.counts
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def at_least(self, bucket: int) -> int:
+        """Return how many are in a bucket or above it."""
+        return sum(count for each, count in self.counts.items() if each >= bucket)
+
+    def nth_from_top(self, n: int) -> int:
+        """Return the bucket of the n-th largest, counted from 1. Raises IndexError where there are not so many."""
+        for bucket in sorted(self.counts, reverse=True):
+            n -= self.counts[bucket]
+            if n <= 0:
+                return bucket
+        raise IndexError("the histogram holds fewer")
+
+    def encode(self) -> bytes:
+        """Return the counts as bytes: distances between buckets and counts in turn, as msgpack."""
+        flat, before = [], 0
+        for bucket in sorted(self.counts):
+            flat += [bucket - before, self.counts[bucket]]
+            before = bucket
+        return msgspec.msgpack.encode(flat)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Histogram":
+        """Return the histogram that `encode` wrote. Raises msgspec.MsgspecError where it is none."""
+        flat = msgspec.msgpack.decode(data, type=list[int])
+        counts, bucket = {}, 0
+        for distance, count in zip(flat[::2], flat[1::2], strict=True):
+            bucket += distance
+            counts[bucket] = count
+        return cls(counts)
+
+
+def merge(histograms: Iterable[Histogram]) -> Histogram:
+    """Return the histogram of everything that some histograms hold."""
+    counts: dict[int, int] = {}
+    for histogram in histograms:
+        for bucket, count in histogram.counts.items():
+            counts[bucket] = counts.get(bucket, 0) + count
+    return Histogram(counts)

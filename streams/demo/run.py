@@ -1,0 +1,193 @@
+"""The demo: broker, real data, worker and what comes out of it, on one machine, in one command.
+
+It drives only what a user has: topics, `tidemark worker` as a process of its own, and the events on its topics.
+Everything it makes lives in a temporary directory and ends with it, however it ends.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from aiokafka import AIOKafkaProducer
+
+from config.connection import ConnectionSettings
+from config.policy_files import load_timeline
+from config.settings import PREFIX, Settings, load_settings, show_settings
+from models.errors import TidemarkError
+from models.instants import DAY_MS
+from models.policy.compiled import Policy
+from streams.demo.broker import EmbeddedBroker, free_port
+from streams.demo.child_process import Child
+from streams.demo.data import DemoFiles, merged, write_events
+from streams.demo.watch import Watch
+from streams.kafka.clients import client_options
+from streams.kafka.topics import create_topics
+from streams.report.console import OUT, new_progress, summary_tables
+
+#: The whole year is to be through in this time (seconds).
+DEADLINE_S = 300
+#: Events produced but not applied, at the most: so that what is measured is the worker's time, not a queue's.
+IN_FLIGHT = 20_000
+
+
+class DemoError(TidemarkError):
+    """The demo could not finish. The message quotes the end of the worker's log."""
+
+
+def run_demo(*, stay: bool, households: int | None) -> int:
+    """Run the demo; return the exit code. Raises DemoError, BrokerUnavailable, DemoDataUnavailable."""
+    with tempfile.TemporaryDirectory(prefix="tidemark-demo-") as name, EmbeddedBroker() as broker:
+        directory = Path(name)
+        settings = _settings(broker.address, directory)
+        policy = load_timeline(settings.policy).latest
+        OUT.print(
+            f"[bold]tidemark demo[/]: broker on {broker.address}, policy {settings.policy.name}, all on this machine"
+        )
+        asyncio.run(create_topics(settings))
+        with (directory / "worker.log").open("wb") as log:
+            worker = Child([sys.executable, "-m", "streams", "worker"], log, env=_environment(settings), cwd=directory)
+            try:
+                asyncio.run(_demo(settings, policy, directory, worker, households))
+                if stay:
+                    _serve(settings)
+            except KeyboardInterrupt:
+                click.echo("stopping …", err=True)
+            finally:
+                worker.stop()
+    return 0
+
+
+async def _demo(settings: Settings, policy: Policy, directory: Path, worker: Child, households: int | None) -> None:
+    with OUT.status("writing a year of real baskets as events (The Complete Journey, 84.51°) …"):
+        files = await asyncio.to_thread(write_events, directory / "events", households)
+    total = files.order_count + files.interaction_count + files.customer_count
+    OUT.print(
+        f"{files.order_count:,} orders, {files.interaction_count:,} coupon redemptions, {files.customer_count:,} "
+        "households; birthdays, time zones, locales and consent are invented, the rest is real"
+    )
+    watch = Watch(settings, files, total)
+    started = time.monotonic()
+    async with watch:
+        with OUT.status("waiting for the worker to take up its partitions …"):
+            await _until_ready(watch, worker, directory)
+        producing = asyncio.create_task(_produce(settings, files, watch))
+        try:
+            await _follow(watch, worker, directory)
+            await producing
+            await watch.drain()
+        finally:
+            producing.cancel()
+    elapsed = time.monotonic() - started
+    summary = watch.summary(policy)
+    summary_tables(summary)
+    OUT.print(
+        f"{total:,} events in {elapsed:,.1f} s, worker start included; {watch.rate:,.0f} events/s once it ran",
+        soft_wrap=True,
+    )
+    OUT.print(f"from an order produced to its tier change consumed: {watch.latency_text()}", soft_wrap=True)
+    OUT.print(
+        "(at full speed, and decisions settled: each waits until a whole day of event time has passed it)",
+        soft_wrap=True,
+    )
+
+
+async def _until_ready(watch: Watch, worker: Child, directory: Path) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not await watch.ready():
+        _check(worker, deadline, directory)
+
+
+async def _follow(watch: Watch, worker: Child, directory: Path) -> None:
+    """Show progress until every event is applied and settled."""
+    deadline = time.monotonic() + DEADLINE_S
+    with new_progress(OUT) as progress:
+        task = progress.add_task("events", total=watch.total)
+        while not watch.finished:
+            _check(worker, deadline, directory)
+            await watch.look()
+            progress.update(task, completed=watch.applied)
+            for line in watch.news():
+                progress.console.print(line)
+
+
+def _check(worker: Child, deadline: float, directory: Path) -> None:
+    if worker.poll() is not None or time.monotonic() > deadline:
+        tail = (directory / "worker.log").read_text(errors="replace")[-1_500:]
+        raise DemoError(f"the worker stopped or did not finish in {DEADLINE_S} s; its log ends: {tail}")
+
+
+async def _produce(settings: Settings, files: DemoFiles, watch: Watch) -> None:
+    """Produce the merged year, a day at a time, so that no event is later than the lateness allows."""
+    producer = AIOKafkaProducer(**client_options(settings), linger_ms=2, max_batch_size=262_144)
+    await producer.start()
+    try:
+        for slice_ in _days(merged(files)):
+            for topic, at, key, value in slice_:
+                watch.produced(topic, at, key)
+                await producer.send(settings.topic(topic), value, key=key)
+            await producer.flush()
+            while watch.in_flight > IN_FLIGHT:  # noqa: ASYNC110  # the worker is another process: nothing to await
+                await asyncio.sleep(0.02)
+    finally:
+        await producer.stop()
+
+
+def _days(events: Iterator[tuple[str, int, bytes, bytes]]) -> Iterator[list[tuple[str, int, bytes, bytes]]]:
+    day: list[tuple[str, int, bytes, bytes]] = []
+    for event in events:
+        if day and event[1] // DAY_MS != day[0][1] // DAY_MS:
+            yield day
+            day = []
+        day.append(event)
+    if day:
+        yield day
+
+
+def _serve(settings: Settings) -> None:
+    OUT.print(
+        f"still serving: metrics on http://127.0.0.1:{settings.web_port}/metrics, broker on {settings.broker};",
+        soft_wrap=True,
+    )
+    OUT.print(
+        "topics orders, interactions, customers -> tier-changes, care-actions, customer-tiers. Ctrl-C ends it.",
+        soft_wrap=True,
+    )
+    while True:
+        time.sleep(3_600)
+
+
+def _settings(broker: str, directory: Path) -> Settings:
+    return load_settings(
+        _env_file=None,
+        config=None,
+        **{name: field.get_default() for name, field in ConnectionSettings.model_fields.items()} | {"broker": broker},
+        policy=Path("demo"),
+        app_id="tidemark-demo",
+        partitions=4,
+        topic_prefix="",
+        clock="event",
+        decide="settled",
+        lateness="1d",
+        idle_after="2s",
+        tick_interval="500ms",
+        data_dir=directory / "data",
+        web_host="127.0.0.1",
+        web_token=None,
+        web_port=free_port(),
+    )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The worker's environment: ours without anybody's TIDEMARK_…, and the demo's settings.
+
+    It runs in a directory of its own, where no .env of the user's lies in the way, and is told where the packages are.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    paths = [str(Path(__file__).parents[2]), *filter(None, [env.get("PYTHONPATH")])]
+    told = {name: value for name, value in show_settings(settings).items() if value}
+    return {**env, "PYTHONPATH": os.pathsep.join(paths), **told}

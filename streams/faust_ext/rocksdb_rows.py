@@ -1,0 +1,270 @@
+"""Rows of a partition on disk, in RocksDB, for more customers than memory holds (`TIDEMARK_STORE=rocksdb`).
+
+What is on disk is never ahead of the acknowledged changelog: writes wait in memory until `flush` is told that the
+changelog has them, and go to disk in one atomic batch together with the changelog offset that they reach to. So a
+crash at any point leaves rows and offset that belong together, and recovery reads only what is later.
+
+Faust's own RocksDB store does not fit: it finds the partition by the event being processed, writes each row and the
+offset apart, and leaves closing to the garbage collector.
+"""
+
+import contextlib
+import fcntl
+import logging
+import shutil
+import time
+from collections.abc import ItemsView, Iterable, Iterator, MutableMapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, ClassVar, cast
+
+import msgspec
+
+from models.errors import TidemarkError, UnusableInput
+from models.instants import HOUR_MS
+
+if TYPE_CHECKING:
+    from rocksdict import Cache, Options
+
+log = logging.getLogger(__name__)
+
+#: Rows left alone for longer (ms) are not trusted: the changelog forgets its tombstones a day after they were written
+#: (`delete.retention.ms`), and a customer who was erased meanwhile would be back.
+FRESH_MS = 12 * HOUR_MS
+#: Where the mark is kept. No row's key: a customer_id contains no NUL, and the progress has another name.
+MARK_KEY = b"\x00mark"
+#: Blocks of rows kept in memory (bytes), shared by all partitions of the process.
+_CACHE_BYTES = 64 * 2**20
+#: Writes that RocksDB gathers before it sorts them into a file (bytes), a partition; two such buffers at most.
+_BUFFER_BYTES = 8 * 2**20
+#: Rows that were read since the last flush and are kept, so that writing one need not look for it again.
+_READ_AT_MOST = 20_000
+
+_INSTALL = "TIDEMARK_STORE: found 'rocksdb', but rocksdict is not installed: run pip install 'tidemark[rocksdb]'"
+
+
+class RowsUnreadable(TidemarkError):
+    """Rows on disk cannot be opened or read. Make room, or remove the directory: they are in the changelog."""
+
+
+class RowsUnwritable(TidemarkError):
+    """Rows cannot be written to disk. Make room and start again: what is missing there is in the changelog."""
+
+
+class Mark(msgspec.Struct, array_like=True):
+    """How far the rows on disk are: the changelog offsets of the last flush, and when that was (ms).
+
+    `stale` are the keys whose latest record there does not count (`streams.partition.fencing`).
+    """
+
+    first: int
+    last: int
+    at: int
+    stale: list[bytes] = []
+
+
+def claim(directory: Path) -> IO[str]:
+    """Return the lock of a data directory, held while the file is open. Raises UnusableInput: taken or unwritable."""
+    try:
+        import rocksdict  # noqa: F401  # an optional extra: whether it is there is told before anything starts
+    except ImportError:
+        raise UnusableInput(_INSTALL) from None
+    lock = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        why = error.strerror
+        if lock is not None:
+            lock.close()
+            why = "another worker uses it"
+        raise UnusableInput(f"TIDEMARK_DATA_DIR: {directory} cannot be used: {why}") from None
+    return lock
+
+
+class RocksRows(MutableMapping[bytes, bytes]):
+    """The rows of one partition: what is flushed is on disk, what is not lies over it in memory."""
+
+    _cache: ClassVar["Cache | None"] = None
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the directory `path`. Raises RowsUnreadable."""
+        self._path = path
+        self._pending: dict[bytes, bytes | None] = {}
+        self._read: dict[bytes, bytes | None] = {}
+        self._count: int | None = None
+        self._open()
+        if self._mark is not None and not 0 <= _now() - self._mark.at <= FRESH_MS:
+            log.info("%s was left alone for too long: the changelog is read from its beginning", path)
+            self.erase()
+            self._open()
+
+    def _open(self) -> None:
+        from rocksdict import Rdict
+
+        try:
+            self._disk = Rdict(str(self._path), self._options())
+        except Exception as error:  # rocksdict has no narrower one
+            raise RowsUnreadable(
+                f"{self._path} cannot be opened: {error}; make room there, or remove it: its rows are in the changelog"
+            ) from error
+        stored = self._disk.get(MARK_KEY)
+        self._mark = None if stored is None else msgspec.msgpack.decode(stored, type=Mark)
+
+    @property
+    def offset(self) -> int | None:
+        """The last changelog offset that the rows on disk include; None where there are none."""
+        return None if self._mark is None else self._mark.last
+
+    def belongs_to(self, end: int) -> bool:
+        """Whether a changelog that ends at `end` can be the one that these rows were written to."""
+        # The embedded broker lists an end that may be one produce batch too low.
+        return self._mark is None or end >= self._mark.first
+
+    @property
+    def stale(self) -> set[bytes]:
+        """The keys whose latest record in the changelog does not count."""
+        return set() if self._mark is None else set(self._mark.stale)
+
+    def flush(self, first: int, last: int, stale: Iterable[bytes]) -> None:
+        """Write what is pending: the changelog has it, at the offsets from `first` to `last`. Raises RowsUnwritable."""
+        self._write(Mark(first, last, _now(), sorted(stale)))
+
+    def _write(self, mark: Mark) -> None:
+        from rocksdict import WriteBatch
+
+        self._mark = mark
+        batch = WriteBatch(raw_mode=True)
+        for key, row in self._pending.items():
+            if row is None:
+                batch.delete(key)
+            else:
+                batch.put(key, row)
+        batch.put(MARK_KEY, msgspec.msgpack.encode(self._mark))
+        try:
+            self._disk.write(batch)
+        except Exception as error:  # rocksdict has no narrower one
+            raise RowsUnwritable(
+                f"{self._path} cannot be written: {error}; make room there: what is missing is in the changelog"
+            ) from error
+        self._pending.clear()
+        self._read.clear()
+
+    def acknowledge(self, last: int, stale: Iterable[bytes]) -> None:
+        """Flush a micro-batch whose changelog records end at `last`, one a pending row. Raises RowsUnwritable."""
+        self.flush(min(last, max(0, last - len(self._pending) + 1)), last, stale)
+
+    def put(self, key: bytes, row: bytes | None) -> None:
+        """Take over a row of the changelog, or its tombstone, without asking what was there."""
+        self._pending[key] = row
+        self._count = None
+
+    def stamp(self) -> None:
+        """Note that the rows on disk are all of the changelog until now; not where something waits for it.
+
+        Raises RowsUnwritable.
+        """
+        if self._mark is not None and not self._pending:
+            self._write(msgspec.structs.replace(self._mark, at=_now()))
+
+    def close(self) -> None:
+        """Close the files. What is pending was not acknowledged, and is dropped."""
+        with contextlib.suppress(Exception):  # it tells of a failed write once more; rocksdict has no narrower one
+            self._disk.close()
+
+    def erase(self) -> None:
+        """Close, and remove the directory."""
+        self.close()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    # --- the mapping ---
+
+    def __getitem__(self, key: bytes) -> bytes:
+        row = self._find(key)
+        if row is None:
+            raise KeyError(key)
+        return row
+
+    def __setitem__(self, key: bytes, row: bytes) -> None:
+        if self._count is not None and self._find(key) is None:
+            self._count += 1
+        self._pending[key] = row
+
+    def __delitem__(self, key: bytes) -> None:
+        if self._find(key) is None:
+            raise KeyError(key)
+        if self._count is not None:
+            self._count -= 1
+        self._pending[key] = None
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and self._find(key) is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (key for key, _ in self.items())
+
+    def __len__(self) -> int:
+        if self._count is None:
+            for _ in self:  # a scan to the end counts
+                pass
+        return self._count or 0
+
+    def items(self) -> ItemsView[bytes, bytes]:
+        """Return a view that scans the files once, in the order of the keys, instead of looking up each row."""
+        return _Items(self)
+
+    def scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (key, row) for all rows. Nothing may be written meanwhile."""
+        count, pending = 0, self._pending
+        on_disk = cast("Iterator[tuple[bytes, bytes]]", self._disk.items())
+        for key, row in on_disk:
+            if key != MARK_KEY and key not in pending:
+                count += 1
+                yield key, row
+        for key, waiting in pending.items():
+            if waiting is not None:
+                count += 1
+                yield key, waiting
+        self._count = count
+
+    def _find(self, key: bytes) -> bytes | None:
+        if key in self._pending:
+            return self._pending[key]
+        if key in self._read:
+            return self._read[key]
+        if len(self._read) >= _READ_AT_MOST:
+            self._read.clear()
+        row: bytes | None = self._disk.get(key)
+        self._read[key] = row
+        return row
+
+    @classmethod
+    def _options(cls) -> "Options":
+        from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options
+
+        if RocksRows._cache is None:
+            RocksRows._cache = Cache(_CACHE_BYTES)
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(RocksRows._cache)
+        blocks.set_bloom_filter(10, block_based=False)  # a new customer is told without reading a file
+        blocks.set_cache_index_and_filter_blocks(True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(blocks)
+        options.set_compression_type(DBCompressionType.lz4())
+        options.set_write_buffer_size(_BUFFER_BYTES)
+        options.set_max_write_buffer_number(2)
+        options.set_max_open_files(64)
+        options.set_keep_log_file_num(2)
+        return options
+
+
+class _Items(ItemsView[bytes, bytes]):
+    _mapping: RocksRows
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return self._mapping.scan()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

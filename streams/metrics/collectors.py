@@ -1,0 +1,238 @@
+"""The Prometheus collectors of a worker, made from the closed list in the catalogue, and how they are fed.
+
+Counters and histograms are fed once a batch or a tick. What is true of the partitions that are held is read when it is
+asked for (`Held`), so that a partition that went to another worker is not told any more.
+"""
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from faust.types import TP
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from models.customer.state import NEVER
+from models.errors import Reason
+from models.events import Topic
+from models.instants import format_instant
+from models.outputs import Decisions, TierCutoffs
+from models.policy.care_rules import Refusal
+from models.policy.compiled import Timeline
+from streams.metrics import catalogue as listed
+from streams.metrics.catalogue import Metric
+from streams.partition.processor import Processor
+from streams.partition.state import Partition
+from streams.partition.step import Effects
+
+
+class Metrics:
+    """The metrics of one process, on a registry of their own. Units are in the names."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = self._counter(listed.EVENTS)
+        self.dead_letters = self._counter(listed.DEAD_LETTERS)
+        self.notes = self._counter(listed.NOTES)
+        self.lateness = self._histogram(listed.LATENESS_SECONDS)
+        self.changes = self._counter(listed.TIER_CHANGES)
+        self.actions = self._counter(listed.CARE_ACTIONS)
+        self.care_refused = self._counter(listed.CARE_REFUSED)
+        self.care_outcomes = self._counter(listed.CARE_OUTCOMES)
+        self.batch_size = self._histogram(listed.BATCH_RECORDS)
+        self.batch_seconds = self._histogram(listed.BATCH_SECONDS)
+        self.latency = self._histogram(listed.LATENCY_SECONDS)
+        self.due_evaluated = self._counter(listed.DUE_EVALUATED)
+        self.changelog_bytes = self._counter(listed.CHANGELOG_BYTES)
+        self.rewinds = self._counter(listed.REWINDS)
+        self.rebalances = self._counter(listed.REBALANCES)
+        self.ticks = self._counter(listed.TICKS)
+        self.ready = self._gauge(listed.READY)
+        self.policy = self._gauge(listed.POLICY_INFO)
+        self.producer_errors = self._counter(listed.PRODUCER_ERRORS)
+        self.commit_errors = self._counter(listed.COMMIT_ERRORS)
+        self.cutoffs = self._gauge(listed.CUTOFF)
+        self.shares = self._gauge(listed.CUTOFF_SHARE)
+        self.held = self._gauge(listed.CUTOFF_HELD)
+        self.ranked = self._gauge(listed.RANKED_CUSTOMERS)
+        #: Unread records by (input topic, partition), as of the last tick.
+        self.lag: Mapping[tuple[str, int], int] = {}
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show what is known by name before it happens, so that an increase is seen from the first one on."""
+        for topic in Topic:
+            for outcome in ("applied", "dead_letter", "skipped"):
+                self.events.labels(topic.label, outcome)
+        for reason in Reason:
+            self.dead_letters.labels(reason.value)
+
+    def expect(self, timeline: Timeline) -> None:
+        """Show what the versions of a policy may bring, before it happens."""
+        for policy in timeline.versions:
+            self.policy.labels(policy.version, format_instant(policy.effective_from)).set(1)
+            for rule in policy.care if policy.governance.budgets else ():
+                self.care_refused.labels(rule.action.rule, Refusal.OVER_BUDGET)
+
+    def observe(self, topic: str, effects: Effects) -> None:
+        """Count the effects of one step."""
+        dead = sum(effects.reasons.values())
+        for outcome, count in (("applied", effects.events), ("dead_letter", dead), ("skipped", effects.skipped)):
+            if count:
+                self.events.labels(topic, outcome).inc(count)
+        for reason, count in effects.reasons.items():
+            self.dead_letters.labels(reason.value).inc(count)
+        if effects.evaluated:
+            self.due_evaluated.inc(effects.evaluated)
+        decisions = effects.decisions
+        for note, count in decisions.notes.items():
+            self.notes.labels(note).inc(count)
+        for late_ms in decisions.lateness_ms:
+            self.lateness.observe(late_ms / 1000)
+        flows = Tally((c.scheme, c.from_tier or "", c.to_tier, c.direction, c.cause) for c in decisions.changes)
+        for flow, count in flows.items():
+            self.changes.labels(*flow).inc(count)
+        self._observe_care(decisions)
+        self._observe_cutoffs(decisions.cutoffs)
+
+    def _observe_care(self, decisions: Decisions) -> None:
+        actions = Tally((a.rule, a.channel, "held_out" if a.holdout else "emitted") for a in decisions.actions)
+        for action, count in actions.items():
+            self.actions.labels(*action).inc(count)
+        for (rule, refusal), count in decisions.refusals.items():
+            self.care_refused.labels(rule, refusal).inc(count)
+        for (rule, tier, holdout, outcome), count in decisions.outcomes.items():
+            self.care_outcomes.labels(rule, tier, "held_out" if holdout else "sent", outcome).inc(count)
+
+    def _observe_cutoffs(self, computed: Iterable[TierCutoffs]) -> None:
+        for told in computed:
+            self.ranked.labels(told.scheme).set(told.population)
+            for cutoff in told.cutoffs:
+                self.cutoffs.labels(told.scheme, cutoff.tier).set(float(cutoff.cut))
+                self.shares.labels(told.scheme, cutoff.tier).set(cutoff.share)
+                if cutoff.held is not None:
+                    self.held.labels(told.scheme, cutoff.tier).set(cutoff.held)
+
+    def acknowledged(self, sent: "asyncio.Future[Any]") -> None:
+        """Look at what became of a record that nobody waits for."""
+        if not sent.cancelled() and (error := sent.exception()) is not None:
+            self.refused(error)
+
+    def refused(self, error: BaseException) -> None:
+        """Count what the broker did not acknowledge."""
+        self.producer_errors.labels(type(error).__name__).inc()
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name.removesuffix("_total"), metric.meaning, metric.labels, registry=self.registry)
+
+    def _gauge(self, metric: Metric) -> Gauge:
+        return Gauge(metric.name, metric.meaning, metric.labels, registry=self.registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets, registry=self.registry)
+
+
+class Held(Collector):
+    """What is true of the partitions that are held at the moment it is asked.
+
+    `partitions()` are the open ones by number, `remaining()` what recovery has still to read of each changelog
+    partition, `processor` decides about them, `clock` is the wall clock (ms) that time follows, None where it follows
+    the events.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        processor: Processor,
+        partitions: Callable[[], Mapping[int, Partition]],
+        remaining: Callable[[], Mapping[TP, int]],
+        clock: Callable[[], int] | None,
+    ) -> None:
+        self._metrics = metrics
+        self._processor = processor
+        self._timeline = processor.engine.timeline
+        self._schemes = {scheme.name for policy in self._timeline.versions for scheme in policy.schemes}
+        self._partitions = partitions
+        self._remaining = remaining
+        self._clock = clock
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Name the families, so that the registry refuses a second one of the name."""
+        return [_family(metric, ()) for metric in _HELD]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read everything once."""
+        samples: dict[Metric, list[tuple[list[str], float]]] = {metric: [] for metric in _HELD}
+        for tp, count in self._remaining().items():
+            samples[listed.RECOVERY_REMAINING].append(([str(tp.partition)], max(0, count)))
+        held = dict(self._partitions())
+        for (topic, number), lag in self._metrics.lag.items():
+            if number in held:
+                samples[listed.LAG_RECORDS].append(([topic, str(number)], lag))
+        for number, partition in held.items():
+            for metric, labels, value in self._of(partition):
+                samples[metric].append(([*labels, str(number)], value))
+        return (_family(metric, told) for metric, told in samples.items())
+
+    def _of(self, partition: Partition) -> Iterator[tuple[Metric, list[str], float]]:
+        """Yield (metric, labels without the partition, value)."""
+        yield listed.CUSTOMERS, [], partition.customers
+        yield listed.STATE_BYTES, [], partition.row_bytes
+        yield listed.DUE_SCHEDULED, [], len(partition.due)
+        for topic in Topic:
+            yield listed.APPLIED_OFFSET, [topic.label], partition.next_offset(topic)
+        for (scheme, tier), count in dict(partition.tier_counts).items():
+            if scheme in self._schemes:
+                yield listed.TIER_CUSTOMERS, [scheme, tier], count
+        if partition.population is not None:
+            yield listed.WAITING_FOR_CUTOFFS, [], partition.population.reported
+        reached = partition.progress.stream_time
+        if reached is None:
+            return
+        yield listed.STREAM_TIME, [], reached / 1000
+        yield listed.DUE_LAG, [], max(0, self._processor.horizon(reached) - _oldest_due(partition)) / 1000
+        if self._clock is not None:
+            yield listed.STREAM_TIME_LAG, [], (self._clock() - reached) / 1000
+        yield from self._budgets(partition, reached)
+
+    def _budgets(self, partition: Partition, at: int) -> Iterator[tuple[Metric, list[str], float]]:
+        """Yield what the partition has of the budgets at an instant (ms)."""
+        purse, policy = self._processor.purse_of(partition), self._timeline.at(at)
+        if purse is None:
+            return
+        for budget in policy.governance.budgets:
+            yield listed.CARE_BUDGET_SHARE, [budget.name], purse.share(budget, at, policy.zone)
+            yield listed.CARE_BUDGET_LEFT, [budget.name], purse.left(budget, at, policy.zone)
+
+
+_HELD = (
+    listed.LAG_RECORDS,
+    listed.APPLIED_OFFSET,
+    listed.STREAM_TIME,
+    listed.STREAM_TIME_LAG,
+    listed.DUE_SCHEDULED,
+    listed.DUE_LAG,
+    listed.CUSTOMERS,
+    listed.STATE_BYTES,
+    listed.TIER_CUSTOMERS,
+    listed.RECOVERY_REMAINING,
+    listed.WAITING_FOR_CUTOFFS,
+    listed.CARE_BUDGET_SHARE,
+    listed.CARE_BUDGET_LEFT,
+)
+
+
+def _oldest_due(partition: Partition) -> int:
+    try:
+        return partition.due.next_instant()
+    except IndexError:  # a tick beside us took the last one between two looks
+        return NEVER
+
+
+def _family(metric: Metric, samples: Iterable[tuple[list[str], Any]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family

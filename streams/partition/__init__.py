@@ -1,0 +1,4 @@
+"""One partition without a broker (Kafka Streams calls it a StreamTask): processor, state, timers, fencing, encoder.
+
+Records and watermarks go in, effects come out; the worker and replay perform them. No Faust, no aiokafka, no clock.
+"""

@@ -1,0 +1,145 @@
+"""The population of a partition: in which bucket of each measure every customer is counted, and when that may change.
+
+Kept in memory beside the rows and built from them, so that it can never disagree with them: a crash between two records
+of a batch leaves nothing to repair. A customer costs one place a measure. Silent customers change by time alone: each
+lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and is looked at once
+that day has come. Nothing here decides or writes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from itertools import chain, repeat
+from operator import and_
+
+from models.customer.contacts import Contacts
+from models.customer.ledger import Ledger
+from models.customer.state import Customer, row_orders
+from models.instants import DAY_MS, MIN_INSTANT
+from models.policy.compiled import Timeline
+from models.rules.metrics import Facts
+from models.rules.ranking import BUCKET, BUCKET_BITS, NOT_COUNTED, UNRANKED, Measure, Ranking, Span
+from models.rules.sketch import Histogram
+
+_NO_WEIGHTS: Mapping[str, int] = {}
+
+
+class _Heads(dict[bytes, int]):
+    """Everybody's place, as one measure sees them.
+
+    Whatever is asked of all is asked once a day, and goes through all: that costs less than to keep it up to date at
+    every event of every customer.
+    """
+
+    @property
+    def histogram(self) -> Histogram:
+        """How many are counted in each bucket."""
+        counts = Counter(map(and_, self.values(), repeat(BUCKET)))
+        return Histogram({bucket: count for bucket, count in sorted(counts.items()) if bucket != UNRANKED})
+
+    def bagged(self, until: int, least: int = 0) -> list[bytes]:
+        """Return who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
+        beyond = until // DAY_MS + 1 << BUCKET_BITS
+        return [key for key, place in self.items() if place < beyond and place & BUCKET >= least]
+
+    def within(self, spans: Iterable[Span]) -> list[bytes]:
+        """Return who is counted in some buckets."""
+        wanted = {bucket for low, high in spans for bucket in range(low, high + 1)}
+        return [key for key, place in self.items() if place & BUCKET in wanted] if wanted else []
+
+
+class Population:
+    """The customers of one partition, as every measure of a policy sees them.
+
+    `closed` (ms): everybody is counted as of then at least. `evaluated`: somebody was decided about. `reported`: it was
+    told as of the next day's end, by this owner. `reranks` are those to be looked at because of new cut-offs: whether
+    they are surely to be evaluated.
+    """
+
+    def __init__(
+        self, timeline: Timeline, measures: Iterable[Measure], rows: Mapping[bytes, bytes], closed: int = MIN_INSTANT
+    ) -> None:
+        """Build from rows: all of them are decoded, once."""
+        self._timeline = timeline
+        self._heads = {measure: _Heads() for measure in measures}
+        self._by_sums = [measure.looker(heads) for measure, heads in self._heads.items() if measure.of_sums]
+        self._by_facts = [(heads, measure) for measure, heads in self._heads.items() if not measure.of_sums]
+        self._of_contacts = any(measure.of_contacts for measure in self._heads)
+        self.closed = closed
+        self.evaluated = False
+        self.reported = False
+        self.reranks: dict[bytes, bool] = {}
+        for key, row in rows.items():
+            if not key.startswith(b"\0"):
+                self._look_into(key, row)
+
+    @property
+    def histograms(self) -> dict[str, Histogram]:
+        """The counts by the labels of measures."""
+        return {measure.label: heads.histogram for measure, heads in self._heads.items()}
+
+    def look(self, key: bytes, ledger: Ledger, contacts: Contacts, cursor: int) -> None:
+        """Count a customer as of their cursor (ms), or the last day's end if that is later."""
+        self.evaluated = True
+        at = max(self.closed, cursor)
+        for look in self._by_sums:
+            look(key, ledger.times, ledger.paid, at)
+        if self._by_facts:
+            facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
+            for heads, measure in self._by_facts:
+                if (place := measure.place(facts, at)) != NOT_COUNTED:
+                    heads[key] = place
+                else:
+                    heads.pop(key, None)
+
+    def _look_into(self, key: bytes, row: bytes) -> None:
+        """Count the customer of a row; it is decoded no further than is needed."""
+        if self._by_facts:
+            customer = Customer.from_row("", row)
+            if customer.cursor is not None:
+                self.look(key, customer.ledger, customer.contacts, customer.cursor)
+            return
+        cursor, _, times, paid = row_orders(row)
+        if cursor is not None:
+            self.evaluated = True
+            for look in self._by_sums:
+                look(key, times, paid, max(cursor, self.closed))
+
+    def forget(self, key: bytes) -> None:
+        """Count a customer no longer."""
+        for heads in self._heads.values():
+            heads.pop(key, None)
+
+    def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
+        """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
+        if self.closed == until:
+            return
+        self.closed = until
+        changed = [heads.bagged(until) for heads in self._heads.values()]
+        for key in dict.fromkeys(chain.from_iterable(changed)):
+            self._look_into(key, rows[key])
+
+    def within(self, measure: Measure, spans: Iterable[Span]) -> list[bytes]:
+        """Return the customers who are counted in some buckets of a measure."""
+        return self._heads[measure].within(spans)
+
+    def falling(
+        self, ranking: Ranking, cuts: Iterable[Fraction | None], at: int, until: int, rows: Mapping[bytes, bytes]
+    ) -> Iterator[tuple[bytes, bool]]:
+        """Yield whom time alone carries over cut-offs (native unit) from `at` up to `until` (ms), earlier than known.
+
+        And whether that is sure: of some measures only the whole row tells.
+        """
+        measure, cuts = ranking.measure, list(cuts)
+        edges, sure = ranking.edges(cuts), measure.of_sums
+        for key in self._heads[measure].bagged(until, ranking.falls_from(cuts)):
+            if sure:
+                cursor, due, times, paid = row_orders(rows[key])
+                ledger = Ledger.of_sums(times, paid)
+                falls = None if cursor is None or cursor >= at else measure.falls_at(ledger, at, edges)
+                if falls is None or falls > until or falls >= due:
+                    continue
+            yield key, sure
+
+    def _weights(self, at: int) -> Mapping[str, int]:
+        return self._timeline.at(at).weights if self._of_contacts else _NO_WEIGHTS

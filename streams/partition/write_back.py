@@ -1,0 +1,56 @@
+"""Writing down what a step came to: rows, what they are to be in the changelog, and the records that tell of it.
+
+It is gone through once for every customer of every step. Nothing is decided here, and nothing performed.
+"""
+
+from collections.abc import Callable, Iterable
+
+from models.customer.state import Customer
+from streams.partition.encoder import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, Encoder, Out
+from streams.partition.rank_index import Population
+from streams.partition.state import Partition
+from streams.partition.step import Effects
+
+
+def write_down(
+    partition: Partition,
+    closing: Iterable[tuple[bytes, Customer | None]],
+    effects: Effects,
+    snapshot_of: Callable[[Customer], bytes | None],
+    encoder: Encoder,
+    population: Population | None,
+) -> None:
+    """Write the customers of a step, by key, into the rows and the effects, and then what was decided about them.
+
+    None: erased. Whoever is counted anew is in `population`.
+    """
+    decisions = effects.decisions
+    held: list[Out] = []
+    rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
+    size = 0
+    for key, customer in closing:
+        if customer is None:
+            if population is not None:
+                population.forget(key)
+            rows.pop(key, None)
+            changelog.append((key, None))
+            held.append(Out(key, None))
+            continue
+        if population is not None and customer.cursor is not None:
+            population.look(key, customer.ledger, customer.contacts, customer.cursor)
+        rows[key] = row = customer.to_row()
+        size += len(row)
+        changelog.append((key, row))
+        schedule(key, customer.next_instant, customer.asked)
+        snapshot = snapshot_of(customer)
+        if snapshot is not None:
+            held.append(encoder.customer_tiers(key, snapshot))
+    if decisions.changes:
+        partition.moved(decisions.changes)
+        effects.outputs[TIER_CHANGES] = [encoder.tier_change(change) for change in decisions.changes]
+    if decisions.actions:
+        effects.outputs[CARE_ACTIONS] = [encoder.care_action(action) for action in decisions.actions]
+    if held:
+        effects.outputs[CUSTOMER_TIERS] = held
+    effects.row_bytes = size
+    partition.row_bytes += size

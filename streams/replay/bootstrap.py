@@ -1,0 +1,82 @@
+"""The state of a backfill as the changelog of a worker group that has none yet, so that it starts from there.
+
+Rows are those that a worker would have written. From topics, the state also says up to which offsets it includes them,
+and the group reads on from there. From files it includes none of the topics: the group reads them from their beginning,
+and what was in the files too is recognised by its ids.
+"""
+
+import msgspec
+
+from config.settings import Settings
+from models.errors import UnusableInput
+from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.kafka.topics import changelog_name, create_topics
+from streams.partition.state import PROGRESS_KEY, Progress
+from streams.replay.decide import ROWS
+from streams.replay.segments import SegmentFile
+from streams.replay.shuffle import PartReport
+from streams.replay.sorted_runs import entries_of
+from streams.replay.topic_input import ends_of
+from streams.replay.workspace import Work
+
+
+class BootstrapError(UnusableInput):
+    """A worker group cannot start from this state. The message says why; nothing was written to the changelog."""
+
+
+async def check_empty(settings: Settings) -> None:
+    """Create the group's topics where they are missing, and raise BootstrapError where its changelog is in use."""
+    await create_topics(settings)
+    name = changelog_name(settings)
+    ends = await ends_of(settings, name)
+    if len(ends) != settings.partitions:
+        raise BootstrapError(f"{name}: found {len(ends)} partitions, TIDEMARK_PARTITIONS says {settings.partitions}")
+    if any(ends.values()):
+        raise BootstrapError(f"{name} holds a state already; a new group wants another TIDEMARK_APP_ID")
+
+
+async def write_state(work: Work, settings: Settings, until: int | None) -> int:
+    """Write the rows of a finished run, and how far they go, to the changelog; return how many customers.
+
+    Raises BootstrapError, BrokerError.
+    """
+    plan = work.plan
+    progress = {number: Progress(stream_time=until) for number in range(settings.partitions)}
+    found = max((number for stops in plan.stops.values() for number in stops), default=0) + 1
+    if plan.stops and found != settings.partitions:
+        raise BootstrapError(f"the topics have {found} partitions, TIDEMARK_PARTITIONS says {settings.partitions}")
+    for label, stops in plan.stops.items():
+        for number, stop in stops.items():
+            progress[number].applied[label] = stop
+    _note_latest(work, progress)
+    await check_empty(settings)
+    name, home_of = changelog_name(settings), home_among(settings.partitions)
+    async with bulk_producer(settings) as bulk:
+        for shard in range(plan.shards):
+            for place, row in entries_of(work.run(ROWS, shard)):
+                partition, _, customer_id = place.partition("\0")
+                key = customer_id.encode()
+                await bulk.add(name, int(partition) if plan.stops else home_of(key), key, row)
+        customers = bulk.count
+        for number, how_far in progress.items():
+            await bulk.add(name, number, PROGRESS_KEY + str(number).encode(), msgspec.msgpack.encode(how_far))
+        await bulk.flush()
+    return customers
+
+
+def _note_latest(work: Work, progress: dict[int, Progress]) -> None:
+    """Note the latest event time of each topic; refuse where events were read past that nobody would read again."""
+    after = 0
+    for part in work.plan.parts:
+        with SegmentFile(work.part(part.number), PartReport) as done:
+            report = done.report
+        if part.partition is None:
+            continue
+        after += report.after
+        if report.last is not None:
+            latest, label = progress[part.partition].latest, part.topic.label
+            latest[label] = max(report.last, latest.get(label, report.last))
+    if after:
+        raise BootstrapError(
+            f"{after} events lie after --to or --until, and the group would not read them; bootstrap without these"
+        )

@@ -1,0 +1,136 @@
+"""A backfill as it is asked for on the command line: what is to be read becomes a plan, and the plan is carried out."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from config.settings import Settings
+from models.errors import TidemarkError, UnusableInput
+from models.events import Topic
+from models.policy.compiled import Timeline
+from streams.history.columns import parse_columns
+from streams.replay import job
+from streams.replay.bootstrap import write_state
+from streams.replay.coupled import coupled
+from streams.replay.outputs import write_result
+from streams.replay.plan import Plan, Request, digest_of, plan_files, plan_topics, release, state_of
+from streams.replay.process_pool import pool_of
+from streams.replay.stepwise import replay
+from streams.replay.topic_input import find_parts, parse_offsets
+from streams.replay.workspace import working_in
+
+
+class InterruptedRun(TidemarkError):
+    """The run ended before its time, and its work is kept. The same command with --resume goes on."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which history is asked for, and how it is to be read. Instants in ms."""
+
+    files: Mapping[Topic, Sequence[Path]] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+    since: int | None = None
+    to: int | None = None
+    until: int | None = None
+    offsets: Sequence[str] = ()
+    bootstrap: bool = False
+
+    @property
+    def topics(self) -> bool:
+        """Whether it is in topics: bounds were given, and no files."""
+        bounds = (self.since, self.to)
+        return not any(self.files.values()) and (bool(self.offsets) or any(bound is not None for bound in bounds))
+
+
+def goes_in_steps(asked: Asked, timeline: Timeline) -> bool:
+    """Whether customers must be decided about together: they are coupled, or told of campaigns."""
+    announced = bool(asked.files.get(Topic.CAMPAIGNS)) or (asked.topics and timeline.announces)
+    return coupled(timeline) or announced
+
+
+def replay_in_steps(
+    asked: Asked,
+    timeline: Timeline,
+    out: Path,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    cutoffs_at: Iterable[int] = (),
+    partitions: int = 1,
+) -> dict[str, Any]:
+    """Replay files through the worker's processor, all customers together, step by step, in memory.
+
+    `partitions`: so many share the budgets of care. Returns the summary. Raises UnusableInput.
+    """
+    if asked.since is not None or asked.to is not None or asked.topics or asked.bootstrap:
+        told = (
+            "--from, --to, --offsets and --bootstrap: only files and --until go with --in-steps, and with a policy that"
+        )
+        raise UnusableInput(f"{told} ranks customers at each day's end, or has budgets or campaigns")
+    columns = {topic.label: mapped for topic, mapped in parse_columns(asked.columns).items()}
+    result = replay(
+        timeline, asked.files, asked.until, progress, columns=columns, cutoffs_at=cutoffs_at, partitions=partitions
+    )
+    return write_result(result, timeline, out)
+
+
+def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | None = None) -> Plan:
+    """Return the plan of what is asked for. `settings` say where the topics are. Raises UnusableInput, BrokerError."""
+    if not asked.topics and not any(asked.files.values()):
+        told = "give --orders, --interactions or --customers, or --from, --to or --offsets to read topics"
+        raise UnusableInput(f"nothing to replay: {told}")
+    if asked.offsets and any(asked.files.values()):
+        raise UnusableInput("--offsets: topics are read where no files are given")
+    limits = [limit for limit in (asked.to, asked.until) if limit is not None]
+    files = tuple(state_of(path, topic) for topic in Topic for path in asked.files.get(topic, ()))
+    request = Request(
+        release=release(),
+        policies=tuple(map(digest_of, timelines)),
+        files=files,
+        columns={topic.label: columns for topic, columns in parse_columns(asked.columns).items()},
+        since=asked.since,
+        limit=min(limits, default=None),
+        until=asked.until,
+        topics=_described(asked, settings) if asked.topics and settings is not None else None,
+        keep_rows=asked.bootstrap,
+    )
+    if request.topics is None or settings is None:
+        return plan_files(request)
+    return plan_topics(request, *find_parts(settings, asked.since, parse_offsets(asked.offsets)))
+
+
+def _described(asked: Asked, settings: Settings) -> dict[str, str]:
+    """Return which topics are read, as text; the offsets that were found may grow between two runs."""
+    return {"broker": settings.broker, "prefix": settings.topic_prefix, "offsets": " ".join(sorted(asked.offsets))}
+
+
+def replay_history(
+    plan: Plan,
+    policy: Path,
+    out: Path,
+    progress: job.Progress,
+    *,
+    processes: int = 1,
+    resume: bool = False,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Carry a plan out into a directory; return the summary. Raises UnusableInput, PoolError, InterruptedRun.
+
+    `resume`: go on with an interrupted run of the same plan, where there is one.
+    """
+    with working_in(out, settings) as work:
+        if not (resume and work.resumes(plan)):
+            work.begin(plan, [policy])
+        pieces = max(len(work.plan.parts), work.plan.shards)  # a small history is not worth a process
+        try:
+            with pool_of(min(processes, pieces)) as pool:
+                summary = job.run(work, pool, out, progress)
+        except KeyboardInterrupt:
+            raise InterruptedRun("interrupted; the same command with --resume goes on") from None
+        except OSError as error:  # what cannot be read has another name by now
+            told = f"{out} cannot be written: {error.strerror}; --resume goes on when it can"
+            raise InterruptedRun(told) from None
+        if settings is not None and work.plan.request.keep_rows:
+            summary["bootstrapped"] = asyncio.run(write_state(work, settings, job.until_of(work)))
+        return summary

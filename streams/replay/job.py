@@ -1,0 +1,172 @@
+"""A backfill from its plan to its files: parts read, shards decided, runs merged, outputs put in their place.
+
+Each piece of work leaves a file; what is there is not done again. The outputs do not depend on how many processes did
+the work, nor on how often it was interrupted.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import msgspec
+import orjson
+
+from streams.history.formats import lines_before
+from streams.replay import sorted_runs as runs
+from streams.replay.decide import SORTED, gather
+from streams.replay.outputs import Figures, dead_letter, encode_summary, summarise
+from streams.replay.plan import Part, check_unchanged
+from streams.replay.process_pool import Pool
+from streams.replay.segments import SegmentFile, write_atomically
+from streams.replay.shuffle import Letter, PartReport, scatter
+from streams.replay.workspace import Work
+
+LETTERS = "dead-letters"
+SUMMARY = "summary.json"
+#: A stretch of an output: its name, its place, and the keys between which it lies.
+Stretch = tuple[str, int, str | None, str | None]
+R = TypeVar("R", bound=msgspec.Struct)
+#: Told how much of a stage is done: (stage, done, total), in events or lines.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Reading:
+    """What the parts held, all together. `with_letters` are the parts that had dead letters."""
+
+    figures: Figures = field(default_factory=Figures)
+    before: int = 0
+    events: int = 0
+    with_letters: list[int] = field(default_factory=list)
+
+
+def read_parts(work: Work, pool: Pool, progress: Progress) -> Reading:
+    """Have every part read that was not read yet; return what they held. Raises FileError, RangeError."""
+    plan = work.plan
+    weights = [part.weight for part in plan.parts]
+    reports = _done(work.part, range(len(plan.parts)), PartReport)
+    weight, events = sum(weights[number] for number in reports), sum(report.events for report in reports.values())
+    missing = [number for number in range(len(plan.parts)) if number not in reports]
+    for number, report in pool.each(partial(scatter, work), missing):
+        reports[number] = report
+        weight, events = weight + weights[number], events + report.events
+        progress("reading", events, max(events, events * sum(weights) // max(1, weight)))
+    check_unchanged(plan.request.files)
+    reading = Reading()
+    for number, report in sorted(reports.items()):
+        part = plan.parts[number]
+        reading.events += report.events
+        reading.before += report.before
+        counted = {part.topic.label: report.events} if report.events else {}
+        reading.figures.add(Figures(events=counted, after_until=report.after))
+        if report.letters:
+            reading.with_letters.append(number)
+    return reading
+
+
+def decide_shards(work: Work, pool: Pool, reading: Reading, until: int | None, progress: Progress) -> Figures:
+    """Have every shard decided that was not decided yet; return the counts of all."""
+    shards = work.plan.shards
+    reports = _done(work.shard, range(shards), Figures)
+    missing = [number for number in range(shards) if number not in reports]
+    for number, figures in pool.each(partial(gather, work, until=until), missing):
+        reports[number] = figures
+        progress("deciding", reading.events * len(reports) // shards, reading.events)
+    total = Figures()
+    for _, figures in sorted(reports.items()):
+        total.add(figures)
+    return total
+
+
+def write_outputs(work: Work, pool: Pool, reading: Reading, out: Path, progress: Progress) -> None:
+    """Merge the runs, and put the outputs in their place once all of them are whole."""
+    shards = range(work.plan.shards)
+    stretches: list[Stretch] = []
+    for name in SORTED:
+        keys = runs.boundaries([work.run(name, shard) for shard in shards])
+        bounds = [None, *keys, None]
+        stretches += [(name, place, bounds[place], bounds[place + 1]) for place in range(len(keys) + 1)]
+    for place, _ in enumerate(pool.each(partial(_merge, work), stretches), start=1):
+        progress("writing", reading.events * place // len(stretches), reading.events)
+    for name in SORTED:
+        pieces = [work.bucket(name, place) for stem, place, _, _ in stretches if stem == name]
+        write_atomically(work.output(name), partial(_join, pieces))
+    letters = (orjson.dumps(dead_letter(place, *told)) + b"\n" for place, told in _letters(work, reading))
+    write_atomically(work.output(LETTERS), lambda file: file.writelines(letters))
+    for name in (*SORTED, LETTERS):
+        work.output(name).replace(out / f"{name}.jsonl")
+
+
+def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]:
+    """Do all the work that is left of a plan, and put the files into a directory, the summary last; return it.
+
+    Raises FileError, RangeError, PoolError.
+    """
+    reading = read_parts(work, pool, progress)
+    until = until_of(work)
+    figures = decide_shards(work, pool, reading, until, progress)
+    figures.add(reading.figures)
+    figures.by_reason = dict(Counter(reason for _, (reason, _, _) in _letters(work, reading)))
+    summary = summarise(figures, until, work.timeline())
+    if work.plan.request.since is not None:
+        summary["before_from"] = reading.before
+    write_outputs(work, pool, reading, out, progress)
+    write_atomically(out / SUMMARY, lambda file: file.write(encode_summary(summary)))
+    return summary
+
+
+def until_of(work: Work) -> int | None:
+    """Return the instant (ms) to which a run that is done advanced time."""
+    reports = _done(work.part, range(len(work.plan.parts)), PartReport).values()
+    asked = work.plan.request.until
+    return max((report.last for report in reports if report.last is not None), default=None) if asked is None else asked
+
+
+def _done(name: Callable[[int], Path], numbers: Iterable[int], report: type[R]) -> dict[int, R]:
+    """Return the reports of the pieces of work that are done."""
+    found = {}
+    for number in numbers:
+        try:
+            with SegmentFile(name(number), report) as file:
+                found[number] = file.report
+        except (FileNotFoundError, ValueError):
+            continue  # not done, or torn by a crash of the machine: it is done again
+    return found
+
+
+def _merge(work: Work, stretch: Stretch) -> None:
+    name, place, low, high = stretch
+    paths = [work.run(name, shard) for shard in range(work.plan.shards)]
+    runs.merge(paths, low, high, work.bucket(name, place))
+
+
+def _join(pieces: Sequence[Path], file: IO[bytes]) -> None:
+    for piece in pieces:
+        with piece.open("rb") as source:
+            shutil.copyfileobj(source, file, 1 << 20)
+        piece.unlink()
+
+
+def _letters(work: Work, reading: Reading) -> Iterator[tuple[dict[str, Any], tuple[str, str, bytes | None]]]:
+    """Yield where each dead letter was, and (reason, detail, value), in the order of the input."""
+    for number in reading.with_letters:
+        part = work.plan.parts[number]
+        first = 0 if part.partition is not None else lines_before(Path(part.source), part.start)
+        with SegmentFile(work.part(number), PartReport) as done:
+            for letter in msgspec.msgpack.decode(done.read(0), type=list[Letter]):
+                yield _place(part, letter, first), (letter.reason, letter.detail, letter.value)
+
+
+def _place(part: Part, letter: Letter, first: int) -> dict[str, Any]:
+    if part.partition is None:
+        return {"file": Path(part.source).name, "line": first + letter.place}
+    return {
+        "topic": part.source,
+        "partition": part.partition,
+        "offset": letter.place,
+        "timestamp": letter.timestamp,
+    }

@@ -1,0 +1,240 @@
+"""Replay in steps: history from files through the very processor that live partitions use, in memory.
+
+The inputs are merged by event time, taken in slices, and time is moved by ticks for all customers together, as live
+does it with settled decisions; so the result is what a live worker would have decided, to the byte, on every run.
+Nothing here produces to a topic. `streams.replay` decides the same in bulk, where customers do not depend on each
+other.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from models.customer.state import Customer
+from models.errors import BadRecord, UnusableInput
+from models.events import Topic
+from models.instants import MAX_INSTANT, MIN_INSTANT
+from models.outputs import CareAction, TierChange, TierCutoffs
+from models.policy.compiled import Timeline
+from models.wire import Wire
+from streams.history.columns import Mapped
+from streams.history.formats import Numbered, read_values
+from streams.kafka.partitioner import home_of
+from streams.partition.campaigns import MAX_WAITING
+from streams.partition.cutoff_coordinator import REQUEST_KEY, business_days
+from streams.partition.encoder import Encoder
+from streams.partition.processor import Processor
+from streams.partition.state import PROGRESS_KEY, Partition, Tick
+from streams.partition.step import Effects, Timing
+
+#: A customer's events that one slice may hold: well under what the engine lets wait.
+SLICE_PER_CUSTOMER = 1_000
+#: Campaigns that one slice may hold: well under what a partition lets wait.
+SLICE_OF_CAMPAIGNS = MAX_WAITING // 2
+
+
+class ReplayError(UnusableInput):
+    """The replay cannot end. The message names the file or the argument."""
+
+
+class FileRecord(NamedTuple):
+    """One line of an input file, in the place of a consumed record. `timestamp` is its event time (ms)."""
+
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+
+
+class BadLine(NamedTuple):
+    """A line that cannot be processed, with its coordinates (`line` counts from 1)."""
+
+    file: str
+    line: int
+    bad: BadRecord
+    value: bytes
+
+
+@dataclass
+class Result:
+    """Everything a replay decided. `customers` are the final states, in order of their ids.
+
+    `timeline` has the cut-offs that hold in the end, where any were computed.
+    """
+
+    timeline: Timeline
+    until: int | None = None
+    events: Counter[str] = field(default_factory=Counter)
+    after_until: int = 0
+    changes: list[TierChange] = field(default_factory=list)
+    actions: list[CareAction] = field(default_factory=list)
+    cutoffs: list[TierCutoffs] = field(default_factory=list)
+    bad_lines: list[BadLine] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    customers: list[Customer] = field(default_factory=list)
+
+
+def replay(  # noqa: PLR0913  # what is read, and what is decided beside it, by name
+    timeline: Timeline,
+    inputs: Mapping[Topic, Path | Sequence[Path]],
+    until: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    only: str | None = None,
+    columns: Mapping[str, Mapped] = MappingProxyType({}),
+    cutoffs_at: Iterable[int] = (),
+    partitions: int = 1,
+) -> Result:
+    """Return what the events of the files decide up to and including `until` (ms; default: the last event).
+
+    `only` one customer's events are decided about where one is named; the last event is still that of the files.
+    `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days' ends, as if they were asked for.
+    `partitions`: among so many the budgets of care are shared; customers are in the partition that their key hashes to.
+    `progress(done, total)` is called now and then, in events. `columns` are those of tables, by topic
+    and field. Raises UnusableInput where a file cannot be read.
+    """
+    timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
+    # Only shared budgets make it matter which partition a customer is in.
+    count = partitions if timeline.budgeted else 1
+    days = business_days(timeline, partitions=count)
+    processor = Processor(timeline, timing, Encoder("/replay"), days=days, partitions=count)
+    if days is not None:
+        for at in cutoffs_at:
+            days.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
+    result = Result(processor.engine.timeline, until)
+    given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in listed(paths)]
+    values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
+    lines, last = _read(timeline, values, result, only)
+    parts = [Partition(number, timeline=timeline.fingerprint) for number in range(count)]
+    if result.until is None and last >= MIN_INSTANT:
+        result.until = last
+    step_through(processor, parts, lines, result.until, partial(_collect, result), progress)
+    rows = sorted((key, row) for part in parts for key, row in part.rows.items() if not key.startswith(PROGRESS_KEY))
+    result.customers = [Customer.from_row(key.decode(), row) for key, row in rows]
+    return result
+
+
+#: An event's time (ms), its topic, and its record.
+Line = tuple[int, Topic, Any]
+
+
+def step_through(  # what is decided about, by whom, and who is told
+    processor: Processor,
+    parts: Sequence[Partition],
+    lines: list[Line],
+    until: int | None,
+    collect: Callable[[Effects], None],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> None:
+    """Decide about all customers together, slice by slice of lines in order, then up to `until` (ms).
+
+    `parts` are all partitions there are. `collect` is given the effects of each step; `progress` as for `replay`.
+    """
+    done = 0
+    for batch in _slices(lines):
+        for topic in Topic:
+            records = [record for _, rank, record in batch if rank is topic]
+            for partition, share in zip(parts, _shares(topic, records, len(parts)), strict=True):
+                collect(processor.process(partition, topic, topic.label, share, now=0))
+        _advance(collect, processor, parts, batch[-1][0])
+        done += len(batch)
+        progress(done, len(lines))
+    if until is not None:
+        _advance(collect, processor, parts, until + 1)
+
+
+def _shares(topic: Topic, records: list[Any], count: int) -> list[list[Any]]:
+    """Return the records of each of `count` partitions: campaigns go to all, others to the one their key hashes to."""
+    if count == 1 or topic is Topic.CAMPAIGNS:
+        return [records] * count
+    shares: list[list[Any]] = [[] for _ in range(count)]
+    for record in records:
+        shares[home_of(record.key, count)].append(record)
+    return shares
+
+
+def listed(paths: Path | Sequence[Path]) -> Sequence[Path]:
+    """Return one path, or several, as several."""
+    return [paths] if isinstance(paths, Path) else paths
+
+
+def _read(
+    timeline: Timeline, inputs: Iterable[tuple[Topic, Path, Iterator[Numbered]]], result: Result, only: str | None
+) -> tuple[list[Line], int]:
+    """Return every good line in merged order: by time, ties by topic rank, then as they came; and the latest time."""
+    wire = Wire(timeline.latest.money)
+    lines: list[Line] = []
+    last = MIN_INSTANT - 1
+    for topic, path, values in inputs:
+        for number, value in values:
+            try:
+                customer_id, at = _identify(wire, topic, value)
+            except BadRecord as bad:
+                result.bad_lines.append(BadLine(path.name, number, bad, value))
+                continue
+            if result.until is not None and at > result.until:
+                result.after_until += 1
+                continue
+            last = max(last, at)
+            if only is None or customer_id == only or topic is Topic.CAMPAIGNS:
+                result.events[topic.label] += 1
+                lines.append((at, topic, FileRecord(number, at, customer_id.encode(), value)))
+    lines.sort(key=lambda line: line[:2])
+    return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)], last
+
+
+def _identify(wire: Wire, topic: Topic, value: bytes) -> tuple[str, int]:
+    """Return whose an event is and when (ms) it happened. Raises BadRecord."""
+    if topic is Topic.CAMPAIGNS:
+        campaign = wire.decode_campaign(value)
+        return campaign.campaign, campaign.at
+    customer_id, event = wire.decode(topic, None, value)
+    # A profile without any time holds from the beginning.
+    return customer_id, MIN_INSTANT - 1 if event.at is None else event.at
+
+
+def _slices(lines: list[Line]) -> Iterator[list[Line]]:
+    """Cut the merged lines where there is enough of some customer, or of campaigns; never within an instant."""
+    start = 0
+    seen: Counter[bytes] = Counter()
+    for index, (at, topic, record) in enumerate(lines):
+        announced = topic is Topic.CAMPAIGNS
+        whose, most = (b"\0", SLICE_OF_CAMPAIGNS) if announced else (record.key, SLICE_PER_CUSTOMER)
+        if seen[whose] >= most and at != lines[index - 1][0]:
+            yield lines[start:index]
+            start = index
+            seen.clear()
+        seen[whose] += 1
+    if start < len(lines):
+        yield lines[start:]
+
+
+def _advance(
+    collect: Callable[[Effects], None], processor: Processor, parts: Iterable[Partition], stream_time: int
+) -> None:
+    """Move time in all partitions, until none has anything left to do: at a day's end they wait for one another."""
+    more = True
+    while more:
+        more = False
+        for partition in parts:
+            effects = processor.tick(partition, Tick(stream_time), now=0)
+            collect(effects)
+            more = more or effects.more
+            if processor.days is not None:
+                for out in effects.outputs.get(processor.days.topic, ()):
+                    more = processor.days.hear(out.key, out.value) or more
+
+
+def _collect(result: Result, effects: Effects) -> None:
+    result.changes += effects.decisions.changes
+    result.actions += effects.decisions.actions
+    result.cutoffs += effects.decisions.cutoffs
+    result.notes += effects.decisions.notes
+    result.refusals += effects.decisions.refusals

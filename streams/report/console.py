@@ -1,0 +1,129 @@
+"""What people see in a terminal: progress bars and tables. Rich draws; figures come in as plain values."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from models.outputs import Cutoff, TierCutoffs
+from streams.tools.diff import Comparison
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+class _Rate(TextColumn):
+    """Events per second, over the last half minute while the task runs."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.speed}")
+
+    def render(self, task: Any) -> Any:
+        speed = task.finished_speed or task.speed
+        return f"{speed:,.0f} events/s" if speed else ""
+
+
+def new_progress(console: Console = ERR) -> Progress:
+    """Return a progress display with a bar, a share, events/s and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=False)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr; yield `update(done, total)`."""
+    with new_progress() as progress:
+        task = progress.add_task(description, total=None)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update
+
+
+@contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar on stderr for each stage of a longer work; yield `update(stage, done, total)`."""
+    tasks: dict[str, TaskID] = {}
+    with new_progress() as progress:
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield update
+
+
+def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: Console = OUT) -> None:
+    """Print a table of two columns."""
+    console.print(f"[bold]{title}[/]")  # as a title of the table it would be folded to the table's width
+    drawn = Table()
+    drawn.add_column(heads[0])
+    drawn.add_column(heads[1], justify="right")
+    for name, value in rows.items():
+        drawn.add_row(str(name), f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(drawn)
+
+
+def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT, title: str = "cut-offs") -> None:
+    """Print cut-offs over time, a table a scheme: the ranked, and each tier's cut, who reaches it and who holds it."""
+    for scheme in dict.fromkeys(each.scheme for each in cutoffs):
+        told = [each for each in cutoffs if each.scheme == scheme]
+        console.print(f"[bold]{title}, {scheme}[/] ({told[-1].metric}; in brackets who reaches a cut, and who holds)")
+        drawn = Table()
+        drawn.add_column("from")
+        drawn.add_column("ranked", justify="right")
+        for cutoff in told[-1].cutoffs:
+            drawn.add_column(f"{cutoff.tier} (top {cutoff.top * 100:g}%)", justify="right")
+        for each in told:
+            cells = [_cutoff(cutoff) for cutoff in each.cutoffs]
+            drawn.add_row(each.effective_at, f"{each.population:,}", *cells)
+        console.print(drawn)
+
+
+def _cutoff(cutoff: Cutoff) -> str:
+    held = "" if cutoff.held is None else f", held {cutoff.held:.2%}"
+    return f"{cutoff.cut} ({cutoff.share:.2%}{held})"
+
+
+def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
+    """Print a summary: customers per tier, tier changes by direction and cause, care actions, dead letters."""
+    for scheme, tiers in summary["tiers"].items():
+        table(f"customers per tier, {scheme}", tiers, ("tier", "customers"), console)
+    changes = summary["tier_changes"]
+    table("tier changes", {**changes["by_direction"], "total": changes["total"]}, ("direction", "changes"), console)
+    table("tier changes by cause", changes["by_cause"], ("cause", "changes"), console)
+    actions = summary["care_actions"]
+    table("care actions", {**actions["by_rule"], "total": actions["total"]}, ("rule", "actions"), console)
+    letters = summary["dead_letters"]
+    table("dead letters", {**letters["by_reason"], "total": letters["total"]}, ("reason", "records"), console)
+
+
+def comparison_tables(comparisons: Iterable[Comparison], limit: int, console: Console = OUT) -> None:
+    """Print what differs between two outputs: the counts, then up to `limit` records of each kind of difference."""
+    compared = list(comparisons)
+    drawn = Table("output", *_COUNTED)
+    for each in compared:
+        counts = (each.same, len(each.missing), len(each.extra), len(each.different))
+        drawn.add_row(each.file, *(f"{count:,}" for count in counts))
+    console.print(drawn)
+    for each in compared:
+        told = [f"missing    {_named(key)}" for key in each.missing[:limit]]
+        told += [f"extra      {_named(key)}" for key in each.extra[:limit]]
+        told += [
+            f"different  {_named(other.identity)}: {other.field}: {other.found[0]} | {other.found[1]}"
+            for other in each.different[:limit]
+        ]
+        for line in told:
+            console.print(f"{each.file}: {line}", markup=False, soft_wrap=True)
+
+
+_COUNTED = ("same", "missing", "extra", "different")
+
+
+def _named(identity: Iterable[object]) -> str:
+    return " ".join(str(part) for part in identity if part != "")

@@ -1,0 +1,177 @@
+"""Where the account of a customer comes from: history files, by replay, or the changelog of a running deployment.
+
+Only reads: nothing is produced, no offset is committed, no consumer group is joined.
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2  # Java's default partitioner
+
+from config.settings import Settings
+from models.customer.state import Customer
+from models.engine.account import Account, account
+from models.errors import TidemarkError, UnusableInput
+from models.events import Topic
+from models.policy.compiled import Timeline
+from models.policy.cutoff_timeline import RankedTimeline, ranked
+from models.rules.ranking import CutoffSet
+from streams.kafka.clients import client_options
+from streams.kafka.topics import (
+    MAX_ROW_BYTES,
+    TIMEOUT_S,
+    BrokerError,
+    TopicsError,
+    changelog_name,
+    partitions_of,
+    populations_label,
+    unreachable,
+)
+from streams.partition.cutoff_coordinator import CUTOFFS_KEY
+from streams.partition.fencing import Fence
+from streams.replay.stepwise import replay
+
+_FETCH_MS = 500
+
+
+class ExplainError(UnusableInput):
+    """There is nothing to explain: nobody knows such a customer. Check the id, and where it is looked for."""
+
+
+def explain_files(
+    timeline: Timeline,
+    inputs: dict[Topic, Path],
+    customer_id: str,
+    until: int | None = None,
+    at: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    partitions: int = 1,
+) -> Account:
+    """Return the account of a customer by the events of files, as of `at` (ms; default: `until`, else the last event).
+
+    Events after `until`, or after an earlier `at`, are not read. `partitions`: so many share the budgets of care.
+    Raises ExplainError for an unknown customer.
+    """
+    bounds = [bound for bound in (until, at) if bound is not None]
+    # Cut-offs come from everybody, and budgets are spent on everybody.
+    only = None if ranked(timeline) or timeline.budgeted else customer_id
+    result = replay(timeline, inputs, min(bounds, default=None), progress, only=only, partitions=partitions)
+    customer = next((each for each in result.customers if each.customer_id == customer_id), None)
+    if customer is None:
+        raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the instant asked for")
+    instant = result.until if at is None else at
+    if instant is None:
+        instant = customer.cursor or _now()  # nothing in the files has a time
+    return account(customer, result.timeline, instant)
+
+
+async def explain_live(settings: Settings, timeline: Timeline, customer_id: str, at: int | None = None) -> Account:
+    """Return the account of a customer by the state that a deployment keeps, as of `at` (ms; default: now).
+
+    Raises ExplainError for an unknown customer, TopicsError and BrokerError where the state cannot be read.
+    """
+    row = await latest_row(settings, customer_id)
+    if ranked(timeline):
+        timeline = await _with_cutoffs(settings, timeline)
+    if row is None:
+        raise ExplainError(f"customer {customer_id!r} is not in {changelog_name(settings)} at {settings.broker}")
+    try:
+        customer = Customer.from_row(customer_id, row)
+    except (msgspec.MsgspecError, struct.error, ValueError) as error:
+        raise TidemarkError(f"the state of customer {customer_id!r} cannot be read: {error}") from None
+    if at is None:
+        # Where time follows the events, what is decided may be ahead of the clock.
+        at = max(_now(), customer.cursor or 0)
+    return account(customer, timeline, at)
+
+
+async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
+    """Return a customer's latest row in the changelog; None where there is none, or they were erased.
+
+    Raises TopicsError, BrokerError.
+    """
+    key = customer_id.encode()
+    if not key or b"\0" in key:
+        return None  # a customer_id is neither; what has a NUL in its key is no customer's row
+    return await _latest_value(settings, changelog_name(settings), key)
+
+
+async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
+    """Return a timeline with the cut-offs that a deployment has computed last."""
+    value = await _latest_value(settings, settings.topic(populations_label(settings)), CUTOFFS_KEY)
+    known = RankedTimeline(timeline.versions)
+    if value is not None:
+        known.learn(msgspec.msgpack.decode(value, type=CutoffSet))
+    return known
+
+
+async def _latest_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
+    """Return the latest value of a key in a topic; None where there is none. Raises TopicsError, BrokerError."""
+    consumer = AIOKafkaConsumer(
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=MAX_ROW_BYTES,
+        request_timeout_ms=TIMEOUT_S * 1000,
+    )
+    try:
+        await _start(consumer, settings)
+        home, others = await _partitions(settings, topic, key)
+        # Producers may choose partitions in another way; a customer is in one partition all the same.
+        record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
+    except (KafkaError, TimeoutError) as error:
+        raise BrokerError(
+            f"the broker at {settings.broker} cannot be read: {str(error) or 'it stopped answering'}"
+        ) from None
+    finally:
+        await consumer.stop()
+    return None if record is None else record.value
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _start(consumer: AIOKafkaConsumer, settings: Settings) -> None:
+    try:
+        await asyncio.wait_for(consumer.start(), TIMEOUT_S)
+    except (KafkaError, OSError, TimeoutError):
+        raise await unreachable(settings) from None
+
+
+async def _partitions(settings: Settings, name: str, key: bytes) -> tuple[TopicPartition, list[TopicPartition]]:
+    """Return the partition of a topic that a key hashes to, and the others."""
+    numbers = await partitions_of(settings, name)
+    if not numbers:
+        raise TopicsError(f"{name} does not exist at {settings.broker}; are the app id and the topic prefix right?")
+    home = numbers[(murmur2(key) & 0x7FFFFFFF) % len(numbers)]
+    return TopicPartition(name, home), [TopicPartition(name, number) for number in numbers if number != home]
+
+
+async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: bytes) -> ConsumerRecord | None:
+    """Return the last record of a key in partitions, read up to their ends now. Raises TimeoutError, KafkaError."""
+    if not tps:
+        return None
+    consumer.assign(tps)
+    ends = await consumer.end_offsets(tps)
+    await consumer.seek_to_beginning(*tps)
+    found: dict[TopicPartition, ConsumerRecord] = {}
+    fences = {tp: Fence() for tp in tps}
+    heard = time.monotonic()
+    while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+        chunks = await consumer.getmany(timeout_ms=_FETCH_MS)
+        heard = time.monotonic() if chunks else heard
+        if time.monotonic() - heard > TIMEOUT_S:
+            raise TimeoutError
+        for tp, records in chunks.items():
+            for record in records:
+                if fences[tp].admits(record.key, record.headers) and record.key == key:
+                    found[tp] = record
+    # In a partition the last one counts; of several partitions, the one that was written last.
+    return max(found.values(), key=lambda record: int(record.timestamp), default=None)

@@ -1,0 +1,116 @@
+"""Loading: events from files to an input topic, keyed by customer, as fast as the broker takes them.
+
+A record's timestamp is the event's own instant, so that topics can be searched by time. The events' ids are the files',
+so that loading a file again changes nothing. Whether the events are good is for the worker to say.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+
+import msgspec
+
+from config.settings import Settings
+from models.errors import UnusableInput
+from models.events import Topic
+from models.instants import from_datetime
+from streams.history.columns import Mapped
+from streams.history.formats import check_header, read_values
+from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.report.console import progress_bar
+
+_When = int | Annotated[datetime, msgspec.Meta(tz=True)] | None
+_TOLD_EVERY = 10_000
+
+
+class LoadError(UnusableInput):
+    """A file cannot be loaded. The message says where; nothing of that line was sent, nor of what follows it."""
+
+
+class _Keyed(msgspec.Struct, gc=False):
+    customer_id: str
+
+
+class _Timed(_Keyed, gc=False):
+    occurred_at: _When = None
+    updated_at: _When = None
+    registered_at: _When = None
+
+
+class _Announced(msgspec.Struct, gc=False):
+    campaign_id: str
+    occurred_at: _When = None
+
+
+class KeyedLine(msgspec.Struct, frozen=True, gc=False):
+    """An event as it is produced. `timestamp` in ms; None where it has no instant that Kafka can hold."""
+
+    key: bytes
+    value: bytes
+    timestamp: int | None
+
+
+def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = MappingProxyType({})) -> Iterator[KeyedLine]:
+    """Yield each event of a file. Raises LoadError, with the line, where there is no customer_id, and FileError."""
+    timed, keyed = msgspec.json.Decoder(_Timed), msgspec.json.Decoder(_Keyed)
+    for number, value in read_values(path, topic, columns.get(topic.label, {})):
+        try:
+            event = timed.decode(value)
+            yield KeyedLine(
+                event.customer_id.encode(), value, _timestamp(event.occurred_at, event.updated_at, event.registered_at)
+            )
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            try:
+                yield KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a customer_id") from None
+
+
+def campaign_lines(path: Path) -> Iterator[KeyedLine]:
+    """Yield each campaign of a file. Raises LoadError, with the line, where there is no campaign_id, and FileError."""
+    announced = msgspec.json.Decoder(_Announced)
+    for number, value in read_values(path, Topic.CAMPAIGNS, {}):
+        try:
+            campaign = announced.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a campaign_id") from None
+        yield KeyedLine(campaign.campaign_id.encode(), value, _timestamp(campaign.occurred_at))
+
+
+def _timestamp(*whens: _When) -> int | None:
+    when = next((when for when in whens if when is not None), None)
+    instant = from_datetime(when) if isinstance(when, datetime) else when
+    return instant if instant is not None and 0 <= instant < 2**62 else None
+
+
+async def load_files(
+    settings: Settings, files: Sequence[Path], topic: str, columns: Mapping[str, Mapped] = MappingProxyType({})
+) -> int:
+    """Produce every event of the files to an input topic; return how many. Raises LoadError, FileError, BrokerError.
+
+    A campaign is for all customers, so each is produced to every partition.
+    """
+    topics = {known.label: known for known in Topic}
+    if topic not in topics:
+        raise LoadError(f"--topic: found {topic!r}, allowed are {', '.join(topics)}")
+    announces = topics[topic] is Topic.CAMPAIGNS
+    for path in files:
+        check_header(path, topics[topic], columns.get(topic, {}))
+    name, total, read, count = settings.topic(topic), sum(path.stat().st_size for path in files), 0, 0
+    async with bulk_producer(settings) as bulk:
+        partitions = await bulk.partitions(name)
+        home_of = home_among(partitions)
+        with progress_bar(f"loading {topic}") as progress:
+            for path in files:
+                size = 0
+                for line in campaign_lines(path) if announces else keyed_lines(path, topics[topic], columns):
+                    for home in range(partitions) if announces else (home_of(line.key),):
+                        await bulk.add(name, home, line.key, line.value, timestamp=line.timestamp)
+                    count, size = count + 1, size + len(line.value) + 1
+                    if count % _TOLD_EVERY == 0:
+                        progress(count, max(count, count * total // max(1, read + size)))
+                read += path.stat().st_size
+        await bulk.flush()
+        return count

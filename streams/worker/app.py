@@ -1,0 +1,283 @@
+"""The composition root: settings in, a Faust app out, with its table, agent, ticker and web pages wired up.
+
+Nothing connects at import time. The command line calls `build`; tests do too.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import faust
+from faust.tables.manager import TableManager
+from faust.transport.drivers.aiokafka import Producer
+from faust.types import TP
+
+from config.policy_files import load_timeline
+from config.settings import Settings
+from models.errors import UnusableInput
+from models.events import Topic
+from models.policy.compiled import Timeline
+from streams.faust_ext.consumer import MicroBatchConsumer, MicroBatchTransport, RawSchema
+from streams.faust_ext.memory_store import StateTable
+from streams.faust_ext.recovery import StateTables
+from streams.kafka.clients import credentials
+from streams.kafka.partitioner import home_of
+from streams.kafka.range_reader import read_stretch
+from streams.kafka.topics import MAX_ROW_BYTES, changelog_name, populations_label, ticks_name
+from streams.metrics.collectors import Held, Metrics
+from streams.partition.cutoff_coordinator import BusinessDays, business_days
+from streams.partition.encoder import Encoder
+from streams.partition.processor import Processor
+from streams.partition.step import Timing
+from streams.worker.context import Shell
+from streams.worker.cutoff_listener import listen_to_days
+from streams.worker.cutoff_page import CutoffHistory, follow_cutoffs
+from streams.worker.loop import Worker
+from streams.worker.readiness import Readiness
+from streams.worker.watchdog import end_within
+from streams.worker.watermarks import Ticker
+from streams.worker.web import Pages, add_pages, web_options
+
+log = logging.getLogger(__name__)
+
+#: The largest produce batch (bytes): Kafka's default limit of a message set, less some room for its header.
+MAX_PRODUCE_BATCH = 900_000
+#: How long (seconds) a worker that cannot go on may take to shut down before it is ended.
+SHUTDOWN_S = 20.0
+#: Micro-batches that may wait in the stream's queue. From four fifths of them on, partitions are held back: with fewer
+#: than a round of all partitions brings, each round would stall the next.
+QUEUED_BATCHES = 8
+#: How far (ms) beyond the lateness after a day's end records are still taken up while it is not decided: with no
+#: backlog it is, in a few seconds.
+READ_BEYOND_MS = 60_000
+
+
+class TidemarkApp(faust.App):
+    """A Faust app with the micro-batched transport."""
+
+    metrics: Metrics
+    #: Whether the process is this worker's alone, to be ended where the shutdown after a crash hangs.
+    owns_process = False
+
+    @property
+    def micro_batches(self) -> MicroBatchConsumer:
+        """The consumer, as what our transport makes it."""
+        return cast("MicroBatchConsumer", self.consumer)
+
+    def _crash(self, reason: BaseException) -> None:
+        """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
+        if not self.crashed:
+            log.error("the worker cannot go on: %s", str(reason) or repr(reason))
+        if self.owns_process and not self.crashed:
+            end_within(SHUTDOWN_S, "a worker that crashed was shutting down")
+        super()._crash(reason)
+
+    def _new_transport(self) -> MicroBatchTransport:
+        return MicroBatchTransport(self.conf.broker_consumer, self)
+
+    def _new_web(self) -> Pages:
+        return Pages(self)
+
+
+def make_processor(settings: Settings, timeline: Timeline) -> Processor:
+    """Return the processor that a worker with these settings uses."""
+    beyond = settings.lateness + READ_BEYOND_MS
+    timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall", beyond)
+    home = partial(home_of, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
+    return Processor(
+        timeline,
+        timing,
+        Encoder(f"/{settings.app_id}"),
+        max_bytes=settings.max_bytes,
+        home_of=home,
+        days=business_days(timeline, populations_label(settings), settings.partitions),
+        partitions=settings.partitions,
+    )
+
+
+def build(settings: Settings) -> TidemarkApp:
+    """Return the app of one worker. Raises UnusableInput where the policy or the data directory cannot be used."""
+    timeline = load_timeline(settings.policy)
+    app = _faust_app(settings)
+    metrics = app.metrics = Metrics()
+    metrics.expect(timeline)
+    table = _table(app, settings)
+    table.timeline = timeline.fingerprint
+    if settings.store == "rocksdb":
+        table.directory = _data_dir(settings)
+        _ = table.data  # what is wrong with the directory is told before anything starts
+    shell = _shell(app, settings, table)
+    processor = make_processor(settings, timeline)
+    worker = Worker(shell, processor, metrics)
+    _agent(app, settings, shell, worker)
+    _lifecycle(app, settings, worker, Ticker(settings, shell, worker))
+    readiness = Readiness(app, settings, lambda: table.data, worker)
+    metrics.ready.set_function(lambda: not readiness.obstacles())
+    clock = shell.clock if settings.clock == "wall" else None
+    remaining = cast("TableManager", app.tables).recovery.active_remaining
+    metrics.registry.register(Held(metrics, processor, lambda: table.data.partitions, remaining, clock))
+    cutoffs = None
+    if processor.days is not None:
+        _listen(app, settings, processor.days, worker)
+        cutoffs = _follow(app, settings, processor.days)
+    add_pages(app, metrics, readiness, cutoffs)
+    return app
+
+
+def _faust_app(settings: Settings) -> TidemarkApp:
+    return TidemarkApp(
+        settings.app_id,
+        broker_credentials=credentials(settings),
+        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
+        store="memory://",
+        TableManager=StateTables,
+        datadir=str(_data_dir(settings)),
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_disable_leader=True,
+        table_standby_replicas=settings.standbys,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=1.0,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=2.0,
+        broker_max_poll_records=settings.max_batch,
+        consumer_max_fetch_size=16_777_216,
+        stream_buffer_maxsize=QUEUED_BATCHES,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        # It compares what memory holds with the listed end offsets, which the embedded broker lists a batch too low;
+        # what memory holds was acknowledged.
+        recovery_consistency_check=False,
+        producer_acks=-1,
+        producer_linger=0.0,
+        producer_max_batch_size=MAX_PRODUCE_BATCH,
+        producer_max_request_size=MAX_ROW_BYTES,
+        producer_request_timeout=60.0,
+        web_host=settings.web_host,
+        web_bind=settings.web_host,
+        web_port=settings.web_port,
+        web_cors_options=None,
+        web_application_options=web_options(settings.web_token),
+        worker_redirect_stdouts=False,
+    )
+
+
+def _data_dir(settings: Settings) -> Path:
+    path = Path(settings.data_dir).resolve() / settings.app_id
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableInput(f"TIDEMARK_DATA_DIR: {path} cannot be used: {error.strerror}") from None
+    return path
+
+
+def _table(app: TidemarkApp, settings: Settings) -> StateTable:
+    schema = RawSchema(key_type=bytes, value_type=bytes)
+    changelog = app.topic(
+        changelog_name(settings),
+        schema=schema,
+        partitions=settings.partitions,
+        compacting=True,
+        acks=False,
+        internal=True,
+        maxsize=QUEUED_BATCHES,
+        allow_empty=True,
+    )
+    table = StateTable(
+        app,
+        name="state",
+        partitions=settings.partitions,
+        key_type=bytes,
+        value_type=bytes,
+        changelog_topic=changelog,
+        recovery_buffer_size=2,  # 1 would make Faust read the changelog of active partitions for ever
+    )
+    app.tables.add(table)
+    return table
+
+
+def _shell(app: TidemarkApp, settings: Settings, table: StateTable) -> Shell:
+    return Shell(
+        store=lambda: table.data,
+        consumer=lambda: app.micro_batches,
+        producer=lambda: cast("Producer", app.producer)._ensure_producer(),  # noqa: SLF001  # no public way to it
+        inputs={settings.topic(topic.label): topic for topic in Topic},
+        name_of=settings.topic,
+        changelog=changelog_name(settings),
+        ticks=ticks_name(settings),
+        read_changelog=partial(read_stretch, settings, changelog_name(settings)),
+    )
+
+
+def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -> None:
+    names = [*shell.inputs, shell.ticks]
+    inputs = app.topic(
+        *names, schema=RawSchema(key_type=bytes, value_type=bytes), partitions=settings.partitions, allow_empty=True
+    )
+
+    @app.agent(inputs, name="customers", concurrency=1)
+    async def customers(stream: Any) -> None:
+        try:
+            await worker.run(stream.events())
+        except Exception as error:
+            # Going on would acknowledge what was not done. The supervisor starts the worker anew, state intact.
+            await app.crash(error)
+            raise
+
+
+def _listen(app: TidemarkApp, settings: Settings, days: BusinessDays, worker: Worker) -> None:
+    days.current = False
+
+    @app.task
+    async def listen() -> None:
+        try:
+            async for keys in listen_to_days(settings, days):
+                if app.tables.actives_ready and not app.rebalancing:
+                    await worker.nudge(keys)
+        except Exception as error:
+            log.exception("what other partitions tell cannot be read")
+            await app.crash(error)
+            raise
+
+
+def _follow(app: TidemarkApp, settings: Settings, days: BusinessDays) -> CutoffHistory:
+    history = CutoffHistory(days.timeline)
+
+    @app.task
+    async def follow() -> None:
+        await follow_cutoffs(settings, history)
+
+    return history
+
+
+def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker) -> None:
+    one = asyncio.Lock()
+
+    async def tick_once() -> None:
+        async with one:
+            worker.parked.wanted.clear()
+            if app.tables.actives_ready and not app.rebalancing:
+                worker.check()
+                for tp in await ticker.tick():
+                    await worker.resume(tp)
+
+    @app.task
+    async def tick() -> None:
+        async for _ in app.itertimer(settings.tick_interval / 1000, name="tick"):
+            await tick_once()
+
+    @app.task
+    async def tick_when_wanted() -> None:
+        while await worker.parked.wanted.wait():
+            await tick_once()
+
+    @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # its protocol fits no function that mypy accepts
+    async def revoked(_app: Any, *args: Any, signal: Any = None, **_: Any) -> None:  # noqa: ARG001  # Faust's signature
+        app.metrics.rebalances.inc()
+        tps: set[TP] = args[0]
+        await worker.quiesce()
+        await app.consumer.commit()
+        app.micro_batches.forget(tps)

@@ -1,0 +1,59 @@
+"""Running a worker in this process, under Faust's own supervisor, with our logging and a bounded end."""
+
+import asyncio
+import logging
+import signal
+
+import faust
+
+from config.settings import Settings
+from streams.gc_tuning import calm
+from streams.kafka.topics import TopicsError, check_topics
+from streams.worker.app import build
+from streams.worker.logs import set_up_logging
+from streams.worker.watchdog import end_within
+
+log = logging.getLogger(__name__)
+
+
+class _Worker(faust.Worker):
+    """Faust's supervisor, whose shutdown takes a bounded time."""
+
+    stop_within_s = 25.0
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        log.info("told to stop by %s: what is under way is finished and committed", signal.name)
+        end_within(self.stop_within_s, "the worker was told to stop")
+        super()._schedule_shutdown(signal)
+
+
+def run_worker(settings: Settings) -> None:
+    """Run a worker until it is told to stop; exits the process with Faust's exit code.
+
+    Raises TopicsError where topics are not as they should be, BrokerError where no broker answers.
+    """
+    set_up_logging(settings.log_level, settings.log_format)
+    calm()
+    refuse_wrong_topics(settings)
+    app = build(settings)
+    app.owns_process = True
+    worker = _Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False, quiet=True)
+    worker.spinner = None  # nothing but log lines is written
+    log.info("a worker of %s, with the broker at %s", settings.app_id, settings.broker)
+    worker.stop_within_s = settings.stop_within / 1000
+    worker.execute_from_commandline()
+
+
+def refuse_wrong_topics(settings: Settings) -> None:
+    """Go no further where topics are missing, have other partitions or are not compacted: state would be lost in them.
+
+    Raises TopicsError, BrokerError.
+    """
+    # On a loop of its own, which is not left behind as the thread's: Faust brings its own.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        mistakes = runner.run(check_topics(settings))
+    if mistakes:
+        raise TopicsError(
+            f"the topics are not as they should be: {'; '.join(mistakes)}. `tidemark topics create` creates what is "
+            "missing; what is there must be corrected on the broker"
+        )

@@ -1,0 +1,145 @@
+"""The ticker: tells every partition of ours, in regular intervals, how far time may go.
+
+A tick is made between two batches, against the end offsets read just before: where nothing lags, all that was in
+the input topics by then is in the acknowledged state, and stream time may follow the clock. Ticks travel through
+an internal co-partitioned topic, because a table is written only from its partition's stream. The ticker also
+notices a partition that stands still with records unread, and has it fetched again.
+"""
+
+import time
+from typing import NamedTuple
+
+import msgspec
+from faust.types import TP
+
+from config.settings import Settings
+from models.instants import MAX_INSTANT
+from streams.partition.state import Partition, Tick
+from streams.worker.context import Shell
+from streams.worker.loop import Worker
+
+
+class Unread(NamedTuple):
+    """What of the partitions is not applied: the topics that lag by partition, and those that stand still.
+
+    `expected`: more will be applied without any time passing. What is parked will not.
+    """
+
+    lagging: dict[int, list[str]]
+    expected: bool
+    stalled: list[TP]
+
+
+class Ticker:
+    """Makes the ticks of one worker process."""
+
+    def __init__(self, settings: Settings, shell: Shell, worker: Worker) -> None:
+        self._settings = settings
+        self._shell = shell
+        self._worker = worker
+        self._metrics = worker.metrics
+        self._inputs = {name: topic.label for name, topic in shell.inputs.items()}
+        self._idle: dict[TP, tuple[int, int]] = {}
+        self._asked: dict[TP, tuple[int, int]] = {}
+        self._applied: dict[tuple[str, int], int] = {}
+
+    async def tick(self) -> list[TP]:
+        """Produce one tick a partition; return the partitions that stand still although records are unread."""
+        async with self._worker.quiet():
+            # What is known of event time must be older than the end offsets: events that arrive between the two
+            # must not carry time past events of another topic that arrived with them.
+            partitions = dict(self._shell.store().partitions)
+            seen = {number: dict(partition.progress.latest) for number, partition in partitions.items()}
+            claims = {number: claim.encoded for number, claim in self._shell.store().claims.items()}
+        now = self._shell.clock()
+        assigned = self._shell.consumer().assignment()
+        tps = [TP(name, number) for name in self._inputs for number in partitions if TP(name, number) in assigned]
+        if not tps:
+            return []
+        ends = await self._shell.consumer().highwaters(*tps)
+        async with self._worker.quiet():
+            unread = await self._unread(partitions, {tp: ends.get(tp) or 0 for tp in tps})
+        for number in partitions:
+            tick = Tick(self._time_of(number, seen, unread, now), claims.get(number))
+            sent = await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
+            sent.add_done_callback(self._metrics.acknowledged)
+        return unread.stalled
+
+    async def _unread(self, partitions: dict[int, Partition], ends: dict[TP, int]) -> Unread:
+        lagging: dict[int, list[str]] = {number: [] for number in partitions}
+        expected, stalled = False, []
+        lags: dict[TP, int] = {}
+        for tp, end in ends.items():
+            lags[tp] = lag = await self._lag(partitions[tp.partition], tp, end)
+            if lag:
+                lagging[tp.partition].append(self._inputs[tp.topic])
+                if tp in self._worker.parked:
+                    continue
+                expected = True
+                if self._stands_still(tp, partitions[tp.partition]):
+                    stalled.append(tp)
+                    self._asked[tp] = (end - lag, end)
+        self._note(lags, partitions)
+        return Unread(lagging, expected, stalled)
+
+    def _note(self, lags: dict[TP, int], partitions: dict[int, Partition]) -> None:
+        """Keep what is unread, for the metrics, and since when nothing of it was applied, for the readiness."""
+        now, worker = time.monotonic(), self._worker
+        unread, applied, waiting = {}, {}, {}
+        for tp, lag in lags.items():
+            key = self._inputs[tp.topic], tp.partition
+            unread[key] = lag
+            applied[key] = partitions[tp.partition].progress.applied.get(key[0], 0)
+            if lag and tp not in worker.parked:
+                _, since = worker.waiting.get(key, (0, now))
+                waiting[key] = (lag, since if self._applied.get(key) == applied[key] else now)
+        worker.waiting, self._applied = waiting, applied
+        self._metrics.lag = unread
+
+    async def _lag(self, partition: Partition, tp: TP, end: int) -> int:
+        """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag.
+
+        Those are told from records that went astray by fetching again from where the state is: if the very same end
+        is then reached with nothing fetched, there is nothing.
+        """
+        applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
+        if applied >= end:
+            return 0
+        if self._asked.get(tp) == (applied, end) and await self._shell.consumer().found_nothing(tp, end):
+            return 0
+        return end - applied
+
+    def _stands_still(self, tp: TP, partition: Partition) -> bool:
+        """Whether nothing was applied for three ticks; after a rewind the count goes on, so it is asked for once."""
+        applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
+        seen, count = self._idle.get(tp, (-1, 0))
+        count = count + 1 if seen == applied else 0
+        self._idle[tp] = (applied, count)
+        return count == 2 or (count > 2 and count % 20 == 0)
+
+    def _time_of(self, number: int, seen: dict[int, dict[str, int]], unread: Unread, now: int) -> int | None:
+        """How far a partition's stream time may move (`streams.partition.state` defines it)."""
+        wall = now - self._settings.clock_grace if self._settings.clock == "wall" else MAX_INSTANT
+        if lagging := unread.lagging[number]:
+            oldest = _oldest(seen, {number: lagging})
+            return None if oldest is None else min(wall, oldest)
+        if self._settings.clock == "wall":
+            return wall
+        waiting = any(unread.lagging.values())
+        scope = [seen[number]] if waiting else list(seen.values())
+        known = [at for each in scope for at in each.values()]
+        if waiting and not unread.expected and (parked := _oldest(seen, unread.lagging)) is not None:
+            known.append(parked)  # those who wait at a day's end wait for this one, too: it comes as far as they have
+        newest = max(known, default=None)
+        idle = self._settings.idle_after
+        if newest is not None and idle is not None and not waiting and now - self._worker.last_event_at >= idle:
+            # Nothing more comes: whatever waits for the lateness to pass need not wait any longer.
+            return newest + self._settings.lateness + 1
+        return newest
+
+
+def _oldest(seen: dict[int, dict[str, int]], lagging: dict[int, list[str]]) -> int | None:
+    """Return the oldest of the latest event times (ms) of all topics that lag; None where one has shown none."""
+    lags = [(number, topic) for number, topics in lagging.items() for topic in topics]
+    known = [at for number, topic in lags if (at := seen[number].get(topic)) is not None]
+    return min(known) if len(known) == len(lags) else None

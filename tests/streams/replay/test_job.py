@@ -1,0 +1,277 @@
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.policy_files import load_timeline
+from models.events import Topic
+from models.instants import parse_instant
+from streams.history.formats import FileError
+from streams.replay import plan as planning
+from streams.replay import sorted_runs as runs
+from streams.replay.command import Asked, InterruptedRun, plan_of, replay_history
+from streams.replay.outputs import write_result
+from streams.replay.plan import Plan
+from streams.replay.stepwise import replay
+from streams.replay.workspace import NAME, working_in
+from tests.support.histories import contents, made_up, options, tidemark, told, written
+from tests.support.process import ROOT
+
+POLICY = Path("demo")
+UNTIL = parse_instant("2027-02-01T00:00:00Z")
+
+
+def quiet(_stage: str, _done: int, _total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[Topic, Path]:
+    return written(tmp_path_factory.mktemp("history"), made_up())
+
+
+@pytest.fixture(scope="module")
+def expected(paths: dict[Topic, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the worker's processor decides, all customers together, step by step."""
+    out = tmp_path_factory.mktemp("expected")
+    timeline = load_timeline(POLICY)
+    write_result(replay(timeline, paths, UNTIL), timeline, out)
+    found = contents(out)
+    assert all(found.values())
+    assert found["tier-changes.jsonl"].count(b"\n") > 150
+    assert found["dead-letters.jsonl"].count(b"\n") == 2
+    return found
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut the work so small that a short history has many pieces."""
+    monkeypatch.setattr(planning, "PART_BYTES", 20_000)
+    monkeypatch.setattr(planning, "SHARD_BYTES", 40_000)
+    monkeypatch.setattr(runs, "_FRAME_BYTES", 2_000)
+    monkeypatch.setattr(runs, "BUCKET_BYTES", 20_000)
+
+
+def planned(paths: dict[Topic, Path]) -> Plan:
+    asked = Asked({topic: [path] for topic, path in paths.items()}, until=UNTIL)
+    return plan_of(asked, [load_timeline(POLICY)])
+
+
+# --- the same bytes, however it is done ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_the_outputs_do_not_depend_on_the_processes(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path, small_pieces: None, processes: int
+) -> None:
+    plan = planned(paths)
+    assert (len(plan.parts) > 8, plan.shards > 4) == (True, True)
+    summary = replay_history(plan, POLICY, tmp_path / "out", quiet, processes=processes)
+    assert contents(tmp_path / "out") == expected
+    assert summary["customers"] == 40
+
+
+def test_the_outputs_do_not_depend_on_the_cuts(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    plan = planned(paths)
+    assert (len(plan.parts), plan.shards) == (3, 1)
+    replay_history(plan, POLICY, tmp_path / "out", quiet)
+    assert contents(tmp_path / "out") == expected
+
+
+def test_several_files_of_one_topic_are_one_history(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    lines = paths[Topic.ORDERS].read_bytes().splitlines(keepends=True)
+    for name, part in (("1.jsonl", lines[:400]), ("2.jsonl", lines[400:])):
+        (tmp_path / name).write_bytes(b"".join(part))
+    rest = {topic: path for topic, path in paths.items() if topic is not Topic.ORDERS}
+    done = tidemark(
+        tmp_path,
+        *("replay", "--orders", "1.jsonl", "--orders", "2.jsonl", *options(rest)),
+        *("--policy", "demo", "--until", "2027-02-01T00:00:00Z", "--out", "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = contents(tmp_path / "out")
+    for name in ("tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl", "summary.json"):
+        assert found[name] == expected[name]
+
+
+def test_from_and_to_bound_what_is_read(paths: dict[Topic, Path], tmp_path: Path) -> None:
+    since, to = parse_instant("2026-03-01T00:00:00Z"), parse_instant("2026-05-01T00:00:00Z")
+    orders = {Topic.ORDERS: [paths[Topic.ORDERS]]}
+    timeline = load_timeline(POLICY)
+    all_of = replay_history(plan_of(Asked(orders), [timeline]), POLICY, tmp_path / "all", quiet)
+    some = replay_history(plan_of(Asked(orders, since=since, to=to), [timeline]), POLICY, tmp_path / "some", quiet)
+    assert 0 < some["events"]["orders"] < all_of["events"]["orders"]
+    assert some["events"]["orders"] + some["after_until"] + some["before_from"] == all_of["events"]["orders"]
+    assert since < parse_instant(some["until"]) <= to
+
+
+# --- interrupted, and resumed --------------------------------------------------------------------------------
+
+#: The command, with the work cut small.
+SMALL = """
+from streams.replay import plan
+plan.PART_BYTES, plan.SHARD_BYTES = 6_000, 10_000
+if __name__ == "__main__":
+    from streams.cli.main import main
+    main()
+"""
+
+
+def started(directory: Path, *arguments: str, stderr: int | None = None) -> "subprocess.Popen[bytes]":
+    (directory / "small.py").write_text(SMALL)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "small.py", *arguments], cwd=directory, env=env, stderr=stderr)
+
+
+def pieces(out: Path) -> dict[str, int]:
+    """The pieces of work that are done, by name, with the file that holds each."""
+    try:
+        return {path.name: path.stat().st_ino for path in (out / NAME).glob("*.done")}
+    except FileNotFoundError:
+        return {}  # it is done, and clears up
+
+
+def family(pid: int) -> Iterator[int]:
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        if f"\nPPid:\t{pid}\n" in text:
+            yield int(status.parent.name)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("after", [2, 12, 30])
+def test_killed_and_resumed_it_ends_in_the_same_bytes(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path, after: int
+) -> None:
+    arguments = ["replay", *options(paths), "--policy", "demo", "--until", "2027-02-01T00:00:00Z", "--out", "out"]
+    out = tmp_path / "out"
+    process = started(tmp_path, *arguments, "--processes", "2")
+    deadline = time.monotonic() + 60
+    while len(pieces(out)) < after:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+    children = list(family(process.pid))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert children
+    while any(map(is_running, children)):
+        assert time.monotonic() < deadline, "a process outlived its parent"
+    done = pieces(out)
+    assert len(done) >= after
+    assert {path.name for path in out.iterdir()} == {NAME}
+
+    resumed = started(tmp_path, *arguments, "--resume", "--processes", "1")
+    while resumed.poll() is None:
+        now = pieces(out)
+        assert all(now.get(name, inode) == inode for name, inode in done.items()), "what was done was done again"
+    assert resumed.wait(60) == 0
+    assert contents(out) == expected
+
+
+def interrupted(paths: dict[Topic, Path], directory: Path) -> Path:
+    """Leave a run behind that was interrupted after its plan."""
+    out = directory / "out"
+    with contextlib.suppress(KeyboardInterrupt), working_in(out) as work:
+        work.begin(planned(paths), [POLICY])
+        raise KeyboardInterrupt
+    return out
+
+
+def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
+    paths = written(tmp_path, made_up(customers=3))
+    out = interrupted(paths, tmp_path)
+    with paths[Topic.ORDERS].open("a") as file:
+        file.write("\n")
+    arguments = [*options(paths), "--until", "2027-02-01T00:00:00Z", "--out", str(out), "--resume"]
+    line = told(tidemark(tmp_path, "replay", *arguments, "--policy", "demo"))
+    assert line == f"{paths[Topic.ORDERS]} has changed since the interrupted run; run again without --resume"
+    assert {path.name for path in out.iterdir()} == {NAME}
+
+
+def test_another_policy_or_instant_is_refused(tmp_path: Path) -> None:
+    paths = written(tmp_path, made_up(customers=3))
+    out = interrupted(paths, tmp_path)
+    common = [*options(paths), "--out", str(out), "--resume"]
+    line = told(tidemark(tmp_path, "replay", *common, "--policy", "retail", "--until", "2027-02-01T00:00:00Z"))
+    assert line.startswith("the policies are not those of the interrupted run")
+    line = told(tidemark(tmp_path, "replay", *common, "--policy", "demo"))
+    assert "--until are not those of the interrupted run" in line
+
+
+def test_to_resume_where_nothing_was_interrupted_is_to_begin(tmp_path: Path, paths: dict[Topic, Path]) -> None:
+    summary = replay_history(planned(paths), POLICY, tmp_path / "out", quiet, resume=True)
+    assert summary["customers"] == 40
+
+
+def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
+    paths = written(tmp_path, made_up(customers=3))
+    with working_in(tmp_path / "out"):
+        line = told(tidemark(tmp_path, "replay", *options(paths), "--policy", "demo", "--out", "out"))
+    assert line == "out is being written by another run"
+
+
+def test_a_file_that_changes_while_it_is_read_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    paths = written(tmp_path, made_up(customers=3))
+    plan = planned(paths)
+    paths[Topic.CUSTOMERS].write_bytes(paths[Topic.CUSTOMERS].read_bytes().replace(b"East", b"West"))
+    with pytest.raises(FileError, match=r"customers\.jsonl changed while it was read; nothing was written"):
+        replay_history(plan, POLICY, tmp_path / "out", quiet)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_is_told_and_the_work_is_kept(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_told: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("streams.replay.job.runs.merge", full)
+        with pytest.raises(InterruptedRun, match="No space left on device; --resume goes on when it can"):
+            replay_history(planned(paths), POLICY, tmp_path / "out", quiet)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {NAME}
+    replay_history(planned(paths), POLICY, tmp_path / "out", quiet, resume=True)
+    assert contents(tmp_path / "out") == expected
+
+
+@pytest.mark.slow
+def test_interrupted_by_hand_it_says_how_to_go_on(
+    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    arguments = ["replay", *options(paths), "--policy", "demo", "--until", "2027-02-01T00:00:00Z", "--out", "out"]
+    # In the background a shell has it ignored, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = started(tmp_path, *arguments, "--processes", "2", stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not pieces(tmp_path / "out"):
+        assert time.monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "tidemark: interrupted; the same command with --resume goes on" in errors.decode()
+    assert b"Traceback" not in errors
+    resumed = started(tmp_path, *arguments, "--resume")
+    assert resumed.wait(60) == 0
+    assert contents(tmp_path / "out") == expected

@@ -1,0 +1,25 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.process import ROOT
+
+#: A worker that has crashed, and whose shutdown hangs.
+HANGS = """
+import time
+from config.settings import load_settings
+from streams.worker import app
+
+app.SHUTDOWN_S = 0.2
+worker = app.build(load_settings(policy="demo", _env_file=None))
+worker.owns_process = True
+worker._crash(RuntimeError("no broker"))
+time.sleep(600)
+"""
+
+
+def test_a_worker_that_cannot_go_on_ends_even_where_its_shutdown_hangs(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", HANGS], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, timeout=60, check=False
+    )
+    assert ended.returncode == 1

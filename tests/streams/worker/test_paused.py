@@ -1,0 +1,71 @@
+"""What is parked comes back whole and in order, and no more of it is fetched meanwhile."""
+
+from types import SimpleNamespace
+
+from faust.types import TP
+
+from streams.faust_ext.consumer import Chunk
+from streams.worker.paused import Parked, parted
+
+ORDERS, OTHERS = TP("orders", 3), TP("interactions", 3)
+
+
+class Fetching:
+    """Of which partitions nothing is fetched."""
+
+    def __init__(self) -> None:
+        self.paused: set[TP] = set()
+        self.parked = Parked(self.pause)
+
+    def pause(self, tp: TP, yes: bool) -> None:
+        (self.paused.add if yes else self.paused.discard)(tp)
+
+
+def chunk(*offsets: int, epoch: int = 0, number: int = 0) -> Chunk:
+    return Chunk([SimpleNamespace(offset=offset) for offset in offsets], epoch, number)
+
+
+def offsets(one: Chunk) -> list[int]:
+    return [record.offset for record in one.records]
+
+
+def test_a_chunk_is_parted_at_an_offset_be_it_a_hole() -> None:
+    before, rest = parted(chunk(3, 4, 8, 9, epoch=2, number=5), 6)
+    assert (offsets(before), offsets(rest)) == ([3, 4], [8, 9])
+    assert (rest.epoch, rest.number) == (2, 5)
+    assert parted(before, 9) == (before, before._replace(records=[]))
+
+
+def test_chunks_come_back_in_order_as_large_as_the_largest_and_are_then_fetched_again() -> None:
+    fetching = Fetching()
+    parked = fetching.parked
+    parked.append(ORDERS, chunk(12, 13, 14))
+    parked.append(ORDERS, chunk(15, 16))
+    parked.put_back(ORDERS, chunk(10, 11))
+    assert fetching.paused == {ORDERS}
+    assert (ORDERS in parked, OTHERS in parked, parked.of(3), parked.of(2)) == (True, False, [ORDERS], [])
+    assert offsets(parked.take(ORDERS)) == [10, 11, 12]
+    assert offsets(parked.take(ORDERS)) == [13, 14]
+    assert fetching.paused == {ORDERS}
+    assert offsets(parked.take(ORDERS)) == [15, 16]
+    assert (fetching.paused, ORDERS in parked) == (set(), False)
+
+
+def test_where_something_is_missing_chunks_are_not_joined() -> None:
+    parked = Fetching().parked
+    parked.append(ORDERS, chunk(10, 11, number=7))
+    parked.append(ORDERS, chunk(13, 14, 15, number=8))
+    first, second = parked.take(ORDERS), parked.take(ORDERS)
+    assert (offsets(first), first.number, offsets(second), second.number) == ([10, 11], 7, [13, 14, 15], 8)
+
+
+def test_time_is_wanted_to_move_on_and_what_is_dropped_is_fetched_again() -> None:
+    fetching = Fetching()
+    assert not fetching.parked.wanted.is_set()
+    for tp in (ORDERS, OTHERS):
+        fetching.parked.append(tp, chunk(1))
+    assert fetching.parked.wanted.is_set()
+    fetching.parked.drop(ORDERS)
+    assert fetching.paused == {OTHERS}
+    fetching.parked.clear()
+    assert (fetching.paused, fetching.parked.of(3)) == (set(), [])

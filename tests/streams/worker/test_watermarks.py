@@ -1,0 +1,317 @@
+import asyncio
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+from aiokafka.errors import KafkaTimeoutError
+from faust.types import TP
+
+from config.settings import load_settings
+from models.events import Topic
+from models.instants import DAY_MS, MINUTE_MS
+from streams.faust_ext.consumer import Chunk
+from streams.metrics.collectors import Metrics
+from streams.partition.fencing import Claim
+from streams.partition.state import Partition, Tick, decode_tick
+from streams.worker.loop import Worker
+from streams.worker.watermarks import Ticker
+from tests.support.shell import shell_of
+
+NOW = 1_800_000_000_000
+GRACE = 10_000
+
+
+@dataclass
+class Fakes:
+    """Store, consumer and producer in one: what the ticker asks of each. Offsets are by (topic label, partition)."""
+
+    numbers: tuple[int, ...] = (0, 1)
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
+    #: Where nothing more is found, after fetching again, up to these ends.
+    void: dict[tuple[str, int], int] = field(default_factory=dict)
+    now: int = NOW
+
+    def __post_init__(self) -> None:
+        self.partitions = {number: Partition(number) for number in self.numbers}
+        self.claims: dict[int, Claim] = {}
+        self.sent: list[tuple[int, Tick | None]] = []
+        self.asked: list[TP] = []
+
+    def assignment(self) -> set[TP]:
+        return {TP(topic.label, number) for topic in Topic for number in self.numbers}
+
+    async def highwaters(self, *tps: TP) -> dict[TP, int]:
+        return {tp: self.ends.get((tp.topic, tp.partition), 0) for tp in tps}
+
+    def pause(self, tp: TP, yes: bool) -> None:
+        """Nothing is fetched here."""
+
+    async def found_nothing(self, tp: TP, end: int) -> bool:
+        self.asked.append(tp)
+        return self.void.get((tp.topic, tp.partition), 0) >= end
+
+    async def send(self, topic: str, value: bytes, partition: int) -> "asyncio.Future[None]":
+        assert topic == "ticks"
+        self.sent.append((partition, decode_tick(value)))
+        return asyncio.get_running_loop().create_future()
+
+    def apply(self, topic: Topic, number: int, next_offset: int, latest: int | None = None) -> None:
+        """Records of a topic have been applied, and nothing more is there."""
+        self.partitions[number].applied(topic, next_offset, latest)
+        self.ends[topic.label, number] = max(next_offset, self.ends.get((topic.label, number), 0))
+
+
+class Rig:
+    """A ticker with fakes around it."""
+
+    def __init__(self, fakes: Fakes, **settings: Any) -> None:
+        self.fakes = fakes
+        shell = shell_of(fakes, clock=lambda: fakes.now)
+        self.worker = Worker(shell, None, Metrics())
+        self.ticker = Ticker(load_settings(clock_grace=GRACE, **settings), shell, self.worker)
+
+    def tick(self) -> tuple[dict[int, int | None], list[TP]]:
+        """Return the time that each partition is told, and the partitions that stand still."""
+        self.fakes.sent.clear()
+        stalled = asyncio.run(self.ticker.tick())
+        return {number: tick.time for number, tick in self.fakes.sent}, stalled
+
+
+# --- what time may be ---------------------------------------------------------------------------------------
+
+
+def test_caught_up_time_follows_the_wall_clock_less_its_grace() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
+    assert Rig(fakes).tick() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
+
+
+def test_with_a_backlog_time_follows_the_oldest_of_the_topics_that_lag() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - 30 * DAY_MS)
+    fakes.apply(Topic.INTERACTIONS, 0, 5, NOW - 60 * DAY_MS)
+    fakes.apply(Topic.CUSTOMERS, 0, 5, NOW - 900 * DAY_MS)
+    fakes.ends |= {("orders", 0): 9, ("interactions", 0): 6}
+    # The profiles are caught up, however old they are; and the other partition has no backlog.
+    assert Rig(fakes).tick()[0] == {0: NOW - 60 * DAY_MS, 1: NOW - GRACE}
+
+
+def test_an_event_from_the_future_does_not_carry_time_past_the_wall() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW + DAY_MS)
+    fakes.ends["orders", 0] = 6
+    assert Rig(fakes).tick()[0][0] == NOW - GRACE
+
+
+def test_time_is_unknown_while_a_topic_that_lags_has_shown_nothing() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
+    fakes.ends |= {("orders", 0): 9, ("interactions", 0): 1}
+    assert Rig(fakes).tick()[0] == {0: None, 1: NOW - GRACE}
+
+
+def test_the_event_clock_follows_the_latest_event_of_any_partition() -> None:
+    fakes = Fakes()
+    assert Rig(fakes, clock="event").tick()[0] == {0: None, 1: None}
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+    fakes.apply(Topic.INTERACTIONS, 1, 5, 3_000)
+    assert Rig(fakes, clock="event").tick()[0] == {0: 3_000, 1: 3_000}
+
+
+def test_the_event_clock_keeps_to_its_own_partition_while_another_lags() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+    fakes.apply(Topic.ORDERS, 1, 5, 9_000)
+    fakes.ends["orders", 0] = 6
+    assert Rig(fakes, clock="event").tick()[0] == {0: 1_000, 1: 9_000}
+    fakes.apply(Topic.ORDERS, 0, 6, 2_000)
+    fakes.ends["orders", 1] = 6
+    assert Rig(fakes, clock="event").tick()[0] == {0: 2_000, 1: 9_000}
+
+
+def test_an_idle_event_clock_lets_everything_settle() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes, clock="event", lateness=DAY_MS, idle_after=2_000)
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+    fakes.now += 1_999
+    assert rig.tick()[0] == {0: 1_000, 1: 1_000}
+    fakes.now += 1
+    assert rig.tick()[0] == {0: 1_000 + DAY_MS + 1, 1: 1_000 + DAY_MS + 1}
+    fakes.ends["orders", 1] = 1
+    assert rig.tick()[0] == {0: 1_000, 1: None}
+
+
+def test_what_is_applied_while_the_ends_are_read_does_not_carry_time_along() -> None:
+    """The interaction came together with an order that is not read yet: both lie behind the ends that are read."""
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+
+    class Meanwhile(Fakes):
+        async def highwaters(self, *tps: TP) -> dict[TP, int]:
+            ends = await super().highwaters(*tps)
+            fakes.apply(Topic.INTERACTIONS, 0, 1, 50_000)
+            fakes.ends["orders", 0] = 6
+            return ends
+
+    fakes.__class__ = Meanwhile
+    assert Rig(fakes, clock="event").tick()[0] == {0: 1_000, 1: 1_000}
+
+
+def test_a_tick_is_not_made_while_a_batch_is_in_flight() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes)
+
+    async def check() -> None:
+        await rig.worker._turn.acquire()
+        tick = asyncio.ensure_future(rig.ticker.tick())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert fakes.sent == []
+        rig.worker._turn.release()
+        await tick
+        assert len(fakes.sent) == 2
+
+    asyncio.run(check())
+
+
+def test_nothing_is_ticked_without_partitions() -> None:
+    assert Rig(Fakes(numbers=())).tick() == ({}, [])
+
+
+# --- partitions that stand still ----------------------------------------------------------------------------
+
+
+def stalled_rig(applied: int = 5, end: int = 9) -> Rig:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, applied, NOW - DAY_MS)
+    fakes.ends["orders", 0] = end
+    return Rig(fakes)
+
+
+def test_a_partition_that_stands_still_is_told_at_the_third_tick_and_then_now_and_then() -> None:
+    rig = stalled_rig()
+    told = [number for number in range(45) if rig.tick()[1] == [TP("orders", 0)]]
+    assert told == [2, 20, 40]
+
+
+def test_a_partition_that_moves_does_not_stand_still() -> None:
+    rig = stalled_rig(end=100)
+    for offset in range(6, 40):
+        assert rig.tick()[1] == []
+        rig.fakes.apply(Topic.ORDERS, 0, offset, NOW - DAY_MS)
+
+
+def test_an_end_without_records_is_no_lag_once_it_was_fetched_again() -> None:
+    """Transaction markers take offsets up and are never delivered."""
+    rig = stalled_rig(applied=5, end=6)
+    rig.fakes.void["orders", 0] = 6
+    behind = NOW - DAY_MS
+    assert [rig.tick()[0][0] for _ in range(4)] == [behind, behind, behind, NOW - GRACE]
+    assert rig.tick() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
+
+
+def test_records_that_come_after_such_an_end_are_a_lag_at_once() -> None:
+    rig = stalled_rig(applied=5, end=6)
+    rig.fakes.void["orders", 0] = 6
+    for _ in range(5):
+        rig.tick()
+    # Whatever is said of where reading is: these have not been asked for.
+    rig.fakes.ends["orders", 0] = rig.fakes.void["orders", 0] = 12
+    assert rig.tick()[0][0] == NOW - DAY_MS
+
+    rig.fakes.apply(Topic.ORDERS, 0, 12, NOW - MINUTE_MS)
+    assert rig.tick()[0][0] == NOW - GRACE
+    rig.fakes.ends["orders", 0] = rig.fakes.void["orders", 0] = 20
+    ticks = [rig.tick() for _ in range(3)]
+    assert [times[0] for times, _ in ticks] == [NOW - MINUTE_MS] * 3
+    assert [stalled for _, stalled in ticks] == [[], [], [TP("orders", 0)]]
+
+
+def test_records_that_are_on_their_way_stay_a_lag() -> None:
+    rig = stalled_rig()
+    assert {rig.tick()[0][0] for _ in range(30)} == {NOW - DAY_MS}
+
+
+def test_whether_there_is_nothing_is_asked_only_where_it_matters() -> None:
+    """Each asking is a trip to the thread that fetches, and batches wait meanwhile."""
+    rig = stalled_rig()
+    for _ in range(3):
+        rig.tick()
+    assert rig.fakes.asked == []
+    rig.tick()
+    assert rig.fakes.asked == [TP("orders", 0)]
+
+
+def test_what_is_parked_until_a_day_s_end_does_not_keep_others_from_coming_to_it() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes, clock="event", lateness=DAY_MS, idle_after=2_000)
+    fakes.apply(Topic.ORDERS, 0, 5, 9_000)
+    fakes.apply(Topic.ORDERS, 1, 5, 1_000)
+    fakes.ends["orders", 0] = 9
+    assert rig.tick() == ({0: 9_000, 1: 1_000}, [])  # more of partition 0 is to be read, and may be older
+    rig.worker.parked.append(TP("orders", 0), Chunk([SimpleNamespace(offset=5)], 0))
+    # It stays unread, and is no failure of ours; others come as far as it has, be nothing heard for long.
+    fakes.now += 10 * DAY_MS
+    assert [rig.tick() for _ in range(3)] == [({0: 9_000, 1: 9_000}, [])] * 3
+    fakes.apply(Topic.ORDERS, 1, 5, 12_000)
+    assert rig.tick()[0] == {0: 9_000, 1: 12_000}
+    assert rig.worker.metrics.lag["orders", 0] == 4
+    assert rig.worker.waiting == {}
+    fakes.ends["interactions", 1] = 1
+    assert rig.tick()[0] == {0: 9_000, 1: None}
+
+
+def test_what_is_unread_is_noted_and_since_when_nothing_of_it_was_applied() -> None:
+    rig = stalled_rig(applied=5, end=9)
+    rig.tick()
+    assert rig.worker.metrics.lag["orders", 0] == 4
+    assert rig.worker.metrics.lag["orders", 1] == 0
+    lag, since = rig.worker.waiting["orders", 0]
+    assert (lag, rig.worker.waiting.keys()) == (4, {("orders", 0)})
+    rig.tick()
+    assert rig.worker.waiting["orders", 0] == (4, since)
+    rig.fakes.apply(Topic.ORDERS, 0, 6)
+    rig.tick()
+    assert rig.worker.waiting["orders", 0][0] == 3
+    assert rig.worker.waiting["orders", 0][1] > since
+    rig.fakes.apply(Topic.ORDERS, 0, 9)
+    rig.tick()
+    assert rig.worker.waiting == {}
+
+
+def test_a_tick_that_the_broker_does_not_take_is_counted() -> None:
+    fakes = Fakes(numbers=(0,))
+
+    async def refused(*_: Any, **__: Any) -> "asyncio.Future[None]":
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(KafkaTimeoutError())
+        return future
+
+    fakes.send = refused  # type: ignore[method-assign]
+    rig = Rig(fakes)
+    rig.tick()
+    sample = rig.worker.metrics.registry.get_sample_value
+    assert sample("tidemark_producer_errors_total", {"error": "KafkaTimeoutError"}) == 1
+
+
+def test_a_tick_carries_the_claim_of_the_owner_who_says_it() -> None:
+    fakes = Fakes()
+    fakes.claims[1] = Claim(7, b"owner-01")
+    Rig(fakes, clock="wall").tick()
+    assert {number: tick.claim for number, tick in fakes.sent} == {0: None, 1: fakes.claims[1].encoded}
+
+
+def test_a_tick_of_another_claim_is_passed_over() -> None:
+    fakes = Fakes()
+    rig = Rig(fakes)
+    ours, theirs = Claim(8, b"owner-02"), Claim(7, b"owner-01")
+    fakes.claims[0] = ours
+
+    def latest(*ticks: Tick) -> Tick | None:
+        records = [SimpleNamespace(value=msgspec.json.encode(tick)) for tick in ticks]
+        return rig.worker._latest_tick(fakes.partitions[0], Chunk(records, 0))
+
+    mine = Tick(NOW, ours.encoded)
+    assert latest(Tick(NOW - 1, ours.encoded), mine, Tick(NOW + 1, theirs.encoded), Tick(NOW + 2)) == mine
+    assert latest(Tick(NOW, theirs.encoded), Tick(NOW)) is None
