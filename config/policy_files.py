@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from models.errors import PolicyError
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 
 _SCALARS = str | int | float | bool | None
 #: A mistake is told in so many characters at most.

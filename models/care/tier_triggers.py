@@ -1,6 +1,7 @@
 """Rules about tiers and conditions: reached, lost, at risk, nearly reached; beginning to hold; welcome."""
 
 from models.care.context import Moment
+from models.codegen.outlook import next_fall
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import TierChange, Why
 from models.policy.care_rules import AtRiskRule, ConditionRule, NearUpgradeRule, TierMoveRule, WelcomeRule
@@ -47,7 +48,7 @@ def _fall(moment: Moment, rule: AtRiskRule) -> int | None:
     if position is None:
         return None
     outlook = moment.policy.outlooks[scheme.name]
-    fall = explain.next_fall(outlook, position, evaluation.facts, moment.at, moment.policy.zone)
+    fall = next_fall(outlook, position, evaluation.facts, moment.at, moment.policy.zone)
     return None if fall is None else fall[1]
 
 

@@ -11,14 +11,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from models.codegen.look import HEAD, MAY_BE_UNDEFINED, VALUES, define, holds, shown, value_line, windows
+from models.codegen.source import HEAD, MAY_BE_UNDEFINED, VALUES, define, holds, shown, value_line, windows
 from models.instants import DAY_MS
 from models.money import Money
 from models.outputs import Need, Next, Why
-from models.policy.compile_schemes import Scheme
 from models.rules import explain
 from models.rules.comparisons import Comparison, Junction, Lack, Rule
 from models.rules.metrics import Facts, Gauge, Unit
+from models.rules.scheme import Scheme
 
 #: `tell(facts, at)`: metrics as events show them, why a move came, and what is next.
 Tell = Callable[[Facts, int], tuple[dict[str, Any], list[Why], Next | None]]

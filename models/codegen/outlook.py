@@ -10,11 +10,16 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from math import ceil, floor
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from models.codegen.look import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, compile_look, compile_rank, define
-from models.policy.compile_schemes import Scheme
+from models.codegen.look import compile_look, compile_rank
+from models.codegen.source import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, define
+from models.instants import LAST_INSTANT, format_instant
+from models.outputs import AtRisk
 from models.rules.comparisons import Comparison, Junction, Rule
+from models.rules.hysteresis import Position, fall_instant, fallen, pass_time
 from models.rules.metrics import Facts, Gauge
+from models.rules.scheme import Scheme
 
 #: `lasts(facts, at)`: the instant (ms) at which the last of some rules ceases to hold if nothing happens; `at` or
 #: earlier where none holds, NO_CHANGE where one holds for ever.
@@ -90,3 +95,48 @@ def _end(comparison: Comparison, window: int) -> str:
     if name == "frequency":
         return f"times[n - {1 + level}] + {window} if n > {level} else at"
     return f"times[k - 1] + {window} if (k := bisect_left(paid, paid[-1] - {level})) else at"
+
+
+def at_risk(outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> AtRisk | None:
+    """Return when and whereto the customer falls if nothing more happens; None if never."""
+    fall = next_fall(outlook, position, facts, at, zone)
+    return None if fall is None else AtRisk(fall[0], format_instant(fall[1]))
+
+
+def next_fall(outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> tuple[str, int] | None:
+    """Return the tier that the customer falls to by time alone, and the instant (ms); None if never."""
+    scheme, (rank, since, below_since) = outlook.scheme, position
+    if rank == 0 and scheme.sinking:
+        return None
+    lasts = outlook.lasts(rank)
+    if lasts is None:
+        return _walk_to_fall(outlook, position, facts, at, zone)
+    if below_since is None:
+        below_since = max(at, lasts(facts, at))
+    if below_since > LAST_INSTANT:
+        return None
+    falls = fall_instant(scheme.demotion, Position(rank, since, below_since), facts.since, zone)
+    if falls is None or falls > LAST_INSTANT:
+        return None
+    falls = max(at, falls)
+    return scheme.tiers[fallen(scheme.demotion, rank, outlook.rank(facts, falls))].name, falls
+
+
+def _walk_to_fall(
+    outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo
+) -> tuple[str, int] | None:
+    """The same, from change to change: time may lift the customer before they fall."""
+    scheme = outlook.scheme
+    if scheme.demotion.immediate:  # no instant but those of the rules counts
+        rank, instant = position.rank, at
+        while instant <= LAST_INSTANT:
+            (qualified,), due = outlook.look(facts, instant)
+            if qualified < rank:
+                return scheme.tiers[fallen(scheme.demotion, rank, qualified)].name, instant
+            rank, instant = qualified, due
+        return None
+    for instant, moved in pass_time(scheme.demotion, outlook.look, position, facts, at, zone):
+        if moved.rank < position.rank:
+            return scheme.tiers[moved.rank].name, instant
+        position = moved
+    return None

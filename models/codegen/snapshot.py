@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
-from models.codegen.look import HEAD, VALUES, define, shown, value_line, windows
+from models.codegen.source import HEAD, VALUES, define, shown, value_line, windows
 from models.customer.state import Standing
 from models.instants import format_instant
 from models.money import Money

@@ -9,11 +9,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from models.codegen.look import LEDGER, NO_CHANGE, VALUES, change_lines, define, ladder, value_line, windows
+from models.codegen.source import LEDGER, NO_CHANGE, VALUES, change_lines, define, ladder, value_line, windows
 from models.customer.state import Customer
 from models.instants import LAST_INSTANT
-from models.policy.compile_schemes import Scheme
 from models.rules.metrics import Gauge
+from models.rules.scheme import Scheme
 
 #: `steady(customer, at)`: evaluates a customer for whom every scheme stays as it is, and returns True. False: nothing
 #: is decided.

@@ -9,19 +9,21 @@ from typing import Any, Literal
 
 import msgspec
 
+from models.codegen.outlook import at_risk
 from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.errors import UnusableInput
 from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant
 from models.outputs import AtRisk, Decisions, Direction
-from models.policy.compile_schemes import Scheme
-from models.policy.compiled import Policy, Timeline
+from models.policy.compiled import Policy
 from models.policy.evaluation import Evaluation
+from models.policy.timeline import Timeline
 from models.rules import explain
 from models.rules.comparisons import SCORE, Comparison, Finding, Junction, Lack, Rule, Score, least_missing
 from models.rules.explain import Shown
 from models.rules.hysteresis import Position, fall_instant, pass_time
 from models.rules.metrics import Edges, Facts, Gauge, Reading
+from models.rules.scheme import Scheme
 
 #: So many moves by time alone are told of a scheme at the most; further ones are too far off to matter.
 MAX_AHEAD = 6
@@ -225,7 +227,7 @@ def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> Schem
         why=_reasons(policy, findings),
         below=_below(evaluation, scheme, position),
         next=_next(evaluation, scheme, position.rank),
-        at_risk=explain.at_risk(policy.outlooks[scheme.name], position, facts, at, policy.zone),
+        at_risk=at_risk(policy.outlooks[scheme.name], position, facts, at, policy.zone),
         ahead=_ahead(scheme, policy, position, facts, at),
         grades=_grades(evaluation, scheme),
         metrics=policy.shows[scheme.name](facts, at),

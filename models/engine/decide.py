@@ -17,8 +17,8 @@ from models.errors import TidemarkError
 from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
 from models.instants import format_instant
 from models.outputs import Cause, CustomerTiers, Decisions, HeldTier
-from models.policy.compiled import Timeline
 from models.policy.evaluation import facts_of
+from models.policy.timeline import Timeline
 
 #: Beyond this many waiting events of one customer the oldest is settled early (docs/contract.md, "Bounds").
 MAX_PENDING = 2_000

@@ -8,16 +8,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from models.care.evaluate_care import attend
+from models.codegen.outlook import at_risk
 from models.customer.state import NEVER, Customer, Standing
 from models.events import Campaign, Pending
 from models.identity import event_id
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import Cause, Decisions, Direction, Move, TierChange
-from models.policy.compile_schemes import Scheme
-from models.policy.compiled import Timeline
 from models.policy.evaluation import Evaluation
-from models.rules.explain import at_risk
+from models.policy.timeline import Timeline
 from models.rules.hysteresis import Position, fall_instant, settle
+from models.rules.scheme import Scheme
 
 #: A whole batch is decided at one instant.
 _text_of_now = lru_cache(maxsize=8)(format_instant)

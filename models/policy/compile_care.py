@@ -7,8 +7,9 @@ from fractions import Fraction
 from models.instants import DAY_MS, parse_duration
 from models.policy import care_rules as rules
 from models.policy import care_specs as specs
-from models.policy.compile_schemes import GaugeBook, Scheme, compile_condition
+from models.policy.compile_schemes import GaugeBook, compile_condition
 from models.rules.comparisons import Rule, easier
+from models.rules.scheme import Scheme
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 

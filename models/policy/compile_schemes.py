@@ -5,9 +5,8 @@ explanation and care need not know the kinds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from models.instants import DAY_MS, parse_duration
 from models.policy import scheme_specs as specs
@@ -15,6 +14,7 @@ from models.policy.spec_types import parse_comparison
 from models.rules.comparisons import INVERSE, Comparison, Graded, Junction, Op, Rule, Score
 from models.rules.metrics import METRICS, Edges, Gauge, Unit
 from models.rules.ranking import Measure, Ranking
+from models.rules.scheme import NEVER_HOLDS, Demotion, Scheme, Tier
 
 #: Shown in every tier change and in `customer-tiers`, whatever the rules read.
 BASE_METRICS = ("recency_days", "frequency", "monetary")
@@ -24,52 +24,6 @@ _SINKING: dict[str, tuple[Op, ...]] = {
     **dict.fromkeys(("frequency", "monetary", "referrals"), (">=", ">")),
     **dict.fromkeys(("recency_days", "tenure_days", "first_order_days", "overdue"), ("<=", "<")),
 }
-
-#: A rule that never holds: a percentile tier whose cut is not known yet.
-NEVER_HOLDS = Junction(False, ())
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """A tier and its rule; the lowest has none."""
-
-    name: str
-    rule: Rule | None
-
-
-@dataclass(frozen=True, slots=True)
-class Demotion:
-    """How a customer falls: durations in ms; `keep` names the qualification period, None where there is none."""
-
-    grace: int = 0
-    step: Literal["qualified", "one"] = "qualified"
-    min_stay: int = 0
-    keep: Literal["calendar_year", "anniversary"] | None = None
-
-    @property
-    def immediate(self) -> bool:
-        """Whether who stands below falls at once."""
-        return not self.grace and not self.min_stay and self.keep is None
-
-
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """A compiled scheme. `gauges` are the indexes of what its rules read, `shown` of what its events show.
-
-    `ladder`: whether a customer climbs from tier to tier. Stages of a life and segments are ordered, so that a move
-    has a direction, but nobody works their way up to "dormant". `sinking`: time alone lifts nobody. `ranking`: how its
-    cut-offs are computed, None where they are not.
-    """
-
-    name: str
-    tiers: tuple[Tier, ...]
-    demotion: Demotion
-    gauges: tuple[int, ...]
-    shown: tuple[int, ...]
-    ranks: Mapping[str, int]
-    ladder: bool
-    sinking: bool
-    ranking: Ranking | None = None
 
 
 class GaugeBook:

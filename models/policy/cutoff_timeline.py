@@ -18,12 +18,13 @@ from models.instants import DAY_MS, MAX_INSTANT, MIN_INSTANT, format_instant, lo
 from models.money import Money
 from models.outputs import Cutoff, TierCutoffs
 from models.policy.care_rules import CareRule, ConditionRule, NearUpgradeRule
-from models.policy.compile_schemes import Scheme
-from models.policy.compiled import Policy, Timeline
+from models.policy.compiled import Policy
+from models.policy.timeline import Timeline
 from models.rules.comparisons import Comparison, easier
 from models.rules.explain import threshold
 from models.rules.metrics import Edges, Unit
 from models.rules.ranking import CutoffSet, Cuts, Measure, Ranking
+from models.rules.scheme import Scheme
 from models.rules.sketch import Histogram
 
 #: So many sets of cut-offs are kept: no two partitions are ever further apart than one.

@@ -1,10 +1,10 @@
 """A customer as of an instant, under the version of the policy that holds then: what rules and explanations look at."""
 
 from models.customer.state import Customer, Standing
-from models.policy.compile_schemes import Scheme
 from models.policy.compiled import Policy
 from models.rules.hysteresis import Position
 from models.rules.metrics import Facts, Reading
+from models.rules.scheme import Scheme
 
 
 def facts_of(customer: Customer, policy: Policy, at: int) -> Facts:

@@ -4,16 +4,13 @@ Everything here is recomputed from the facts; nothing is guessed and nothing dec
 """
 
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
-from models.codegen.outlook import Outlook
-from models.instants import DAY_MS, LAST_INSTANT, format_instant
+from models.instants import DAY_MS
 from models.money import Money
-from models.outputs import AtRisk, Need, Next, Why
-from models.policy.compile_schemes import Scheme
+from models.outputs import Need, Next, Why
 from models.rules.comparisons import Comparison, Finding, Lack, Readings, least_missing
-from models.rules.hysteresis import Position, fall_instant, fallen, pass_time
-from models.rules.metrics import Facts, Reading, Unit
+from models.rules.metrics import Reading, Unit
+from models.rules.scheme import Scheme
 
 Shown = str | float | int | None
 
@@ -65,51 +62,6 @@ def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Nex
     tier = scheme.tiers[rank + 1]
     lacks = tier.rule.lacks(readings) if tier.rule is not None else []
     return Next(tier.name, [Need(lack.comparison.metric.name, missing(lack, money)) for lack in lacks])
-
-
-def at_risk(outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> AtRisk | None:
-    """Return when and whereto the customer falls if nothing more happens; None if never."""
-    fall = next_fall(outlook, position, facts, at, zone)
-    return None if fall is None else AtRisk(fall[0], format_instant(fall[1]))
-
-
-def next_fall(outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo) -> tuple[str, int] | None:
-    """Return the tier that the customer falls to by time alone, and the instant (ms); None if never."""
-    scheme, (rank, since, below_since) = outlook.scheme, position
-    if rank == 0 and scheme.sinking:
-        return None
-    lasts = outlook.lasts(rank)
-    if lasts is None:
-        return _walk_to_fall(outlook, position, facts, at, zone)
-    if below_since is None:
-        below_since = max(at, lasts(facts, at))
-    if below_since > LAST_INSTANT:
-        return None
-    falls = fall_instant(scheme.demotion, Position(rank, since, below_since), facts.since, zone)
-    if falls is None or falls > LAST_INSTANT:
-        return None
-    falls = max(at, falls)
-    return scheme.tiers[fallen(scheme.demotion, rank, outlook.rank(facts, falls))].name, falls
-
-
-def _walk_to_fall(
-    outlook: Outlook, position: Position, facts: Facts, at: int, zone: ZoneInfo
-) -> tuple[str, int] | None:
-    """The same, from change to change: time may lift the customer before they fall."""
-    scheme = outlook.scheme
-    if scheme.demotion.immediate:  # no instant but those of the rules counts
-        rank, instant = position.rank, at
-        while instant <= LAST_INSTANT:
-            (qualified,), due = outlook.look(facts, instant)
-            if qualified < rank:
-                return scheme.tiers[fallen(scheme.demotion, rank, qualified)].name, instant
-            rank, instant = qualified, due
-        return None
-    for instant, moved in pass_time(scheme.demotion, outlook.look, position, facts, at, zone):
-        if moved.rank < position.rank:
-            return scheme.tiers[moved.rank].name, instant
-        position = moved
-    return None
 
 
 @lru_cache(maxsize=4_096)

@@ -8,10 +8,9 @@ from datetime import MAXYEAR, date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from models.codegen.look import Look
 from models.instants import LAST_INSTANT, local_date, local_midnight
-from models.policy.compile_schemes import Demotion
 from models.rules.metrics import Facts
+from models.rules.scheme import Demotion, Look
 
 
 class Position(NamedTuple):

@@ -189,8 +189,8 @@ def diff(first: str, second: str, limit: int) -> None:
     tidemark diff result live
     """  # noqa: D301  # click wants the character, not the two
     from config.settings import load_settings
-    from streams.report.console import comparison_tables
     from streams.tools.diff import compare
+    from streams.tools.diff_tables import comparison_tables
 
     quiet_client()
     comparisons = compare(first, second, load_settings)

@@ -18,7 +18,7 @@ from models.instants import parse_instant
 from models.policy.compiled import Policy
 from streams.demo.data import DemoFiles
 from streams.kafka.clients import client_options
-from streams.partition.encoder import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 
 #: Lines of news shown a second at the most: a person reads, a terminal scrolls.
 NEWS_PER_LOOK = 1

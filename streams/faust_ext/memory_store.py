@@ -7,12 +7,10 @@ worker in batches (`streams.worker.committer`), not one by one through the table
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from pathlib import Path
 from typing import Any, cast
 
 from aiokafka import ConsumerRecord
 from faust.stores import memory
-from faust.tables.table import Table
 from faust.types import TP, EventT
 
 from streams.faust_ext.consumer import Chunk
@@ -147,7 +145,7 @@ class PartitionStore(memory.Store[bytes, bytes]):
     ) -> None:
         """Drop the rows of partitions that went to somebody else."""
         async with self._opening:
-            topic = cast("StateTable", self.table).changelog_topic_name
+            topic = cast("Any", self.table).changelog_topic_name
             self._assigned = {tp.partition for tp in assigned if tp.topic == topic}
             self.suspend()
             self._complete.clear()
@@ -186,23 +184,5 @@ class PartitionStore(memory.Store[bytes, bytes]):
                 raise
 
     def _open(self, number: int) -> Partition:
-        timeline = cast("StateTable", self.table).timeline
+        timeline = cast("Any", self.table).timeline
         return Partition(number, self._rows.setdefault(number, {}), timeline=timeline)
-
-
-class StateTable(Table[bytes, bytes]):
-    """The table of customer rows."""
-
-    data: PartitionStore
-    #: The fingerprint of the policy versions in force.
-    timeline: int
-
-    #: Where rows are kept on disk; None: in memory.
-    directory: Path | None = None
-
-    def _new_store(self) -> PartitionStore:
-        if self.directory is not None:
-            from streams.faust_ext.rocksdb_store import RocksStore  # an optional extra
-
-            return RocksStore(self.directory, "memory://", self.app, self, table_name=self.name, loop=self.loop)
-        return PartitionStore("memory://", self.app, self, table_name=self.name, loop=self.loop)

@@ -14,7 +14,7 @@ from typing import Any, cast
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
-from streams.faust_ext.memory_store import PartitionStore, StateTable
+from streams.faust_ext.memory_store import PartitionStore
 from streams.faust_ext.rocksdb_rows import RocksRows, RowsUnwritable, claim
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class RocksStore(PartitionStore):
         for stray in self._directory.glob("state-*"):
             if stray not in {self.path(number) for number in self._assigned}:
                 await asyncio.to_thread(shutil.rmtree, stray, ignore_errors=True)
-        topic = cast("StateTable", self.table).changelog_topic_name
+        topic = cast("Any", self.table).changelog_topic_name
         tps = {TP(topic, number) for number in self._assigned - self._offsets.keys()}
         ends = await self.app.consumer.highwaters(*tps) if tps else {}
         for tp in tps:

@@ -16,8 +16,8 @@ from aiokafka.partitioner import murmur2  # Java's default partitioner
 
 from config.settings import Settings
 from streams.kafka.clients import client_options
+from streams.kafka.records import Headers
 from streams.kafka.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError
-from streams.partition.encoder import Headers
 
 _BATCH_BYTES = 262_144
 #: So many batches may wait for their acknowledgement.

@@ -1,12 +1,16 @@
 """Reading a stretch of one partition with a consumer of one's own, beside the group."""
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from config.settings import Settings
 from streams.kafka.clients import client_options
-from streams.kafka.topics import MAX_ROW_BYTES, TIMEOUT_S
+from streams.kafka.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, partition_counts
 
 _FETCH_MS = 200
 
@@ -38,3 +42,54 @@ async def read_stretch(settings: Settings, topic: str, partition: int, offsets: 
     finally:
         await consumer.stop()
     return records
+
+
+async def ends_of(settings: Settings, name: str) -> dict[int, int]:
+    """Return the next offset of each partition of a topic. Raises BrokerError."""
+    tps = await partitions_of(settings, [name])
+    async with consumer_of(settings) as consumer:
+        _, ends = await bounds(consumer, tps)
+    return {tp.partition: end for tp, end in ends.items()}
+
+
+async def partitions_of(settings: Settings, names: Iterable[str]) -> list[TopicPartition]:
+    """Return the partitions of topics. Raises TopicsError, BrokerError."""
+    counts = await partition_counts(settings, list(names))
+    return [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
+
+
+async def bounds(
+    consumer: AIOKafkaConsumer, tps: list[TopicPartition]
+) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+    """Return the first and the next offset of partitions. A fetch tells the end exactly, a list may lag behind."""
+    consumer.assign(tps)
+    begins = await consumer.beginning_offsets(tps)
+    await consumer.seek_to_end(*tps)
+    ends: dict[TopicPartition, int] = {}
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(ends) < len(tps):
+        await consumer.getmany(timeout_ms=20)
+        ends = {tp: end for tp in tps if (end := consumer.highwater(tp)) is not None}
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return begins, ends
+
+
+@asynccontextmanager
+async def consumer_of(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer that belongs to no group. Raises BrokerError where none can be had, or it is refused."""
+    consumer = AIOKafkaConsumer(
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=MAX_ROW_BYTES,
+        request_timeout_ms=TIMEOUT_S * 1000,
+    )
+    try:
+        await asyncio.wait_for(consumer.start(), TIMEOUT_S)
+        yield consumer
+    except (KafkaError, OSError, TimeoutError) as error:
+        told = str(error) or "it does not answer"
+        raise BrokerError(f"the broker at {settings.broker} cannot be read: {told}") from None
+    finally:
+        await consumer.stop()

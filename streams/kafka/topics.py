@@ -25,7 +25,7 @@ from models.errors import TidemarkError
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS
 from streams.kafka.clients import client_options
-from streams.partition.encoder import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS
+from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS
 
 #: How long (seconds) to wait for a broker to answer.
 TIMEOUT_S = 30

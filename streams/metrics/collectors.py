@@ -20,12 +20,12 @@ from models.events import Topic
 from models.instants import format_instant
 from models.outputs import Decisions, TierCutoffs
 from models.policy.care_rules import Refusal
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from streams.metrics import catalogue as listed
 from streams.metrics.catalogue import Metric
+from streams.partition.effects import Effects
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
-from streams.partition.step import Effects
 
 
 class Metrics:

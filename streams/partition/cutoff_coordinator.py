@@ -18,11 +18,11 @@ import msgspec
 from models.customer.state import NEVER
 from models.instants import MIN_INSTANT
 from models.outputs import TierCutoffs
-from models.policy.compiled import Timeline
 from models.policy.cutoff_timeline import RankedTimeline, edges, ranked
+from models.policy.timeline import Timeline
 from models.rules.ranking import CutoffSet, crossed
 from models.rules.sketch import Histogram, merge
-from streams.partition.encoder import Out
+from streams.kafka.records import Out
 from streams.partition.rank_index import Population
 from streams.partition.state import Days, Partition
 

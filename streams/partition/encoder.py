@@ -1,19 +1,10 @@
 """Decisions as Kafka records: JSON values, CloudEvents 1.0 headers (Kafka binding, binary mode), keys as bytes."""
 
-from typing import NamedTuple
-
 import msgspec
 
 from models.errors import BadRecord
 from models.outputs import CareAction, TierChange, TierCutoffs
-
-Headers = list[tuple[str, bytes]]
-
-TIER_CHANGES = "tier-changes"
-CARE_ACTIONS = "care-actions"
-CUSTOMER_TIERS = "customer-tiers"
-DEAD_LETTERS = "dead-letters"
-TIER_CUTOFFS = "tier-cutoffs"
+from streams.kafka.records import Headers, Out
 
 #: Key and value of a dead letter together (bytes): more than Kafka's default limit of a record, less than the topic's.
 MAX_KEPT_BYTES = 1_572_864
@@ -26,14 +17,6 @@ _VERSION = ("ce_specversion", b"1.0")
 _TIER_CHANGE = ("ce_type", b"tidemark.tier-change.v1")
 _TIER_CUTOFFS = ("ce_type", b"tidemark.tier-cutoffs.v1")
 _CARE_ACTION = ("ce_type", b"tidemark.care-action.v1")
-
-
-class Out(NamedTuple):
-    """A record to be produced; the partition is that of the input it came from."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = []  # noqa: RUF012  # a tuple's default; nobody appends to it
 
 
 class Encoder:

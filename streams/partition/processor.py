@@ -11,12 +11,14 @@ from models.customer.state import NEVER, Customer, row_instant
 from models.engine.decide import Engine
 from models.errors import BadRecord, Reason
 from models.events import Campaign, Erasure, Event, Profile, Topic
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from models.wire import Wire
+from streams.kafka.records import DEAD_LETTERS, TIER_CUTOFFS
 from streams.partition.cutoff_coordinator import BusinessDays
-from streams.partition.encoder import DEAD_LETTERS, TIER_CUTOFFS, Encoder
+from streams.partition.effects import Effects
+from streams.partition.encoder import Encoder
 from streams.partition.state import Days, Partition, Tick
-from streams.partition.step import Decoder, Effects, Record, Timing, few_at_a_time, unapplied
+from streams.partition.step import Decoder, Record, Timing, few_at_a_time, unapplied
 from streams.partition.write_back import write_down
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.

@@ -16,7 +16,7 @@ from models.customer.contacts import Contacts
 from models.customer.ledger import Ledger
 from models.customer.state import Customer, row_orders
 from models.instants import DAY_MS, MIN_INSTANT
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from models.rules.metrics import Facts
 from models.rules.ranking import BUCKET, BUCKET_BITS, NOT_COUNTED, UNRANKED, Measure, Ranking, Span
 from models.rules.sketch import Histogram

@@ -3,17 +3,14 @@
 Plain data, and the ways to go through it. What is decided is `streams.partition.processor`'s business.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 
 from models.customer.state import NEVER
-from models.errors import Reason
 from models.events import Campaign, Event, Topic
-from models.outputs import Decisions
-from streams.partition.encoder import Out
+from streams.partition.effects import Effects
 
 T = TypeVar("T")
 #: So many customers are decided about, and then written down: few enough for the machine's caches to hold them, and
@@ -49,29 +46,6 @@ class Decoder(Protocol):
 
     def decode_campaign(self, value: bytes | None, latest: int) -> Campaign:
         """Return the campaign that a record announces. Raises BadRecord."""
-
-
-@dataclass
-class Effects:
-    """What is to happen because of one step, in order: `reserve`, `outputs` (per topic), `changelog`, then the commit.
-
-    `reserve` is a row for the changelog that says what the outputs spend, where they do.
-    """
-
-    reserve: tuple[bytes, bytes] | None = None
-    outputs: dict[str, list[Out]] = field(default_factory=dict)
-    changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    decisions: Decisions = field(default_factory=Decisions)
-    reasons: Counter[Reason] = field(default_factory=Counter)
-    events: int = 0
-    skipped: int = 0
-    evaluated: int = 0
-    row_bytes: int = 0
-    more: bool = False
-
-    def produce(self, topic: str, out: Out) -> None:
-        """Add a record for an output topic."""
-        self.outputs.setdefault(topic, []).append(out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ It is gone through once for every customer of every step. Nothing is decided her
 from collections.abc import Callable, Iterable
 
 from models.customer.state import Customer
-from streams.partition.encoder import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, Encoder, Out
+from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, Out
+from streams.partition.effects import Effects
+from streams.partition.encoder import Encoder
 from streams.partition.rank_index import Population
 from streams.partition.state import Partition
-from streams.partition.step import Effects
 
 
 def write_down(

@@ -10,13 +10,13 @@ import msgspec
 from config.settings import Settings
 from models.errors import UnusableInput
 from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.kafka.range_reader import ends_of
 from streams.kafka.topics import changelog_name, create_topics
 from streams.partition.state import PROGRESS_KEY, Progress
 from streams.replay.decide import ROWS
 from streams.replay.segments import SegmentFile
 from streams.replay.shuffle import PartReport
 from streams.replay.sorted_runs import entries_of
-from streams.replay.topic_input import ends_of
 from streams.replay.workspace import Work
 
 

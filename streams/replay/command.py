@@ -9,7 +9,7 @@ from typing import Any
 from config.settings import Settings
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from streams.history.columns import parse_columns
 from streams.replay import job
 from streams.replay.bootstrap import write_state

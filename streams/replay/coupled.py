@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from models.events import Topic, rank
 from models.instants import MAX_INSTANT
-from models.policy.compiled import Timeline
 from models.policy.cutoff_timeline import ranked
+from models.policy.timeline import Timeline
 from streams.partition.cutoff_coordinator import business_days
+from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
-from streams.partition.step import Effects, Timing
+from streams.partition.step import Timing
 from streams.replay.decide import histories
 from streams.replay.shuffle import BEGINNING
 from streams.replay.stepwise import Line, step_through

@@ -15,13 +15,14 @@ from typing import IO, Any, TypeVar
 import msgspec
 import orjson
 
+from streams.history.files import write_atomically
 from streams.history.formats import lines_before
 from streams.replay import sorted_runs as runs
 from streams.replay.decide import SORTED, gather
 from streams.replay.outputs import Figures, dead_letter, encode_summary, summarise
 from streams.replay.plan import Part, check_unchanged
 from streams.replay.process_pool import Pool
-from streams.replay.segments import SegmentFile, write_atomically
+from streams.replay.segments import SegmentFile
 from streams.replay.shuffle import Letter, PartReport, scatter
 from streams.replay.workspace import Work
 

@@ -13,9 +13,9 @@ from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.instants import format_instant, parse_instant
 from models.outputs import CareAction, TierChange
-from models.policy.compiled import Timeline
 from models.policy.cutoff_timeline import ranked
-from streams.replay.segments import write_atomically
+from models.policy.timeline import Timeline
+from streams.history.files import write_atomically
 from streams.replay.stepwise import BadLine, ReplayError, Result
 
 

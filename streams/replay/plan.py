@@ -15,7 +15,7 @@ import msgspec
 
 from models.errors import UnusableInput
 from models.events import Topic
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from streams.history.formats import FileError, check_header, format_of, row_groups
 
 #: A part of plain JSON lines has about so many bytes, and a shard the events of so many.

@@ -17,8 +17,9 @@ from config.settings import Settings
 from models.errors import UnusableInput
 from models.outputs import CareAction, CustomerTiers, TierChange
 from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, Out
 from streams.kafka.topics import create_specs, topic_specs
-from streams.partition.encoder import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, Encoder, Out
+from streams.partition.encoder import Encoder
 
 #: The header of every record that a backfill publishes (a CloudEvents extension attribute).
 MARK = ("ce_backfill", b"true")

@@ -5,7 +5,6 @@ A file appears by atomic rename once it is whole, so its being there says that t
 
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -13,23 +12,12 @@ from typing import IO, Generic, Self, TypeVar
 
 import msgspec
 
+from streams.history.files import write_atomically
+
 _TAIL = struct.Struct("<Q8s")
 _MAGIC = b"tidemrk1"
 
 R = TypeVar("R", bound=msgspec.Struct)
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Have a file written, and appear under its name only when it is whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_segments(path: Path, segments: Iterable[bytes], report: Callable[[], msgspec.Struct]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from streams.replay.segments import SegmentFile, write_atomically, write_segments
+from streams.history.files import write_atomically
+from streams.replay.segments import SegmentFile, write_segments
 
 Entry = tuple[str, bytes]
 

@@ -21,17 +21,19 @@ from models.errors import BadRecord, UnusableInput
 from models.events import Topic
 from models.instants import MAX_INSTANT, MIN_INSTANT
 from models.outputs import CareAction, TierChange, TierCutoffs
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from models.wire import Wire
 from streams.history.columns import Mapped
+from streams.history.files import listed
 from streams.history.formats import Numbered, read_values
 from streams.kafka.partitioner import home_of
 from streams.partition.campaigns import MAX_WAITING
 from streams.partition.cutoff_coordinator import REQUEST_KEY, business_days
+from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import PROGRESS_KEY, Partition, Tick
-from streams.partition.step import Effects, Timing
+from streams.partition.step import Timing
 
 #: A customer's events that one slice may hold: well under what the engine lets wait.
 SLICE_PER_CUSTOMER = 1_000
@@ -158,11 +160,6 @@ def _shares(topic: Topic, records: list[Any], count: int) -> list[list[Any]]:
     for record in records:
         shares[home_of(record.key, count)].append(record)
     return shares
-
-
-def listed(paths: Path | Sequence[Path]) -> Sequence[Path]:
-    """Return one path, or several, as several."""
-    return [paths] if isinstance(paths, Path) else paths
 
 
 def _read(

@@ -8,8 +8,7 @@ retention has cut cannot be read, and is refused rather than passed over.
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -18,8 +17,8 @@ from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import CUSTOMER_TOPICS, Topic
 from models.instants import format_instant
-from streams.kafka.clients import client_options
-from streams.kafka.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, partition_counts
+from streams.kafka.range_reader import bounds, consumer_of, partitions_of
+from streams.kafka.topics import TIMEOUT_S, BrokerError
 from streams.replay.plan import Part
 
 #: A part of a partition has so many offsets.
@@ -59,20 +58,6 @@ def find_parts(
     And where they stop, by topic and partition. Raises RangeError, TopicsError, BrokerError.
     """
     return asyncio.run(_find_parts(settings, since, asked))
-
-
-async def ends_of(settings: Settings, name: str) -> dict[int, int]:
-    """Return the next offset of each partition of a topic. Raises BrokerError."""
-    tps = await partitions_of(settings, [name])
-    async with consumer_of(settings) as consumer:
-        _, ends = await bounds(consumer, tps)
-    return {tp.partition: end for tp, end in ends.items()}
-
-
-async def partitions_of(settings: Settings, names: Iterable[str]) -> list[TopicPartition]:
-    """Return the partitions of topics. Raises TopicsError, BrokerError."""
-    counts = await partition_counts(settings, list(names))
-    return [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]
 
 
 async def _find_parts(
@@ -115,23 +100,6 @@ def _asked_of(asked: Asked, topic: Topic, tp: TopicPartition, begin: int, end: i
     if stop > end:
         raise RangeError(f"{tp.topic}[{tp.partition}]: found the offsets up to {stop}, allowed is up to {end}")
     return range(start, stop)
-
-
-async def bounds(
-    consumer: AIOKafkaConsumer, tps: list[TopicPartition]
-) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
-    """Return the first and the next offset of partitions. A fetch tells the end exactly, a list may lag behind."""
-    consumer.assign(tps)
-    begins = await consumer.beginning_offsets(tps)
-    await consumer.seek_to_end(*tps)
-    ends: dict[TopicPartition, int] = {}
-    deadline = time.monotonic() + TIMEOUT_S
-    while len(ends) < len(tps):
-        await consumer.getmany(timeout_ms=20)
-        ends = {tp: end for tp in tps if (end := consumer.highwater(tp)) is not None}
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return begins, ends
 
 
 async def _check_kept(consumer: AIOKafkaConsumer, tp: TopicPartition, since: int | None, begin: int, end: int) -> None:
@@ -191,23 +159,3 @@ async def _fetch(
         if position > before:
             return position, fetched.get(tp, [])
     raise BrokerError(f"the broker at {settings.broker} stopped answering for {tp.topic}[{tp.partition}]")
-
-
-@asynccontextmanager
-async def consumer_of(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
-    """Open a consumer that belongs to no group. Raises BrokerError where none can be had, or it is refused."""
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=MAX_ROW_BYTES,
-        request_timeout_ms=TIMEOUT_S * 1000,
-    )
-    try:
-        await asyncio.wait_for(consumer.start(), TIMEOUT_S)
-        yield consumer
-    except (KafkaError, OSError, TimeoutError) as error:
-        told = str(error) or "it does not answer"
-        raise BrokerError(f"the broker at {settings.broker} cannot be read: {told}") from None
-    finally:
-        await consumer.stop()

@@ -16,9 +16,9 @@ import msgspec
 from config.policy_files import load_timeline, policy_text
 from config.settings import Settings
 from models.errors import TidemarkError, UnusableInput
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
+from streams.history.files import write_atomically
 from streams.replay.plan import Plan, PlanError, check_same, digest_of
-from streams.replay.segments import write_atomically
 
 NAME = ".replay"
 _PLAN = "plan.json"

@@ -4,12 +4,12 @@ import re
 import zlib
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import NamedTuple, TypeVar
 
 import pygal
 from pygal.style import Style
 
 from models.outputs import TierCutoffs
-from streams.simulate.facts import Daily, spread
 
 #: A line has so many points at most: a screen has no more.
 _MAX_POINTS = 200
@@ -18,6 +18,22 @@ _ADDED = re.compile(r"<!--.*?-->|<script.*?</script>", re.DOTALL)
 _STYLE = Style(
     background="transparent", plot_background="transparent", font_family="system-ui, sans-serif", opacity=".8"
 )
+
+
+T = TypeVar("T")
+
+
+class Daily(NamedTuple):
+    """Customers per tier at the end of each day, from the day `first` (days since 1970) on."""
+
+    first: int
+    tiers: dict[str, list[int]]
+
+
+def spread(told: Sequence[T], most: int) -> Sequence[T]:
+    """Return at most so many of what was told in order, evenly spread, the last one always among them."""
+    step = max(1, -(-len(told) // most))
+    return told[::-1][::step][::-1]
 
 
 def tiers_by_day(title: str, daily: Daily) -> str:

@@ -1,6 +1,6 @@
 """What people see in a terminal: progress bars and tables. Rich draws; figures come in as plain values."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,6 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from models.outputs import Cutoff, TierCutoffs
-from streams.tools.diff import Comparison
 
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
@@ -101,29 +100,3 @@ def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
     table("care actions", {**actions["by_rule"], "total": actions["total"]}, ("rule", "actions"), console)
     letters = summary["dead_letters"]
     table("dead letters", {**letters["by_reason"], "total": letters["total"]}, ("reason", "records"), console)
-
-
-def comparison_tables(comparisons: Iterable[Comparison], limit: int, console: Console = OUT) -> None:
-    """Print what differs between two outputs: the counts, then up to `limit` records of each kind of difference."""
-    compared = list(comparisons)
-    drawn = Table("output", *_COUNTED)
-    for each in compared:
-        counts = (each.same, len(each.missing), len(each.extra), len(each.different))
-        drawn.add_row(each.file, *(f"{count:,}" for count in counts))
-    console.print(drawn)
-    for each in compared:
-        told = [f"missing    {_named(key)}" for key in each.missing[:limit]]
-        told += [f"extra      {_named(key)}" for key in each.extra[:limit]]
-        told += [
-            f"different  {_named(other.identity)}: {other.field}: {other.found[0]} | {other.found[1]}"
-            for other in each.different[:limit]
-        ]
-        for line in told:
-            console.print(f"{each.file}: {line}", markup=False, soft_wrap=True)
-
-
-_COUNTED = ("same", "missing", "extra", "different")
-
-
-def _named(identity: Iterable[object]) -> str:
-    return " ".join(str(part) for part in identity if part != "")

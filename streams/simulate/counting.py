@@ -12,8 +12,8 @@ from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.instants import DAY_MS, parse_instant, to_datetime
 from models.outputs import CareAction, Decisions, Direction, Move
-from models.policy.compiled import Timeline
 from models.policy.evaluation import facts_of
+from models.policy.timeline import Timeline
 from streams.replay.decide import BLOCK, decide, histories
 from streams.replay.workspace import Work
 from streams.simulate.population import AGE, OTHER, Kept, NamedMove, Population, Side, empty

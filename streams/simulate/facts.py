@@ -1,15 +1,14 @@
 """Figures of a simulation, from its counts: what tables and pages show. Pure arithmetic."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from models.errors import UnusableInput
 from models.instants import DAY_MS
 from models.outputs import TierCutoffs
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
+from streams.report.charts import Daily
 from streams.simulate.population import OTHER, Population, Side
-
-T = TypeVar("T")
 
 #: Metrics of which less is better: a threshold on them bounds from above.
 _LESS_IS_BETTER = frozenset({"recency_days", "overdue", "rhythm_days", "first_order_days"})
@@ -46,13 +45,6 @@ class Need(NamedTuple):
     threshold: float
 
 
-class Daily(NamedTuple):
-    """Customers per tier at the end of each day, from the day `first` (days since 1970) on."""
-
-    first: int
-    tiers: dict[str, list[int]]
-
-
 def ladder(timeline: Timeline, scheme: str) -> list[str]:
     """Return the tiers of a scheme, lowest first; none where the policy has no such scheme."""
     return next(([tier.name for tier in each.tiers] for each in timeline.latest.schemes if each.name == scheme), [])
@@ -78,12 +70,6 @@ def daily(days: Mapping[str, Mapping[int, int]], tiers: Sequence[str], last: int
 def cutoffs(side: Side, scheme: str) -> list[TierCutoffs]:
     """Return a scheme's cut-offs over time."""
     return [each for each in side.cutoffs if each.scheme == scheme]
-
-
-def spread(told: Sequence[T], most: int) -> Sequence[T]:
-    """Return at most so many of what was told in order, evenly spread, the last one always among them."""
-    step = max(1, -(-len(told) // most))
-    return told[::-1][::step][::-1]
 
 
 def needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float]) -> list[Need]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import IO
 
 from models.instants import format_instant
-from models.policy.compiled import Timeline
-from streams.replay.segments import write_atomically
+from models.policy.timeline import Timeline
+from streams.history.files import write_atomically
 from streams.report import charts
+from streams.report.charts import spread
 from streams.report.html import END, Row, cutoff_table, head, table
 from streams.simulate import facts
 from streams.simulate.population import Population
@@ -82,7 +83,7 @@ def _cutoffs(population: Population, scheme: str) -> Iterable[str]:
     yield '<div class="pair">'
     yield from (charts.cutoffs_by_day(f"{name}: cut-offs ({each[-1].metric})", each) for name, each in told)
     yield "</div>"
-    yield from (cutoff_table(f"{name}: cut-offs", facts.spread(each, _MOST_CUTOFFS)) for name, each in told)
+    yield from (cutoff_table(f"{name}: cut-offs", spread(each, _MOST_CUTOFFS)) for name, each in told)
 
 
 def _shares(counts: Mapping[str, int]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from models.errors import UnusableInput
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from streams.replay import job
 from streams.replay.command import Asked, plan_of
 from streams.replay.coupled import coupled

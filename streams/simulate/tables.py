@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from models.instants import format_instant
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
+from streams.report.charts import spread
 from streams.report.console import OUT, cutoff_tables
 from streams.simulate import facts
 from streams.simulate.population import Population
@@ -27,7 +28,7 @@ def show(
         _flows(population, timelines, scheme, console)
         _totals(population, timelines, scheme, console)
         for name, side in zip("AB", population.sides, strict=True):
-            cutoff_tables(facts.spread(facts.cutoffs(side, scheme), _MOST_CUTOFFS), console, f"{name}: cut-offs")
+            cutoff_tables(spread(facts.cutoffs(side, scheme), _MOST_CUTOFFS), console, f"{name}: cut-offs")
         for attribute, rows in facts.fairness(population, scheme).items():
             _fairness(scheme, attribute, rows, console)
     _actions(population, console)

@@ -11,9 +11,9 @@ from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.instants import parse_instant
 from models.outputs import Move, TierChange
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
+from streams.partition.effects import Effects
 from streams.partition.state import PROGRESS_KEY
-from streams.partition.step import Effects
 from streams.replay.coupled import decide_together
 from streams.replay.workspace import Work
 from streams.simulate import counting

@@ -16,11 +16,11 @@ from models.customer.ledger import Ledger, Outcome
 from models.errors import BadRecord, UnusableInput
 from models.events import Interaction, Topic
 from models.instants import parse_instant
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from models.wire import Wire
 from streams.history.columns import Mapped
+from streams.history.files import listed
 from streams.history.formats import read_values
-from streams.replay.stepwise import listed
 
 
 class EffectsError(UnusableInput):

@@ -19,9 +19,9 @@ from models.instants import MINUTE_MS, format_instant
 from models.outputs import TierCutoffs
 from streams.kafka.clients import client_options
 from streams.kafka.range_reader import read_stretch
+from streams.kafka.records import TIER_CUTOFFS
 from streams.kafka.topics import TIMEOUT_S, BrokerError, TopicsError, populations_label
 from streams.partition.cutoff_coordinator import LEADER, REQUEST_KEY
-from streams.partition.encoder import TIER_CUTOFFS
 
 #: How far (ms) ahead cut-offs are asked for: every worker has heard of it by then.
 AHEAD = MINUTE_MS

@@ -19,8 +19,8 @@ from models.customer.state import Customer
 from models.engine.account import Account, account
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
-from models.policy.compiled import Timeline
 from models.policy.cutoff_timeline import RankedTimeline, ranked
+from models.policy.timeline import Timeline
 from models.rules.ranking import CutoffSet
 from streams.kafka.clients import client_options
 from streams.kafka.topics import (

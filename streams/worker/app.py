@@ -6,26 +6,21 @@ Nothing connects at import time. The command line calls `build`; tests do too.
 import asyncio
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
-import faust
 from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import Producer
 from faust.types import TP
 
 from config.policy_files import load_timeline
 from config.settings import Settings
-from models.errors import UnusableInput
 from models.events import Topic
-from models.policy.compiled import Timeline
-from streams.faust_ext.consumer import MicroBatchConsumer, MicroBatchTransport, RawSchema
-from streams.faust_ext.memory_store import StateTable
-from streams.faust_ext.recovery import StateTables
-from streams.kafka.clients import credentials
+from models.policy.timeline import Timeline
+from streams.faust_ext.consumer import RawSchema
+from streams.faust_ext.table import StateTable
 from streams.kafka.partitioner import home_of
 from streams.kafka.range_reader import read_stretch
-from streams.kafka.topics import MAX_ROW_BYTES, changelog_name, populations_label, ticks_name
+from streams.kafka.topics import changelog_name, populations_label, ticks_name
 from streams.metrics.collectors import Held, Metrics
 from streams.partition.cutoff_coordinator import BusinessDays, business_days
 from streams.partition.encoder import Encoder
@@ -34,51 +29,17 @@ from streams.partition.step import Timing
 from streams.worker.context import Shell
 from streams.worker.cutoff_listener import listen_to_days
 from streams.worker.cutoff_page import CutoffHistory, follow_cutoffs
+from streams.worker.faust_app import QUEUED_BATCHES, TidemarkApp, data_dir, faust_app
 from streams.worker.loop import Worker
 from streams.worker.readiness import Readiness
-from streams.worker.watchdog import end_within
 from streams.worker.watermarks import Ticker
-from streams.worker.web import Pages, add_pages, web_options
+from streams.worker.web import add_pages
 
 log = logging.getLogger(__name__)
 
-#: The largest produce batch (bytes): Kafka's default limit of a message set, less some room for its header.
-MAX_PRODUCE_BATCH = 900_000
-#: How long (seconds) a worker that cannot go on may take to shut down before it is ended.
-SHUTDOWN_S = 20.0
-#: Micro-batches that may wait in the stream's queue. From four fifths of them on, partitions are held back: with fewer
-#: than a round of all partitions brings, each round would stall the next.
-QUEUED_BATCHES = 8
 #: How far (ms) beyond the lateness after a day's end records are still taken up while it is not decided: with no
 #: backlog it is, in a few seconds.
 READ_BEYOND_MS = 60_000
-
-
-class TidemarkApp(faust.App):
-    """A Faust app with the micro-batched transport."""
-
-    metrics: Metrics
-    #: Whether the process is this worker's alone, to be ended where the shutdown after a crash hangs.
-    owns_process = False
-
-    @property
-    def micro_batches(self) -> MicroBatchConsumer:
-        """The consumer, as what our transport makes it."""
-        return cast("MicroBatchConsumer", self.consumer)
-
-    def _crash(self, reason: BaseException) -> None:
-        """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
-        if not self.crashed:
-            log.error("the worker cannot go on: %s", str(reason) or repr(reason))
-        if self.owns_process and not self.crashed:
-            end_within(SHUTDOWN_S, "a worker that crashed was shutting down")
-        super()._crash(reason)
-
-    def _new_transport(self) -> MicroBatchTransport:
-        return MicroBatchTransport(self.conf.broker_consumer, self)
-
-    def _new_web(self) -> Pages:
-        return Pages(self)
 
 
 def make_processor(settings: Settings, timeline: Timeline) -> Processor:
@@ -100,13 +61,13 @@ def make_processor(settings: Settings, timeline: Timeline) -> Processor:
 def build(settings: Settings) -> TidemarkApp:
     """Return the app of one worker. Raises UnusableInput where the policy or the data directory cannot be used."""
     timeline = load_timeline(settings.policy)
-    app = _faust_app(settings)
+    app = faust_app(settings)
     metrics = app.metrics = Metrics()
     metrics.expect(timeline)
     table = _table(app, settings)
     table.timeline = timeline.fingerprint
     if settings.store == "rocksdb":
-        table.directory = _data_dir(settings)
+        table.directory = data_dir(settings)
         _ = table.data  # what is wrong with the directory is told before anything starts
     shell = _shell(app, settings, table)
     processor = make_processor(settings, timeline)
@@ -124,54 +85,6 @@ def build(settings: Settings) -> TidemarkApp:
         cutoffs = _follow(app, settings, processor.days)
     add_pages(app, metrics, readiness, cutoffs)
     return app
-
-
-def _faust_app(settings: Settings) -> TidemarkApp:
-    return TidemarkApp(
-        settings.app_id,
-        broker_credentials=credentials(settings),
-        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
-        store="memory://",
-        TableManager=StateTables,
-        datadir=str(_data_dir(settings)),
-        topic_partitions=settings.partitions,
-        topic_replication_factor=settings.replication,
-        topic_disable_leader=True,
-        table_standby_replicas=settings.standbys,
-        processing_guarantee="at_least_once",
-        consumer_auto_offset_reset="earliest",
-        broker_commit_interval=1.0,
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=2.0,
-        broker_max_poll_records=settings.max_batch,
-        consumer_max_fetch_size=16_777_216,
-        stream_buffer_maxsize=QUEUED_BATCHES,
-        stream_wait_empty=False,
-        stream_recovery_delay=0.0,
-        # It compares what memory holds with the listed end offsets, which the embedded broker lists a batch too low;
-        # what memory holds was acknowledged.
-        recovery_consistency_check=False,
-        producer_acks=-1,
-        producer_linger=0.0,
-        producer_max_batch_size=MAX_PRODUCE_BATCH,
-        producer_max_request_size=MAX_ROW_BYTES,
-        producer_request_timeout=60.0,
-        web_host=settings.web_host,
-        web_bind=settings.web_host,
-        web_port=settings.web_port,
-        web_cors_options=None,
-        web_application_options=web_options(settings.web_token),
-        worker_redirect_stdouts=False,
-    )
-
-
-def _data_dir(settings: Settings) -> Path:
-    path = Path(settings.data_dir).resolve() / settings.app_id
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UnusableInput(f"TIDEMARK_DATA_DIR: {path} cannot be used: {error.strerror}") from None
-    return path
 
 
 def _table(app: TidemarkApp, settings: Settings) -> StateTable:

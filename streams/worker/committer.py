@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from streams.partition.encoder import Headers, Out
+from streams.kafka.records import Headers, Out
 from streams.partition.fencing import Claim
 
 

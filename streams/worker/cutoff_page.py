@@ -17,9 +17,9 @@ from config.settings import Settings
 from models.outputs import TierCutoffs
 from models.policy.cutoff_timeline import RankedTimeline
 from streams.kafka.clients import client_options
+from streams.kafka.records import TIER_CUTOFFS
 from streams.kafka.topics import TIMEOUT_S
 from streams.partition.cutoff_coordinator import LEADER
-from streams.partition.encoder import TIER_CUTOFFS
 from streams.report.html import END, cutoff_table, head
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from faust.types import TP
 from streams.faust_ext.consumer import Chunk
 from streams.metrics.collectors import Metrics
 from streams.partition.cutoff_coordinator import CUTOFFS_KEY, LEADER
+from streams.partition.effects import Effects
 from streams.partition.processor import Processor
 from streams.partition.state import Partition, Tick, decode_tick
-from streams.partition.step import Effects
 from streams.worker.context import Shell
 from streams.worker.ownership import Ownership
 from streams.worker.paused import Parked, parted

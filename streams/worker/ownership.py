@@ -14,10 +14,10 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams.metrics.collectors import Metrics
+from streams.partition.effects import Effects
 from streams.partition.fencing import CLAIM_KEY, Fenced
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
-from streams.partition.step import Effects
 from streams.worker.committer import Sender
 from streams.worker.context import Shell
 

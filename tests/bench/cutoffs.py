@@ -17,8 +17,9 @@ import yaml
 
 from models.events import Topic
 from models.instants import DAY_MS
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 from streams.partition.cutoff_coordinator import business_days
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor

@@ -13,7 +13,7 @@ import orjson
 from config.policy_files import load_timeline
 from config.settings import Settings
 from models.events import Topic
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import PROGRESS_KEY, Partition

@@ -8,7 +8,8 @@ import orjson
 
 from config.policy_files import load_timeline
 from models.events import Topic
-from streams.partition.encoder import CUSTOMER_TIERS, TIER_CHANGES, Encoder
+from streams.kafka.records import CUSTOMER_TIERS, TIER_CHANGES
+from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
 from streams.partition.step import Timing

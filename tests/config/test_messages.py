@@ -20,7 +20,8 @@ from models.engine.decide import Engine
 from models.events import Event, Profile
 from models.instants import zone
 from models.outputs import Decisions
-from models.policy.compiled import Policy, Timeline
+from models.policy.compiled import Policy
+from models.policy.timeline import Timeline
 from models.rules.comparisons import OPS
 from models.rules.metrics import METRICS
 from tests.models.build import day, order, policy, tiers

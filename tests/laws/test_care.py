@@ -20,8 +20,9 @@ from models.engine.decide import Engine
 from models.events import Interaction, Pending, Profile
 from models.instants import DAY_MS, parse_instant
 from models.outputs import CareAction, Decisions
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 from tests.laws.strategies import RULES, arrivals, cares, governances, histories, place
 
 DURATIONS = {"0d": 0, "10d": 10, "15d": 15, "20d": 20, "60d": 60, "90d": 90}

@@ -15,8 +15,9 @@ from models.engine.decide import Engine
 from models.events import Pending, Profile
 from models.instants import DAY_MS, local_date, parse_instant
 from models.outputs import Decisions, TierChange
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 from tests.laws.oracle import Change, comparisons, judge
 from tests.laws.strategies import arrivals, histories, moves, place, specs, timelines
 

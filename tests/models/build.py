@@ -14,8 +14,9 @@ from models.identity import id64
 from models.instants import DAY_MS, parse_instant
 from models.outputs import CareAction, Decisions, TierChange
 from models.policy.compile_schemes import GaugeBook
-from models.policy.compiled import Policy, Timeline, compile_policy
+from models.policy.compiled import Policy, compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 from models.rules.comparisons import OPS, Comparison, Finding, Lack, Op, Readings, Rule
 from models.rules.metrics import Facts, Gauge, Reading
 

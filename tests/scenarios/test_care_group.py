@@ -10,8 +10,9 @@ import pytest
 
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, MAX_INSTANT, format_instant, parse_instant
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 from streams.partition.step import Timing
 from streams.replay.stepwise import replay
 from tests.support.driver import Record, order

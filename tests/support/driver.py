@@ -9,12 +9,14 @@ from config.policy_files import load_timeline
 from models.customer.state import Customer
 from models.events import Topic
 from models.instants import parse_instant
-from models.policy.compiled import Policy, Timeline, compile_policy
+from models.policy.compiled import Policy, compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
+from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import PROGRESS_KEY, Partition, Tick
-from streams.partition.step import Effects, Timing
+from streams.partition.step import Timing
 
 NOW = parse_instant("2026-06-01T00:00:00Z")
 

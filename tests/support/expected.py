@@ -12,7 +12,7 @@ from config.policy_files import load_timeline
 from models.engine.decide import Engine
 from models.events import Topic
 from models.instants import parse_instant
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from streams.demo.campaigns import write_campaigns
 from streams.demo.data import merged, write_events
 from streams.replay.stepwise import Result, replay

@@ -14,13 +14,15 @@ import msgspec
 
 from models.customer.state import Counters, Customer
 from models.events import Topic
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from streams.kafka.partitioner import home_of
+from streams.kafka.records import CARE_ACTIONS, TIER_CHANGES, TIER_CUTOFFS
 from streams.partition.cutoff_coordinator import business_days
-from streams.partition.encoder import CARE_ACTIONS, TIER_CHANGES, TIER_CUTOFFS, Encoder
+from streams.partition.effects import Effects
+from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import PROGRESS_KEY, Partition, Tick
-from streams.partition.step import Effects, Timing
+from streams.partition.step import Timing
 from tests.support.driver import Record
 
 

@@ -11,10 +11,11 @@ from faust.types import TP
 from config.settings import load_settings
 from models.customer.state import Customer
 from streams.faust_ext.consumer import Chunk
-from streams.faust_ext.memory_store import StateTable
 from streams.faust_ext.rocksdb_store import RocksStore
+from streams.faust_ext.table import StateTable
 from streams.partition.state import Partition
-from streams.worker.app import TidemarkApp, build
+from streams.worker.app import build
+from streams.worker.faust_app import TidemarkApp
 
 Rows = list[tuple[bytes, bytes | None]]
 

@@ -9,7 +9,8 @@ import os
 import sys
 
 from config.settings import Settings, load_settings
-from streams.worker.app import TidemarkApp, build
+from streams.worker.app import build
+from streams.worker.faust_app import TidemarkApp
 from streams.worker.loop import main as run
 from tests.support import faults
 

@@ -8,10 +8,11 @@ import pytest
 
 from models.codegen.change_details import Tales
 from models.money import Money
-from models.policy.compile_schemes import Demotion, GaugeBook, Scheme, Tier
+from models.policy.compile_schemes import GaugeBook
 from models.rules import explain
 from models.rules.comparisons import OPS, Comparison, Junction, Rule
 from models.rules.metrics import Facts
+from models.rules.scheme import Demotion, Scheme, Tier
 from tests.models.build import read
 from tests.models.codegen.test_look import random_rule, rank_of
 from tests.models.draw import random_facts, random_threshold

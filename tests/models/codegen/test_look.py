@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from models.codegen.look import NO_CHANGE, compile_look, compile_show
+from models.codegen.look import compile_look, compile_show
+from models.codegen.source import NO_CHANGE
 from models.money import Money
 from models.policy.compile_schemes import GaugeBook
 from models.policy.compiled import Policy

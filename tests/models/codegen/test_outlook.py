@@ -5,11 +5,10 @@ from random import Random
 
 import pytest
 
-from models.codegen.look import NO_CHANGE
-from models.codegen.outlook import compile_lasts
+from models.codegen.outlook import _walk_to_fall, compile_lasts, next_fall
+from models.codegen.source import NO_CHANGE
 from models.policy.compile_schemes import GaugeBook
 from models.policy.compiled import Policy
-from models.rules import explain
 from models.rules.comparisons import Comparison, Graded, Junction, Op, Rule, Score
 from models.rules.hysteresis import Position, pass_time
 from models.rules.metrics import Facts
@@ -104,7 +103,7 @@ def test_the_next_fall_is_the_one_that_is_walked_to(seed: int) -> None:
         below = None if qualified >= rank else at - random.randrange(5)
         position = Position(max(rank, qualified) if below is None else rank, day(random.randrange(90)), below)
         arguments = (outlook, position, known, at, rules.zone)
-        assert explain.next_fall(*arguments) == explain._walk_to_fall(*arguments)
+        assert next_fall(*arguments) == _walk_to_fall(*arguments)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -124,7 +123,7 @@ def test_who_falls_at_once_falls_at_the_first_instant_that_finds_them_below(seed
                 fall = scheme.tiers[moved.rank].name, instant
                 break
             rank = moved.rank
-        assert explain.next_fall(outlook, position, known, at, zone) == fall
+        assert next_fall(outlook, position, known, at, zone) == fall
 
 
 def test_where_time_lifts_the_customer_first_the_fall_comes_after_it() -> None:
@@ -133,4 +132,4 @@ def test_where_time_lifts_the_customer_first_the_fall_comes_after_it() -> None:
     known, position = facts(order(T0, "a")), Position(scheme.ranks["new"], T0, None)
     outlook = stages.outlooks[scheme.name]
     assert outlook.lasts(position.rank) is None
-    assert explain.next_fall(outlook, position, known, T0, stages.zone) == ("dormant", day(45, 1))
+    assert next_fall(outlook, position, known, T0, stages.zone) == ("dormant", day(45, 1))

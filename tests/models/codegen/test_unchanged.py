@@ -11,7 +11,8 @@ from models.engine.decide import Engine
 from models.events import Event
 from models.instants import DAY_MS
 from models.outputs import Decisions, TierChange
-from models.policy.compiled import Policy, Timeline
+from models.policy.compiled import Policy
+from models.policy.timeline import Timeline
 from tests.models.build import cancel, contact, day, order, policy, refund, tiers
 
 SCHEMES: dict[str, dict[str, Any]] = {

@@ -9,8 +9,9 @@ from models.engine.decide import Engine
 from models.events import Consent, Event, Profile
 from models.instants import format_instant
 from models.outputs import AtRisk, Decisions
-from models.policy.compiled import Policy, Timeline
+from models.policy.compiled import Policy
 from models.policy.evaluation import Evaluation
+from models.policy.timeline import Timeline
 from models.rules import explain
 from models.rules.metrics import METRICS
 from tests.models.build import T0, contact, day, order, policy, tiers

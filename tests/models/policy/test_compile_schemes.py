@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from models.instants import DAY_MS
-from models.policy.compile_schemes import BASE_METRICS, NEVER_HOLDS, GaugeBook
+from models.policy.compile_schemes import BASE_METRICS, GaugeBook
 from models.rules.comparisons import Junction
 from models.rules.metrics import METRICS, Edges, Facts
+from models.rules.scheme import NEVER_HOLDS
 from tests.models.build import contact, day, facts, order, policy, read, tiers
 
 WINDOW = 100 * DAY_MS

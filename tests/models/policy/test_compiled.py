@@ -7,10 +7,11 @@ import pytest
 from models.errors import PolicyError
 from models.instants import DAY_MS, MIN_INSTANT, format_instant
 from models.policy.care_rules import BirthdayRule, ConditionRule
-from models.policy.compile_schemes import Demotion
-from models.policy.compiled import Policy, Timeline, describe
+from models.policy.compiled import Policy, describe
+from models.policy.timeline import Timeline
 from models.rules.comparisons import Comparison, Junction
 from models.rules.metrics import METRICS, Edges
+from models.rules.scheme import Demotion
 from tests.models.build import day, policy, tiers
 
 BIRTHDAY = {"name": "b", "kind": "birthday_offer", "trigger": "birthday", "at": "09:30", "leap_day": "03-01"}

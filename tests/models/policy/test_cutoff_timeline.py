@@ -8,8 +8,9 @@ from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.instants import DAY_MS, format_instant, parse_instant
 from models.outputs import Decisions
-from models.policy.compiled import Policy, Timeline
+from models.policy.compiled import Policy
 from models.policy.cutoff_timeline import RankedTimeline, edges, ranked
+from models.policy.timeline import Timeline
 from models.rules.ranking import CutoffSet
 from models.rules.sketch import Histogram, bucket_of
 from tests.models.build import day, order, policy, tiers

@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from models.instants import DAY_MS, LAST_INSTANT, parse_instant
-from models.policy.compile_schemes import Demotion
 from models.policy.compiled import Policy
 from models.rules.hysteresis import Position, fall_instant, pass_time, settle
 from models.rules.metrics import Facts
+from models.rules.scheme import Demotion
 from tests.models.build import T0, day, facts, order, policy, tiers
 
 GRACE = 10 * DAY_MS

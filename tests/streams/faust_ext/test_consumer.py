@@ -11,7 +11,8 @@ from faust.types import TP
 
 from config.settings import load_settings
 from streams.faust_ext.consumer import Chunk, MicroBatchConsumer
-from streams.worker.app import TidemarkApp, build
+from streams.worker.app import build
+from streams.worker.faust_app import TidemarkApp
 from tests.support.shell import chunk
 
 ORDERS = TP("orders", 0)

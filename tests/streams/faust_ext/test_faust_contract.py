@@ -32,9 +32,11 @@ from packaging.requirements import Requirement
 
 from config.settings import load_settings
 from streams.faust_ext.consumer import FETCH_WAIT_MS, Chunk, MicroBatchConsumer, MicroBatchThread, MicroBatchTransport
-from streams.faust_ext.memory_store import PartitionStore, StateTable
+from streams.faust_ext.memory_store import PartitionStore
 from streams.faust_ext.recovery import ChangelogQueue, StateRecovery
-from streams.worker.app import TidemarkApp, build
+from streams.faust_ext.table import StateTable
+from streams.worker.app import build
+from streams.worker.faust_app import TidemarkApp
 
 ROOT = Path(__file__).parents[3]
 ORDERS = TP("orders", 0)
@@ -233,7 +235,7 @@ def test_the_broker_may_not_hold_a_fetch_for_long(app: TidemarkApp) -> None:
 
 
 def test_faust_knows_every_setting_it_is_given(app: TidemarkApp) -> None:
-    source = inspect.getsource(build.__globals__["_faust_app"])
+    source = inspect.getsource(build.__globals__["faust_app"])
     given = set(re.findall(r"^        (\w+)=", source, re.MULTILINE))
     assert len(given) > 20
     assert [name for name in given if not hasattr(type(app.conf), name)] == []

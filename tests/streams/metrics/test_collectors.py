@@ -14,8 +14,9 @@ from prometheus_client import generate_latest
 
 from models.events import Topic
 from models.instants import DAY_MS, parse_instant
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 from streams.metrics import docs as metric_docs
 from streams.metrics.catalogue import LABELS, METRICS
 from streams.metrics.collectors import Held, Metrics

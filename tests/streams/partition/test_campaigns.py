@@ -10,12 +10,14 @@ from models.care.budgets import Purse, share
 from models.events import Topic
 from models.instants import format_instant, parse_instant
 from models.policy.care_rules import Budget
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
 from streams.kafka.partitioner import home_of
 from streams.partition import processor as processing
 from streams.partition.campaigns import MAX_WAITING
-from streams.partition.step import Effects, Timing
+from streams.partition.effects import Effects
+from streams.partition.step import Timing
 from streams.replay.stepwise import replay
 from tests.support.driver import Driver, order, profile, touch, values
 

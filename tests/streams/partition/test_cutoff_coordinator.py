@@ -14,11 +14,12 @@ from models.codegen.unchanged import Steady
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, MAX_INSTANT, format_instant, parse_instant
 from models.outputs import TierChange
-from models.policy.compiled import Timeline, compile_policy
+from models.policy.compiled import compile_policy
 from models.policy.cutoff_timeline import RankedTimeline
 from models.policy.spec import PolicySpec
+from models.policy.timeline import Timeline
+from streams.kafka.records import TIER_CHANGES, TIER_CUTOFFS
 from streams.partition.cutoff_coordinator import REQUEST_KEY
-from streams.partition.encoder import TIER_CHANGES, TIER_CUTOFFS
 from streams.partition.step import Timing
 from streams.replay.stepwise import Result, replay
 from tests.support.driver import Record, order, version

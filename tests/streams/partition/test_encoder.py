@@ -4,7 +4,8 @@ import msgspec
 
 from models.errors import BadRecord, Reason
 from models.outputs import CareAction, CustomerTiers, HeldTier, TierChange, Why
-from streams.partition.encoder import Encoder, Out
+from streams.kafka.records import Out
+from streams.partition.encoder import Encoder
 
 CHANGE = TierChange(
     event_id="e1",

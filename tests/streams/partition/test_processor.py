@@ -7,8 +7,8 @@ import pytest
 from models.errors import Reason
 from models.events import Topic
 from models.instants import DAY_MS, MIN_INSTANT, parse_instant
-from models.policy.compiled import Timeline
-from streams.partition.encoder import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from models.policy.timeline import Timeline
+from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 from streams.partition.processor import DUE_PER_STEP
 from streams.partition.state import Partition
 from streams.partition.step import Timing

@@ -15,9 +15,10 @@ from models.errors import Reason
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, format_instant, parse_instant
 from models.outputs import Decisions
-from models.policy.compiled import Timeline
+from models.policy.timeline import Timeline
 from models.wire import Wire
-from streams.partition.step import Effects, Timing
+from streams.partition.effects import Effects
+from streams.partition.step import Timing
 from streams.replay.outputs import write_result
 from streams.replay.stepwise import SLICE_PER_CUSTOMER, Result, replay
 from tests.support.driver import Driver, order, profile, touch, version

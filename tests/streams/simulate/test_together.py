@@ -12,7 +12,8 @@ from models.events import Topic
 from models.instants import parse_instant
 from models.outputs import TierCutoffs
 from streams.replay.command import Asked, replay_in_steps
-from streams.simulate import facts, tables
+from streams.report.charts import spread
+from streams.simulate import tables
 from streams.simulate.page import page
 from streams.simulate.population import Kept, Population
 from streams.simulate.run import simulate
@@ -136,6 +137,6 @@ def test_the_history_is_decoded_once(known: Simulated, monkeypatch: pytest.Monke
 
 
 def test_many_cut_offs_are_shown_evenly_spread_with_the_last() -> None:
-    assert facts.spread(range(10), 3) == range(1, 10, 4)
-    assert facts.spread([1, 2], 3) == [1, 2]
-    assert facts.spread(list[TierCutoffs](), 3) == []
+    assert spread(range(10), 3) == range(1, 10, 4)
+    assert spread([1, 2], 3) == [1, 2]
+    assert spread(list[TierCutoffs](), 3) == []

@@ -12,8 +12,8 @@ from faust.types import TP
 from models.events import Topic
 from streams.faust_ext.consumer import Chunk
 from streams.metrics.collectors import Metrics
+from streams.partition.effects import Effects
 from streams.partition.state import Partition, Tick
-from streams.partition.step import Effects
 from streams.worker.loop import Worker
 from tests.support.shell import chunk, shell_of
 

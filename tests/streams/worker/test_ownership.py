@@ -8,9 +8,9 @@ from faust.types import TP
 
 from models.events import Topic
 from streams.metrics.collectors import Metrics
+from streams.partition.effects import Effects
 from streams.partition.fencing import CLAIM_KEY, Claim, Fence, Fenced
 from streams.partition.state import Partition
-from streams.partition.step import Effects
 from streams.worker import ownership as owning
 from streams.worker.ownership import Ownership
 from tests.support.driver import Driver, order

@@ -1,0 +1,173 @@
+"""The parts that every generated function is made of, and the only `exec`."""
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+from models.instants import DAY_MS
+from models.rules.comparisons import Comparison, Junction, Rule, Score
+from models.rules.metrics import Gauge, Unit
+
+#: Later than any instant: nothing changes by time alone.
+NO_CHANGE = 2**63 - 1
+
+
+#: Readings of whole numbers, written out: the value, and when it may next cross an edge. Metrics answer for others.
+VALUES = {
+    "recency_days": "at - times[-1] if n else None",
+    "first_order_days": "at - times[0] if n else None",
+    "frequency": "n - {first}",
+    "monetary": "paid[-1] - paid[{first}]",
+}
+
+
+#: The instants at which a value that rises with time may next reach an offset, counted from `anchor`.
+_RISES = """\
+    if n and g{i} < {highest} and (c := {anchor} + ({next})) < due:
+        due = c
+"""
+
+
+_CHANGES = {
+    "recency_days": _RISES.replace("{anchor}", "times[-1]"),
+    "first_order_days": _RISES.replace("{anchor}", "times[0]"),
+    "frequency": """\
+    if g{i} > {lowest} and (c := times[n - 1 - ({level})] + {window}) < due:
+        due = c
+""",
+    "monetary": """\
+    if g{i} > {lowest} and (c := times[bisect_left(paid, paid[-1] - ({level})) - 1] + {window}) < due:
+        due = c
+""",
+}
+
+
+_OTHER_CHANGE = """\
+    c = change{i}(facts, at, {window}, edges{i})
+    if c is not None and c < due:
+        due = c
+"""
+
+
+#: How a generated function that knows the ledger begins, and how one of facts does.
+LEDGER = """\
+    times, paid = ledger.times, ledger.paid
+    n = len(times)
+"""
+
+
+HEAD = f"    ledger = facts.ledger\n{LEDGER}"
+
+
+#: Of these, the ones that are None before the first order.
+MAY_BE_UNDEFINED = frozenset({"recency_days", "first_order_days"})
+
+
+_WINDOWED = frozenset({"frequency", "monetary"})
+
+
+def define(name: str, lines: list[str], scope: dict[str, Any]) -> Any:
+    """Return the function that the lines define."""
+    exec("\n".join(lines), scope)  # noqa: S102  # every part is written here or is a number
+    return scope[name]
+
+
+def shown(index: int, gauge: Gauge) -> str:
+    """Return the expression of what events show of a gauge; it calls `text` and `text_of_ratio` of the money."""
+    g, unit = f"g{index}", gauge.metric.unit
+    if gauge.metric.name in VALUES:
+        text = {Unit.MONEY: f"text({g})", Unit.DAYS: f"{g} / {DAY_MS}"}.get(unit, g)
+        return f"None if {g} is None else {text}" if gauge.metric.name in MAY_BE_UNDEFINED else text
+    text = {
+        Unit.MONEY: f"text_of_ratio(*{g})",
+        Unit.COUNT: f"{g}[0] // {g}[1]",
+        Unit.DAYS: f"{g}[0] / ({g}[1] * {DAY_MS})",
+    }.get(unit, f"{g}[0] / {g}[1]")
+    return f"None if {g} is None else {text}"
+
+
+def windows(gauges: Iterable[Gauge]) -> list[str]:
+    """Return the lines that find where the windows of some gauges begin."""
+    lengths = {gauge.window for gauge in gauges if gauge.metric.name in _WINDOWED}
+    return [
+        f"    first{window} = bisect_right(times, at - {window}) if n and times[0] <= at - {window} else 0"
+        for window in sorted(lengths)
+    ]
+
+
+def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
+    """Return the line that reads a gauge into `g` and its index; what it calls goes into the scope."""
+    name = gauge.metric.name
+    if name in VALUES:
+        return f"    g{index} = {VALUES[name].format(first=f'first{gauge.window}')}"
+    scope[f"value{index}"] = gauge.metric.value
+    return f"    g{index} = value{index}(facts, at, {gauge.window})"
+
+
+def change_lines(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
+    """Return the lines that bring `due` forward to where time alone may carry a gauge over an edge."""
+    name, edges = gauge.metric.name, gauge.edges
+    text = _CHANGES.get(name)
+    if text is None:
+        scope |= {f"change{index}": gauge.metric.next_change, f"edges{index}": edges}
+        return _OTHER_CHANGE.format(i=index, window=gauge.window).rstrip()
+    if name in _WINDOWED:
+        if not edges.levels:
+            return ""
+        level = _first_of([f"{level} if g{index} > {level}" for level in reversed(edges.levels)])
+        return text.format(i=index, window=gauge.window, lowest=edges.levels[0], level=level).rstrip()
+    if not edges.offsets:
+        return ""
+    offset = _first_of([f"{offset} if g{index} < {offset}" for offset in edges.offsets])
+    return text.format(i=index, highest=edges.offsets[-1], next=offset).rstrip()
+
+
+def _first_of(choices: list[str]) -> str:
+    """Return the expression of the first choice, each `value if condition`, that holds: the last does if no other."""
+    return " else ".join([*choices[:-1], choices[-1].partition(" if ")[0]])
+
+
+def ladder(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> str:
+    """Return the expression of the rank of a ladder."""
+    text = "0"
+    for rank, rule in enumerate(rules):
+        if rule is not None and rank:
+            text = f"{rank} if {holds(rule, gauges)} else ({text})"
+    return text
+
+
+def holds(rule: Rule, gauges: Sequence[Gauge]) -> str:
+    """Return the expression that is true where a rule holds."""
+    if isinstance(rule, Comparison):
+        return _compares(rule, gauges[rule.gauge].metric.name)
+    if isinstance(rule, Junction):
+        word = " and " if rule.every else " or "
+        return f"({word.join(holds(part, gauges) for part in rule.parts)})" if rule.parts else str(rule.every)
+    return _reaches(rule, gauges)
+
+
+def _reaches(score: Score, gauges: Sequence[Gauge]) -> str:
+    """The weighted mean of levels reaches the threshold: on integers, after multiplying by the weights' sum."""
+    parts = [
+        f"{part.weight} * ({' + '.join(['1', *(holds(brk, gauges) for brk in part.breaks)])})" for part in score.parts
+    ]
+    return f"({' + '.join(parts)} >= {ceil(score.threshold * sum(part.weight for part in score.parts))})"
+
+
+def _compares(comparison: Comparison, metric: str) -> str:
+    g, edge = f"g{comparison.gauge}", comparison.edge
+    if metric in VALUES:
+        test = f"{g} {comparison.op} {_whole(comparison.op, edge)}"
+        if metric not in MAY_BE_UNDEFINED:
+            return f"({test})"
+    else:
+        test = f"{g}[0] * {edge.denominator} {comparison.op} {edge.numerator} * {g}[1]"
+    return f"({g} is None or {test})" if comparison.undefined else f"({g} is not None and {test})"
+
+
+def _whole(op: str, edge: Fraction) -> int | float:
+    """Return the integer that whole numbers compare with as they do with an edge that may lie between two."""
+    if op == "==":
+        return edge.numerator if edge.denominator == 1 else 0.5  # what is whole is never between
+    return ceil(edge) if op in (">=", "<") else floor(edge)

@@ -1,0 +1,78 @@
+"""The versions of a policy by the instants from which they hold."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+
+from models.codegen.unchanged import Steady
+from models.errors import PolicyError
+from models.identity import id64
+from models.policy.compiled import Policy
+
+
+class Timeline:
+    """The versions of a policy. Before the first holds, the first holds all the same."""
+
+    def __init__(self, versions: Sequence[Policy]) -> None:
+        """Raises PolicyError where two versions have one name or begin at one instant, or count in other money."""
+        self.versions = sorted(versions, key=lambda policy: policy.effective_from)
+        self._starts = [policy.effective_from for policy in self.versions]
+        self._only = self.versions[0] if len(self.versions) == 1 else None
+        for what, values in (("version", [p.version for p in self.versions]), ("effective_from", self._starts)):
+            if len(set(values)) < len(values):
+                raise PolicyError(f"{what}: found the same twice, allowed is one for each version of the policy")
+        if len({policy.money.currency for policy in self.versions}) > 1:
+            raise PolicyError("currency: found several, allowed is one for all versions: amounts are kept in it")
+        #: Changes with anything in any version, so that a row tells which timeline it was evaluated under.
+        self.fingerprint = id64("|".join(policy.digest for policy in self.versions)) >> 32
+
+    @property
+    def latest(self) -> Policy:
+        """The version that holds last."""
+        return self.versions[-1]
+
+    def at(self, instant: int) -> Policy:
+        """Return the version that holds at an instant (ms)."""
+        if self._only is not None:
+            return self._only
+        return self.versions[max(0, bisect_right(self._starts, instant) - 1)]
+
+    def next_start(self, instant: int) -> int | None:
+        """Return the next instant (ms) after one at which another version begins to hold, or None."""
+        if self._only is not None:
+            return None
+        index = max(1, bisect_right(self._starts, instant))
+        return self._starts[index] if index < len(self._starts) else None
+
+    def steady(self, _instant: int) -> Steady | None:
+        """Return what evaluates customers as of an instant (ms) for whom no scheme moves; None where more is asked."""
+        return None if self._only is None else self._only.steady
+
+    def catches_up(self, _instant: int) -> int | None:
+        """Return as of when (ms) is to be decided again about who an event at an instant is found late for, or None."""
+        return None
+
+    @cached_property
+    def horizon(self) -> int:
+        """The longest window (ms) of any version."""
+        return max(policy.horizon for policy in self.versions)
+
+    @cached_property
+    def kept_kinds(self) -> frozenset[str]:
+        """Interaction kinds that some metric of some version may read."""
+        return frozenset[str]().union(*(policy.kept_kinds for policy in self.versions))
+
+    @cached_property
+    def watched_kinds(self) -> frozenset[str]:
+        """Interaction kinds whose latest instant some care rule of some version goes by."""
+        return frozenset[str]().union(*(policy.governance.watched for policy in self.versions))
+
+    @cached_property
+    def budgeted(self) -> bool:
+        """Whether some version has budgets, so that customers of a partition must be decided about in order of time."""
+        return any(policy.governance.budgets for policy in self.versions)
+
+    @cached_property
+    def announces(self) -> bool:
+        """Whether some care rule of some version attends to campaigns."""
+        return any(policy.campaign_subjects for policy in self.versions)

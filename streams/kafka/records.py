@@ -1,0 +1,28 @@
+"""Records as they are produced, and the names of the output topics."""
+
+from typing import NamedTuple
+
+Headers = list[tuple[str, bytes]]
+
+
+TIER_CHANGES = "tier-changes"
+
+
+CARE_ACTIONS = "care-actions"
+
+
+CUSTOMER_TIERS = "customer-tiers"
+
+
+DEAD_LETTERS = "dead-letters"
+
+
+TIER_CUTOFFS = "tier-cutoffs"
+
+
+class Out(NamedTuple):
+    """A record to be produced; the partition is that of the input it came from."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = []  # noqa: RUF012  # a tuple's default; nobody appends to it

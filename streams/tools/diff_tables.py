@@ -1,0 +1,34 @@
+"""The comparison of two replays as tables."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from streams.report.console import OUT
+from streams.tools.diff import Comparison
+
+_COUNTED = ("same", "missing", "extra", "different")
+
+
+def _named(identity: Iterable[object]) -> str:
+    return " ".join(str(part) for part in identity if part != "")
+
+
+def comparison_tables(comparisons: Iterable[Comparison], limit: int, console: Console = OUT) -> None:
+    """Print what differs between two outputs: the counts, then up to `limit` records of each kind of difference."""
+    compared = list(comparisons)
+    drawn = Table("output", *_COUNTED)
+    for each in compared:
+        counts = (each.same, len(each.missing), len(each.extra), len(each.different))
+        drawn.add_row(each.file, *(f"{count:,}" for count in counts))
+    console.print(drawn)
+    for each in compared:
+        told = [f"missing    {_named(key)}" for key in each.missing[:limit]]
+        told += [f"extra      {_named(key)}" for key in each.extra[:limit]]
+        told += [
+            f"different  {_named(other.identity)}: {other.field}: {other.found[0]} | {other.found[1]}"
+            for other in each.different[:limit]
+        ]
+        for line in told:
+            console.print(f"{each.file}: {line}", markup=False, soft_wrap=True)

@@ -1,0 +1,104 @@
+"""The Faust app of a worker, configured: transport, tables, what a crash does. Nothing connects when it is made."""
+
+import logging
+from pathlib import Path
+from typing import cast
+
+import faust
+
+from config.settings import Settings
+from models.errors import UnusableInput
+from streams.faust_ext.consumer import MicroBatchConsumer, MicroBatchTransport
+from streams.faust_ext.recovery import StateTables
+from streams.kafka.clients import credentials
+from streams.kafka.topics import MAX_ROW_BYTES
+from streams.metrics.collectors import Metrics
+from streams.worker.watchdog import end_within
+from streams.worker.web import Pages, web_options
+
+log = logging.getLogger(__name__)
+
+#: The largest produce batch (bytes): Kafka's default limit of a message set, less some room for its header.
+MAX_PRODUCE_BATCH = 900_000
+#: How long (seconds) a worker that cannot go on may take to shut down before it is ended.
+SHUTDOWN_S = 20.0
+#: Micro-batches that may wait in the stream's queue. From four fifths of them on, partitions are held back: with fewer
+#: than a round of all partitions brings, each round would stall the next.
+QUEUED_BATCHES = 8
+
+
+class TidemarkApp(faust.App):
+    """A Faust app with the micro-batched transport."""
+
+    metrics: Metrics
+    #: Whether the process is this worker's alone, to be ended where the shutdown after a crash hangs.
+    owns_process = False
+
+    @property
+    def micro_batches(self) -> MicroBatchConsumer:
+        """The consumer, as what our transport makes it."""
+        return cast("MicroBatchConsumer", self.consumer)
+
+    def _crash(self, reason: BaseException) -> None:
+        """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
+        if not self.crashed:
+            log.error("the worker cannot go on: %s", str(reason) or repr(reason))
+        if self.owns_process and not self.crashed:
+            end_within(SHUTDOWN_S, "a worker that crashed was shutting down")
+        super()._crash(reason)
+
+    def _new_transport(self) -> MicroBatchTransport:
+        return MicroBatchTransport(self.conf.broker_consumer, self)
+
+    def _new_web(self) -> Pages:
+        return Pages(self)
+
+
+def faust_app(settings: Settings) -> TidemarkApp:
+    """Return the app, configured and not started. Raises UnusableInput if the data directory cannot be used."""
+    return TidemarkApp(
+        settings.app_id,
+        broker_credentials=credentials(settings),
+        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
+        store="memory://",
+        TableManager=StateTables,
+        datadir=str(data_dir(settings)),
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication,
+        topic_disable_leader=True,
+        table_standby_replicas=settings.standbys,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=1.0,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=2.0,
+        broker_max_poll_records=settings.max_batch,
+        consumer_max_fetch_size=16_777_216,
+        stream_buffer_maxsize=QUEUED_BATCHES,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        # It compares what memory holds with the listed end offsets, which the embedded broker lists a batch too low;
+        # what memory holds was acknowledged.
+        recovery_consistency_check=False,
+        producer_acks=-1,
+        producer_linger=0.0,
+        producer_max_batch_size=MAX_PRODUCE_BATCH,
+        producer_max_request_size=MAX_ROW_BYTES,
+        producer_request_timeout=60.0,
+        web_host=settings.web_host,
+        web_bind=settings.web_host,
+        web_port=settings.web_port,
+        web_cors_options=None,
+        web_application_options=web_options(settings.web_token),
+        worker_redirect_stdouts=False,
+    )
+
+
+def data_dir(settings: Settings) -> Path:
+    """Return this worker's directory, made if it is missing. Raises UnusableInput if it cannot be used."""
+    path = Path(settings.data_dir).resolve() / settings.app_id
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableInput(f"TIDEMARK_DATA_DIR: {path} cannot be used: {error.strerror}") from None
+    return path
