@@ -1,7 +1,7 @@
 """An account of a customer in sentences, English or Chinese: every word comes from a catalogue in `config/locale`.
 
 Here it is decided which messages are told, in which order, and how numbers and instants are written. Nothing is
-computed about the customer: that is `models.engine.account`.
+computed about the customer: that is `models.engine.customer_report`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,15 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from models.engine.account import Account, Grade, Move, NextTier, Reason, SchemeAccount, Shortfall
+from models.engine.customer_report import (
+    CustomerReport,
+    ExpectedMove,
+    Grade,
+    NextTier,
+    ReportedComparison,
+    SchemeReport,
+    Shortfall,
+)
 from models.errors import UnusableInput
 from models.instants import parse_instant, to_datetime, zone
 from models.money import decimals
@@ -70,7 +78,7 @@ def catalogue(language: str) -> Catalogue:
     return Catalogue(dict(_flat(yaml.safe_load((LOCALES / f"{language}.yaml").read_text(encoding="utf-8")))))
 
 
-def render(account: Account, language: str) -> list[str]:
+def render(account: CustomerReport, language: str) -> list[str]:
     """Return an account as sentences, one a line. Raises MessagesError for a language without a catalogue."""
     return list(_Teller(catalogue(language), zone(account.timezone), account.currency).tell(account))
 
@@ -91,7 +99,7 @@ class _Teller:
         self._zone = tz
         self._currency = currency
 
-    def tell(self, account: Account) -> Iterator[str]:
+    def tell(self, account: CustomerReport) -> Iterator[str]:
         """Yield the sentences of an account."""
         words, as_of = self._words, self.instant(account.as_of)
         yield words.text("head", customer=account.customer_id, as_of=as_of, version=account.policy_version)
@@ -116,7 +124,7 @@ class _Teller:
         month = self._words.text(f"months.{moment.month}")
         return self._words.text("instant", year=moment.year, month=month, day=moment.day, time=time, offset=offset)
 
-    def _way(self, account: Account) -> Iterator[str]:
+    def _way(self, account: CustomerReport) -> Iterator[str]:
         """What lies between the last decision and the instant of the account, and beyond it."""
         words = self._words
         if account.decided_to not in (None, account.as_of):
@@ -134,7 +142,7 @@ class _Teller:
         if account.pending:
             yield words.counted("pending", str(account.pending))
 
-    def _scheme(self, scheme: SchemeAccount) -> Iterator[str]:
+    def _scheme(self, scheme: SchemeReport) -> Iterator[str]:
         words, tier = self._words, self._words.named("names", scheme.tier)
         name = words.named("names", scheme.scheme)
         yield words.text("scheme", scheme=name, tier=tier, since=self.instant(scheme.since))
@@ -148,7 +156,7 @@ class _Teller:
         for index, move in enumerate(scheme.ahead):
             yield self._move(move, "first" if index == 0 else "then")
 
-    def _why(self, scheme: SchemeAccount, tier: str) -> Iterator[str]:
+    def _why(self, scheme: SchemeReport, tier: str) -> Iterator[str]:
         words = self._words
         if scheme.below is not None:
             since, falls_on = self.instant(scheme.below.since), self.instant(scheme.below.falls_on)
@@ -163,7 +171,7 @@ class _Teller:
         if scheme.below is not None and scheme.below.needs:
             yield self._needs("keep", tier, scheme.below.needs, scheme.below.nearest)
 
-    def _reason(self, reason: Reason) -> str:
+    def _reason(self, reason: ReportedComparison) -> str:
         key = "met" if reason.met else "unmet"
         return self._comparison(f"reasons.{key if reason.value is not None else f'unknown_{key}'}", reason)
 
@@ -207,7 +215,7 @@ class _Teller:
         missing = self.value(need.metric, need.missing, 0, up=True)
         return self._comparison(f"needs.{need.direction}", need, missing=missing)
 
-    def _comparison(self, key: str, reason: Reason, **more: str) -> str:
+    def _comparison(self, key: str, reason: ReportedComparison, **more: str) -> str:
         words, told = self._words, f"{key}.{reason.metric}"
         message = told if told in words else f"{key}.any" if f"{key}.any" in words else key
         return words.text(
@@ -218,7 +226,7 @@ class _Teller:
             **more,
         )
 
-    def _wanted(self, reason: Reason) -> str:
+    def _wanted(self, reason: ReportedComparison) -> str:
         threshold = self.value(reason.metric, reason.threshold, reason.threshold)
         return self._words.text(f"ops.{reason.op}", threshold=threshold)
 
@@ -226,7 +234,7 @@ class _Teller:
         window = "" if window_days is None else self._words.counted("window", _plain(_decimal(window_days)))
         return self._words.text(f"metrics.{name}", window=window)
 
-    def _move(self, move: Move, place: str) -> str:
+    def _move(self, move: ExpectedMove, place: str) -> str:
         tier = self._words.named("names", move.tier)
         return self._words.text(f"ahead.{place}.{move.direction}", tier=tier, on=self.instant(move.on))
 

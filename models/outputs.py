@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from models.care.budgets import Purse
+from models.care.budgets import BudgetShare
 
 Direction = Literal["up", "down", "enter"]
 Cause = Literal["order", "refund", "interaction", "profile", "time", "late", "policy"]
@@ -146,14 +146,24 @@ class Decisions:
     """What was decided while working through some events: to be performed by whoever asked.
 
     `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …), `refusals` care actions by
-    rule and reason, `outcomes` what came of them by rule, tier, hold-out and outcome. `purse` is what care may spend;
-    None: nobody counts. Where `moves` is a list, tier changes are told there in short, and `changes` stays empty: to
-    explain them is most of the work.
+    rule and reason, `outcomes` what came of them by rule, tier, hold-out and outcome. `budget_share` is what care may
+    spend; None: nobody counts. Where `moves` is a list, tier changes are told there in short, and `changes` stays
+    empty: to explain them is most of the work.
     """
 
-    __slots__ = ("actions", "changes", "cutoffs", "lateness_ms", "moves", "notes", "outcomes", "purse", "refusals")
+    __slots__ = (
+        "actions",
+        "budget_share",
+        "changes",
+        "cutoffs",
+        "lateness_ms",
+        "moves",
+        "notes",
+        "outcomes",
+        "refusals",
+    )
 
-    def __init__(self, purse: Purse | None = None, moves: list[Move] | None = None) -> None:
+    def __init__(self, budget_share: BudgetShare | None = None, moves: list[Move] | None = None) -> None:
         self.moves = moves
         self.changes: list[TierChange] = []
         self.actions: list[CareAction] = []
@@ -162,7 +172,7 @@ class Decisions:
         self.lateness_ms: list[int] = []
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.outcomes: Counter[tuple[str, str, bool, str]] = Counter()
-        self.purse = purse
+        self.budget_share = budget_share
 
     def refuse(self, rule: str, reason: str) -> None:
         """Count a care action that is not emitted."""

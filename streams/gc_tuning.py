@@ -9,6 +9,6 @@ import gc
 THRESHOLDS = (500_000, 10, 100)
 
 
-def calm() -> None:
+def tune_gc() -> None:
     """Let the garbage collector look less often, in this process."""
     gc.set_threshold(*THRESHOLDS)

@@ -21,7 +21,7 @@ PERIODS_KEPT = 3
 Spent = dict[str, dict[int, int]]
 
 
-class Purse:
+class BudgetShare:
     """What one of `count` partitions may spend, and has. `spent` is changed in place.
 
     `reserved`: actions (their ids, hashed) that were let through before. `passed` are those that this purse has let

@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
     anchor: int | None = None
 
 
-class Moment:
+class CareContext:
     """An evaluation as care rules see it: the tier changes it brought, and the event that it is about, if any."""
 
     __slots__ = ("_today", "_zone", "at", "candidates", "customer", "evaluation", "event", "moved", "policy")

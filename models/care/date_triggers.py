@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 from models.care.calendar_days import days_of, lunar_yearly, yearly
-from models.care.context import Moment
+from models.care.context import CareContext
 from models.instants import DAY_MS, local_date, local_instant
 from models.policy.care_rules import AnniversaryRule, BirthdayRule, CalendarRule, HolidayRule
 from models.policy.holidays import FIRST_YEAR, LAST_YEAR, holiday_dates
@@ -15,74 +15,74 @@ BIRTHDAYS_APART = 180 * DAY_MS
 DatedRule = BirthdayRule | AnniversaryRule | HolidayRule | CalendarRule
 
 
-def attend_dated(moment: Moment, rule: DatedRule) -> int | None:
+def evaluate_dated(context: CareContext, rule: DatedRule) -> int | None:
     """Fire a rule about days where one has come; return when (ms) the next will, None if never.
 
     A profile that arrives, or moves, on the day itself is still in time.
     """
-    mark = moment.customer.marks.get(rule.action.rule)
-    at = moment.at
+    mark = context.customer.marks.get(rule.action.rule)
+    at = context.at
     if mark is not None and mark.due is not None:
         if at < mark.due:
             return mark.due
         mark.due = None
-    days = _days(moment, rule)
+    days = _days(context, rule)
     if days is None:
         return None
-    mark = moment.mark(rule.action)
+    mark = context.mark(rule.action)
     apart = BIRTHDAYS_APART if isinstance(rule, BirthdayRule) else 0
     for occasion, day in days:
-        instant = local_instant(day, rule.at, moment.zone)
+        instant = local_instant(day, rule.at, context.zone)
         if mark.occasion is not None and occasion <= mark.occasion:
             continue
         if mark.fired is not None and max(at, instant) - mark.fired < apart:
             continue
         # Where the clocks skip the instant, its day may be the one after.
-        if instant <= at and local_date(instant, moment.zone) == moment.today:
+        if instant <= at and local_date(instant, context.zone) == context.today:
             mark.occasion = occasion
             if apart:
                 mark.fired = at
-            moment.fire(rule.action, str(occasion))
+            context.fire(rule.action, str(occasion))
         elif instant > at:
             mark.due = instant
             break
     return mark.due
 
 
-def _days(moment: Moment, rule: DatedRule) -> Iterator[tuple[int, date]] | None:
+def _days(context: CareContext, rule: DatedRule) -> Iterator[tuple[int, date]] | None:
     """Return (occasion, date) from about today on, in order; None where the rule has nothing to go by."""
     if isinstance(rule, BirthdayRule):
-        return _birthdays(moment, rule)
+        return _birthdays(context, rule)
     if isinstance(rule, CalendarRule):
-        return days_of(moment.today, rule.weekdays, rule.month_days)
+        return days_of(context.today, rule.weekdays, rule.month_days)
     if isinstance(rule, HolidayRule):
-        return _holidays(moment, rule)
-    profile = moment.customer.profile
+        return _holidays(context, rule)
+    profile = context.customer.profile
     if profile is None or profile.registered_at is None:
         return None
-    registered = local_date(profile.registered_at, moment.zone)
-    days = yearly(moment.today, registered.month, registered.day, rule.leap_day, rule.days_before)
+    registered = local_date(profile.registered_at, context.zone)
+    days = yearly(context.today, registered.month, registered.day, rule.leap_day, rule.days_before)
     return ((year, day) for year, day in days if year > registered.year)
 
 
-def _birthdays(moment: Moment, rule: BirthdayRule) -> Iterator[tuple[int, date]] | None:
-    profile = moment.customer.profile
+def _birthdays(context: CareContext, rule: BirthdayRule) -> Iterator[tuple[int, date]] | None:
+    profile = context.customer.profile
     if profile is None or profile.birthday is None:
         return None
     month, day = int(profile.birthday[-5:-3]), int(profile.birthday[-2:])
     if profile.birthday.startswith("lunar:"):
-        return lunar_yearly(moment.today, month, day, rule.days_before, leap=rule.leap_month)
-    return yearly(moment.today, month, day, rule.leap_day, rule.days_before)
+        return lunar_yearly(context.today, month, day, rule.days_before, leap=rule.leap_month)
+    return yearly(context.today, month, day, rule.leap_day, rule.days_before)
 
 
-def _holidays(moment: Moment, rule: HolidayRule) -> Iterator[tuple[int, date]] | None:
+def _holidays(context: CareContext, rule: HolidayRule) -> Iterator[tuple[int, date]] | None:
     calendar = rule.default
-    profile = moment.customer.profile
+    profile = context.customer.profile
     if rule.attribute is not None and profile is not None:
         calendar = rule.calendars.get(str(profile.attributes.get(rule.attribute)), calendar)
     if calendar is None:
         return None
-    return _holidays_of(calendar, rule, moment.today)
+    return _holidays_of(calendar, rule, context.today)
 
 
 def _holidays_of(calendar: str, rule: HolidayRule, today: date) -> Iterator[tuple[int, date]]:

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from models.care.context import Candidate, Moment
-from models.care.date_triggers import attend_dated
-from models.care.event_triggers import attend_campaign, attend_interaction
+from models.care.context import Candidate, CareContext
+from models.care.date_triggers import evaluate_dated
+from models.care.event_triggers import evaluate_campaign, evaluate_interaction
 from models.care.governance import govern, released
 from models.care.outcomes import note_outcomes
-from models.care.silence_triggers import attend_churn, attend_silence, churn_anchor, silence_anchor
+from models.care.silence_triggers import churn_anchor, evaluate_churn, evaluate_silence, silence_anchor
 from models.care.tier_triggers import (
-    attend_at_risk,
-    attend_condition,
-    attend_near_upgrade,
-    attend_tier_move,
-    attend_welcome,
+    evaluate_at_risk,
+    evaluate_condition,
+    evaluate_near_upgrade,
+    evaluate_tier_move,
+    evaluate_welcome,
 )
-from models.customer.state import Care, Held
+from models.customer.state import Care, DeferredAction
 from models.events import Campaign, Pending
 from models.outputs import Decisions, Move, TierChange
 from models.policy.care_rules import (
@@ -39,30 +39,30 @@ from models.policy.care_rules import (
 from models.policy.evaluation import Evaluation
 
 #: What each kind of rule does at an evaluation; it returns when (ms) it wants to be asked again, None if never.
-_ATTEND: dict[type, Callable[[Moment, Any], int | None]] = {
-    BirthdayRule: attend_dated,
-    AnniversaryRule: attend_dated,
-    HolidayRule: attend_dated,
-    CalendarRule: attend_dated,
-    AtRiskRule: attend_at_risk,
-    WelcomeRule: attend_welcome,
-    ChurnRule: attend_churn,
-    SilenceRule: attend_silence,
+_EVALUATE: dict[type, Callable[[CareContext, Any], int | None]] = {
+    BirthdayRule: evaluate_dated,
+    AnniversaryRule: evaluate_dated,
+    HolidayRule: evaluate_dated,
+    CalendarRule: evaluate_dated,
+    AtRiskRule: evaluate_at_risk,
+    WelcomeRule: evaluate_welcome,
+    ChurnRule: evaluate_churn,
+    SilenceRule: evaluate_silence,
 }
 #: Those that only events bring up.
-_ATTEND_EVENT: dict[type, Callable[[Moment, Any], None]] = {
-    TierMoveRule: attend_tier_move,
-    InteractionRule: attend_interaction,
-    CampaignRule: attend_campaign,
+_EVALUATE_EVENT: dict[type, Callable[[CareContext, Any], None]] = {
+    TierMoveRule: evaluate_tier_move,
+    InteractionRule: evaluate_interaction,
+    CampaignRule: evaluate_campaign,
 }
 #: Those that stand on rules over gauges: they are told the rank of their ladder.
-_ATTEND_RANK: dict[type, Callable[[Moment, Any, int], None]] = {
-    ConditionRule: attend_condition,
-    NearUpgradeRule: attend_near_upgrade,
+_EVALUATE_RANK: dict[type, Callable[[CareContext, Any, int], None]] = {
+    ConditionRule: evaluate_condition,
+    NearUpgradeRule: evaluate_near_upgrade,
 }
 
 
-def attend(
+def evaluate_care(
     evaluation: Evaluation,
     ranks: Sequence[int],
     moved: Sequence[TierChange | Move],
@@ -75,66 +75,66 @@ def attend(
     their comparisons say. `moved`: the tier changes of this evaluation, in full or in short; `event`: what it is about,
     if anything.
     """
-    moment, ladders = Moment(evaluation, moved, event), iter(ranks)
+    context, ladders = CareContext(evaluation, moved, event), iter(ranks)
     instants = []
-    for rule in moment.policy.care:
+    for rule in context.policy.care:
         kind = type(rule)
-        if kind in _ATTEND:
-            due = _ATTEND[kind](moment, rule)
+        if kind in _EVALUATE:
+            due = _EVALUATE[kind](context, rule)
             if due is not None:
                 instants.append(due)
-        elif kind in _ATTEND_RANK:
-            _ATTEND_RANK[kind](moment, rule, next(ladders))
+        elif kind in _EVALUATE_RANK:
+            _EVALUATE_RANK[kind](context, rule, next(ladders))
         elif event is not None or moved:
-            _ATTEND_EVENT[kind](moment, rule)
-    if moment.customer.care is not None:
-        _remember(moment, moment.customer.care, decisions)
-    if moment.candidates:
-        govern(moment, moment.candidates, decisions)
-    care = moment.customer.care
+            _EVALUATE_EVENT[kind](context, rule)
+    if context.customer.care is not None:
+        _remember(context, context.customer.care, decisions)
+    if context.candidates:
+        govern(context, context.candidates, decisions)
+    care = context.customer.care
     if care is not None:
         instants += [held.due for held in care.held]
         if not (care.held or care.log or care.seen):
-            moment.customer.care = None
+            context.customer.care = None
     return min(instants) if instants else None
 
 
-def _remember(moment: Moment, care: Care, decisions: Decisions) -> None:
+def _remember(context: CareContext, care: Care, decisions: Decisions) -> None:
     """Forget what nothing asks for any more, and take up what has waited for long enough."""
-    since = moment.at - moment.policy.governance.memory
+    since = context.at - context.policy.governance.memory
     if care.log and care.log[0].at <= since:
         care.log = [sent for sent in care.log if sent.at > since]
-    if care.log and moment.event is not None:
-        note_outcomes(care.log, moment.event, moment.policy.actions, decisions)
+    if care.log and context.event is not None:
+        note_outcomes(care.log, context.event, context.policy.actions, decisions)
     if not care.held:
         return
-    due = [held for held in care.held if held.due <= moment.at]
-    care.held = [held for held in care.held if held.due > moment.at]
+    due = [held for held in care.held if held.due <= context.at]
+    care.held = [held for held in care.held if held.due > context.at]
     for held in due:
-        candidate = _release(moment, held)
+        candidate = _release(context, held)
         if candidate is None:
             decisions.refuse(held.rule, Refusal.OUTDATED)
         else:
-            moment.candidates.append(candidate)
+            context.candidates.append(candidate)
 
 
-def _release(moment: Moment, held: Held) -> Candidate | None:
+def _release(context: CareContext, held: DeferredAction) -> Candidate | None:
     """Return a deferred action, None where what it was about no longer holds."""
-    rule = next((rule for rule in moment.policy.care if rule.action.rule == held.rule), None)
-    if rule is None or _is_outdated(moment, rule, held):
+    rule = next((rule for rule in context.policy.care if rule.action.rule == held.rule), None)
+    if rule is None or _is_outdated(context, rule, held):
         return None
     return released(held, rule.action)
 
 
-def _is_outdated(moment: Moment, rule: CareRule, held: Held) -> bool:
+def _is_outdated(context: CareContext, rule: CareRule, held: DeferredAction) -> bool:
     if isinstance(rule, ConditionRule | NearUpgradeRule):
-        mark = moment.customer.marks.get(rule.action.rule)
+        mark = context.customer.marks.get(rule.action.rule)
         return mark is None or not mark.holding
     if isinstance(rule, TierMoveRule | AtRiskRule):
-        return moment.tier(rule.action) != held.tier
+        return context.tier(rule.action) != held.tier
     if isinstance(rule, ChurnRule):
-        return (churn_anchor(moment) or 0) > (held.anchor or 0)
+        return (churn_anchor(context) or 0) > (held.anchor or 0)
     if isinstance(rule, SilenceRule):
-        return (silence_anchor(moment, rule) or 0) > (held.anchor or 0)
+        return (silence_anchor(context, rule) or 0) > (held.anchor or 0)
     tiers = rule.action.tiers
-    return tiers is not None and moment.tier(rule.action) not in tiers
+    return tiers is not None and context.tier(rule.action) not in tiers

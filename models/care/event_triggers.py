@@ -1,6 +1,6 @@
 """Rules about something that happens: an interaction, such as a complaint, a low score or a referral; a campaign."""
 
-from models.care.context import Moment
+from models.care.context import CareContext
 from models.customer.state import Customer
 from models.events import Campaign, Interaction
 from models.outputs import Why
@@ -8,12 +8,12 @@ from models.policy.care_rules import CampaignRule, InteractionRule
 from models.policy.compiled import Policy
 
 
-def attend_interaction(moment: Moment, rule: InteractionRule) -> None:
+def evaluate_interaction(context: CareContext, rule: InteractionRule) -> None:
     """Fire where the evaluation is about an interaction of the rule's kind, and its value lies within the bounds."""
-    event = moment.event
+    event = context.event
     if type(event) is not Interaction or event.kind != rule.interaction:
         return
-    if event.interaction not in moment.customer.contacts.ids:
+    if event.interaction not in context.customer.interactions.ids:
         return  # older than what is remembered: it may be one that was attended to long ago
     bounds = [("<=", rule.at_most), (">=", rule.at_least)]
     given = [(op, bound) for op, bound in bounds if bound is not None]
@@ -23,14 +23,14 @@ def attend_interaction(moment: Moment, rule: InteractionRule) -> None:
     if value is not None and not all(value <= bound if op == "<=" else value >= bound for op, bound in given):
         return
     why = [Why(rule.interaction, (value or 0) / 1000, op, bound / 1000, True) for op, bound in given]
-    moment.fire(rule.action, f"{event.interaction:016x}", why)
+    context.fire(rule.action, f"{event.interaction:016x}", why)
 
 
-def attend_campaign(moment: Moment, rule: CampaignRule) -> None:
+def evaluate_campaign(context: CareContext, rule: CampaignRule) -> None:
     """Fire where the evaluation is about a campaign on one of the rule's subjects: whom it addresses is decided."""
-    event = moment.event
+    event = context.event
     if type(event) is Campaign and event.subject in rule.subjects:
-        moment.fire(rule.action, event.campaign, campaign=event.campaign, subject=event.subject)
+        context.fire(rule.action, event.campaign, campaign=event.campaign, subject=event.subject)
 
 
 def is_addressed(customer: Customer, policy: Policy, campaign: Campaign) -> bool:

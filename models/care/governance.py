@@ -7,9 +7,9 @@ quiet hours defer. A held-out action passes through all of it like any other, an
 
 from collections.abc import Iterable
 
-from models.care.context import Candidate, Moment
+from models.care.context import Candidate, CareContext
 from models.care.quiet_hours import is_quiet, quiet_end
-from models.customer.state import Care, Customer, Held, Sent
+from models.customer.state import Care, Customer, DeferredAction, Sent
 from models.identity import event_id, id64
 from models.instants import format_instant
 from models.outputs import CareAction, Decisions, Why
@@ -21,50 +21,52 @@ MAX_HELD = 64
 MAX_LOG = 1_000
 
 
-def govern(moment: Moment, candidates: Iterable[Candidate], decisions: Decisions) -> None:
+def govern(context: CareContext, candidates: Iterable[Candidate], decisions: Decisions) -> None:
     """Emit, defer or refuse each candidate, the most urgent first; of equals the one whose rule stands first."""
-    places = {rule.action.rule: place for place, rule in enumerate(moment.policy.care)}
+    places = {rule.action.rule: place for place, rule in enumerate(context.policy.care)}
     for candidate in sorted(candidates, key=lambda c: (-c.action.priority, places[c.action.rule], c.since)):
-        refusal = _settle(moment, candidate, decisions)
+        refusal = _settle(context, candidate, decisions)
         if refusal is not None:
             decisions.refuse(candidate.action.rule, refusal)
 
 
-def _settle(moment: Moment, candidate: Candidate, decisions: Decisions) -> Refusal | None:
+def _settle(context: CareContext, candidate: Candidate, decisions: Decisions) -> Refusal | None:
     """Emit or defer a candidate; return why it is refused, None where it is not."""
-    action, at, governance = candidate.action, moment.at, moment.policy.governance
+    action, at, governance = candidate.action, context.at, context.policy.governance
     expires = candidate.since + action.valid_for
-    channel = consented_channel(moment.customer, action, moment.tier(action))
+    channel = consented_channel(context.customer, action, context.tier(action))
     if channel is None:
         return Refusal.WITHOUT_CONSENT
     if at > expires:
         return Refusal.EXPIRED
-    if governance.quiet is not None and action.to_customer and is_quiet(governance.quiet, channel, at, moment.zone):
-        end = quiet_end(governance.quiet, channel, at, moment.zone)
-        return _defer(moment, candidate, end, decisions) if end <= expires else Refusal.EXPIRED
-    refusal = _restraint(moment.customer, action, at, governance)
+    if governance.quiet is not None and action.to_customer and is_quiet(governance.quiet, channel, at, context.zone):
+        end = quiet_end(governance.quiet, channel, at, context.zone)
+        return _defer(context, candidate, end, decisions) if end <= expires else Refusal.EXPIRED
+    refusal = _restraint(context.customer, action, at, governance)
     if refusal is not None:
         return refusal
-    budgets = [budget for budget in governance.budgets if budget.covers(moment.tier(action), action.kind)]
-    holdout = is_held_out(moment.customer.customer_id, action)
-    action_id = event_id(moment.customer.customer_id, action.rule, candidate.occasion)
-    purse = decisions.purse if budgets else None  # without one nobody counts
+    budgets = [budget for budget in governance.budgets if budget.covers(context.tier(action), action.kind)]
+    holdout = is_held_out(context.customer.customer_id, action)
+    action_id = event_id(context.customer.customer_id, action.rule, candidate.occasion)
+    budget_share = decisions.budget_share if budgets else None  # without one nobody counts
     # The held-out spend nothing, but are refused with the others.
-    if purse is not None and not purse.pays(budgets, action, action_id, at, moment.policy.zone, spends=not holdout):
+    if budget_share is not None and not budget_share.pays(
+        budgets, action, action_id, at, context.policy.zone, spends=not holdout
+    ):
         return Refusal.OVER_BUDGET
-    _emit(moment, candidate, action_id, channel, holdout, decisions)
+    _emit(context, candidate, action_id, channel, holdout, decisions)
     return None
 
 
-def _defer(moment: Moment, candidate: Candidate, end: int, decisions: Decisions) -> Refusal | None:
-    customer = moment.customer
+def _defer(context: CareContext, candidate: Candidate, end: int, decisions: Decisions) -> Refusal | None:
+    customer = context.customer
     if customer.care is None:
         customer.care = Care()
     if len(customer.care.held) >= MAX_HELD:
         return Refusal.CROWDED
     why = [(why.metric, why.value, why.op, why.threshold, why.met) for why in candidate.why]
     customer.care.held.append(
-        Held(
+        DeferredAction(
             end,
             candidate.action.rule,
             candidate.occasion,
@@ -132,10 +134,10 @@ def _restraint(customer: Customer, action: Action, at: int, governance: Governan
 
 
 def _emit(
-    moment: Moment, candidate: Candidate, action_id: str, channel: str, holdout: bool, decisions: Decisions
+    context: CareContext, candidate: Candidate, action_id: str, channel: str, holdout: bool, decisions: Decisions
 ) -> None:
-    action, customer, at = candidate.action, moment.customer, moment.at
-    tier = moment.tier(action)
+    action, customer, at = candidate.action, context.customer, context.at
+    tier = context.tier(action)
     decisions.actions.append(
         CareAction(
             action_id=action_id,
@@ -151,16 +153,16 @@ def _emit(
             priority=action.priority,
             holdout=holdout,
             why=candidate.why,
-            policy_version=moment.policy.version,
+            policy_version=context.policy.version,
         )
     )
-    if moment.policy.governance.remembers(action):
+    if context.policy.governance.remembers(action):
         if customer.care is None:
             customer.care = Care()
         customer.care.log.append(Sent(at, action.rule, action.kind, id64(action_id), tier, holdout))
 
 
-def released(held: Held, action: Action) -> Candidate:
+def released(held: DeferredAction, action: Action) -> Candidate:
     """Return a deferred action as it was wanted."""
     why = [Why(*told) for told in held.why]
     return Candidate(action, held.occasion, held.since, why, held.template, held.tier, held.anchor)

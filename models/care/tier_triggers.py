@@ -1,6 +1,6 @@
 """Rules about tiers and conditions: reached, lost, at risk, nearly reached; beginning to hold; welcome."""
 
-from models.care.context import Moment
+from models.care.context import CareContext
 from models.codegen.outlook import next_fall
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import TierChange, Why
@@ -9,80 +9,80 @@ from models.rules import explain
 from models.rules.comparisons import Rule
 
 
-def attend_tier_move(moment: Moment, rule: TierMoveRule) -> None:
+def evaluate_tier_move(context: CareContext, rule: TierMoveRule) -> None:
     """Fire where this evaluation brought a move, and the customer is where it led to.
 
     Of several moves of one instant the last counts: nobody is congratulated on a tier that is lost already.
     """
     scheme = rule.action.scheme
-    moves = [move for move in moment.moved if move.scheme == scheme]
+    moves = [move for move in context.moved if move.scheme == scheme]
     if moves and moves[-1].direction == rule.direction:
         last = moves[-1]
-        sequence = moment.customer.standings[scheme].sequence
+        sequence = context.customer.standings[scheme].sequence
         why = last.why if isinstance(last, TierChange) else []  # what is only counted is not explained
-        moment.fire(rule.action, f"{sequence}@{format_instant(moment.at)}", why)
+        context.fire(rule.action, f"{sequence}@{format_instant(context.at)}", why)
 
 
-def attend_at_risk(moment: Moment, rule: AtRiskRule) -> int | None:
+def evaluate_at_risk(context: CareContext, rule: AtRiskRule) -> int | None:
     """Fire as a fall by time alone is `ahead` away; return when (ms) that will be, None if never."""
-    action, at = rule.action, moment.at
-    mark = moment.customer.marks.get(action.rule)
-    falls_at = _fall(moment, rule)
+    action, at = rule.action, context.at
+    mark = context.customer.marks.get(action.rule)
+    falls_at = _fall(context, rule)
     if falls_at is None or at < falls_at - rule.ahead:
         if mark is not None:
             mark.holding = False
         return None if falls_at is None else falls_at - rule.ahead
     if mark is None or not mark.holding:
-        moment.mark(action).holding = True
-        moment.fire(action, format_instant(falls_at))
+        context.mark(action).holding = True
+        context.fire(action, format_instant(falls_at))
     return None
 
 
-def _fall(moment: Moment, rule: AtRiskRule) -> int | None:
-    evaluation = moment.evaluation
-    scheme = next((scheme for scheme in moment.policy.schemes if scheme.name == rule.action.scheme), None)
-    tier = moment.tier(rule.action)
+def _fall(context: CareContext, rule: AtRiskRule) -> int | None:
+    evaluation = context.evaluation
+    scheme = next((scheme for scheme in context.policy.schemes if scheme.name == rule.action.scheme), None)
+    tier = context.tier(rule.action)
     if scheme is None or (rule.action.tiers is not None and tier not in rule.action.tiers):
         return None
     _, position = evaluation.standing(scheme)
     if position is None:
         return None
-    outlook = moment.policy.outlooks[scheme.name]
-    fall = next_fall(outlook, position, evaluation.facts, moment.at, moment.policy.zone)
+    outlook = context.policy.outlooks[scheme.name]
+    fall = next_fall(outlook, position, evaluation.facts, context.at, context.policy.zone)
     return None if fall is None else fall[1]
 
 
-def attend_near_upgrade(moment: Moment, rule: NearUpgradeRule, near: int) -> None:
+def evaluate_near_upgrade(context: CareContext, rule: NearUpgradeRule, near: int) -> None:
     """Fire as the rules made easier hold for a tier above the held one; `near` is the highest such, 0 for none."""
     action = rule.action
-    scheme = next(scheme for scheme in moment.policy.schemes if scheme.name == action.scheme)
-    held = scheme.ranks.get(moment.tier(action) or "", 0)
-    mark = moment.customer.marks.get(action.rule)
+    scheme = next(scheme for scheme in context.policy.schemes if scheme.name == action.scheme)
+    held = scheme.ranks.get(context.tier(action) or "", 0)
+    mark = context.customer.marks.get(action.rule)
     reaches = near if near > held else 0
     before = 0 if mark is None else int(mark.holding)
     if reaches == before:
         return
-    moment.mark(action).holding = reaches
+    context.mark(action).holding = reaches
     if reaches > before:
-        occasion = f"{reaches}@{format_instant(moment.at)}"
-        moment.fire(action, occasion, _whys(moment, rule.near[reaches - 1]), next=scheme.tiers[reaches].name)
+        occasion = f"{reaches}@{format_instant(context.at)}"
+        context.fire(action, occasion, _whys(context, rule.near[reaches - 1]), next=scheme.tiers[reaches].name)
 
 
-def attend_condition(moment: Moment, rule: ConditionRule, holds: int) -> None:
+def evaluate_condition(context: CareContext, rule: ConditionRule, holds: int) -> None:
     """Fire as a condition begins to hold. `holds`: 1 where it does, else 0."""
-    mark = moment.customer.marks.get(rule.action.rule)
+    mark = context.customer.marks.get(rule.action.rule)
     if mark is None and not holds:
         return
-    mark = moment.mark(rule.action)
+    mark = context.mark(rule.action)
     if holds and not mark.holding:
-        mark.occasion = moment.at
-        moment.fire(rule.action, str(moment.at), _whys(moment, rule.rule))
+        mark.occasion = context.at
+        context.fire(rule.action, str(context.at), _whys(context, rule.rule))
     mark.holding = bool(holds)
 
 
-def attend_welcome(moment: Moment, rule: WelcomeRule) -> int | None:
+def evaluate_welcome(context: CareContext, rule: WelcomeRule) -> int | None:
     """Fire once; return when (ms) the wait after the registration ends, None where that is of no matter."""
-    action, customer, at = rule.action, moment.customer, moment.at
+    action, customer, at = rule.action, context.customer, context.at
     if action.rule in customer.marks:
         return None
     times = customer.ledger.times
@@ -98,12 +98,12 @@ def attend_welcome(moment: Moment, rule: WelcomeRule) -> int | None:
         return None
     if at < begun:
         return begun if begun <= LAST_INSTANT else None
-    mark = moment.mark(action)
+    mark = context.mark(action)
     mark.occasion = begun
     if at <= begun + action.valid_for:  # who has been a customer for long is not welcomed when the rule is new
-        moment.fire(action, "welcome")
+        context.fire(action, "welcome")
     return None
 
 
-def _whys(moment: Moment, rule: Rule) -> list[Why]:
-    return explain.whys(rule.decisive(moment.evaluation.readings), moment.policy.money)
+def _whys(context: CareContext, rule: Rule) -> list[Why]:
+    return explain.whys(rule.decisive(context.evaluation.readings), context.policy.money)

@@ -39,14 +39,14 @@ class Conduct:
     interactions: dict[str, list[int]] = field(default_factory=dict)
 
 
-class Measure(NamedTuple):
+class Attribution(NamedTuple):
     """How a rule's effect is measured: the window (ms), and the kinds of interactions that convert; none: orders."""
 
     attribution: int
     converts: frozenset[str]
 
 
-class Effect(msgspec.Struct, frozen=True):
+class Uplift(msgspec.Struct, frozen=True):
     """The effect of a rule, on those in a tier or (None) on all. Answers are counts of actions that were sent.
 
     `repurchase` compares orders within the attribution window, `conversion` the interactions that convert; it is the
@@ -66,13 +66,13 @@ class Effect(msgspec.Struct, frozen=True):
     conversion: Contrast
 
 
-def effects(
+def uplift(
     actions: Iterable[Acted],
     answers: Mapping[str, frozenset[str]],
     conducts: Mapping[str, Conduct],
-    measures: Mapping[str, Measure],
+    measures: Mapping[str, Attribution],
     until: int,
-) -> list[Effect]:
+) -> list[Uplift]:
     """Return the effect of each rule, over all tiers and by tier, as of `until` (ms).
 
     `answers`: the outcomes that interactions named, by action. `measures`: by rule; a rule without one is measured by
@@ -82,23 +82,23 @@ def effects(
     for acted in sorted(actions, key=lambda acted: (acted.due_at, acted.action)):
         groups.setdefault((acted.rule, None), []).append(acted)
         groups.setdefault((acted.rule, acted.tier), []).append(acted)
-    default = Measure(ATTRIBUTION, frozenset())
+    default = Attribution(ATTRIBUTION, frozenset())
     order = sorted(groups, key=lambda key: (key[0], key[1] is not None, key[1] or ""))
     return [
-        _effect(rule, tier, groups[rule, tier], answers, conducts, measures.get(rule, default), until)
+        _uplift(rule, tier, groups[rule, tier], answers, conducts, measures.get(rule, default), until)
         for rule, tier in order
     ]
 
 
-def _effect(
+def _uplift(
     rule: str,
     tier: str | None,
     group: list[Acted],
     answers: Mapping[str, frozenset[str]],
     conducts: Mapping[str, Conduct],
-    measure: Measure,
+    measure: Attribution,
     until: int,
-) -> Effect:
+) -> Uplift:
     sent = [acted for acted in group if not acted.holdout]
     counts = dict.fromkeys(OUTCOMES, 0)
     for acted in sent:
@@ -111,8 +111,8 @@ def _effect(
     for acted in group:
         first.setdefault(acted.customer, acted)
     over = [acted for acted in first.values() if acted.due_at + measure.attribution <= until]
-    orders = Measure(measure.attribution, frozenset())
-    return Effect(
+    orders = Attribution(measure.attribution, frozenset())
+    return Uplift(
         rule=rule,
         tier=tier,
         sent=len(sent),
@@ -124,7 +124,7 @@ def _effect(
     )
 
 
-def _contrast(over: list[Acted], conducts: Mapping[str, Conduct], measure: Measure) -> Contrast:
+def _contrast(over: list[Acted], conducts: Mapping[str, Conduct], measure: Attribution) -> Contrast:
     tally = {False: [0, 0], True: [0, 0]}
     for acted in over:
         counted = tally[acted.holdout]
@@ -134,7 +134,7 @@ def _contrast(over: list[Acted], conducts: Mapping[str, Conduct], measure: Measu
     return contrast((treated, treated_of), (held, held_of))
 
 
-def converts(acted: Acted, conducts: Mapping[str, Conduct], measure: Measure) -> bool:
+def converts(acted: Acted, conducts: Mapping[str, Conduct], measure: Attribution) -> bool:
     """Whether the customer did what a rule is measured by, after the action and within the attribution window."""
     conduct = conducts.get(acted.customer)
     if conduct is None:

@@ -20,27 +20,27 @@ from models.rules.comparisons import Comparison, Junction, Lack, Rule
 from models.rules.metrics import Facts, Gauge, Unit
 from models.rules.scheme import Scheme
 
-#: `tell(facts, at)`: metrics as events show them, why a move came, and what is next.
-Tell = Callable[[Facts, int], tuple[dict[str, Any], list[Why], Next | None]]
+#: `details(facts, at)`: metrics as events show them, why a move came, and what is next.
+Details = Callable[[Facts, int], tuple[dict[str, Any], list[Why], Next | None]]
 
 
-class Tales:
+class ChangeDetails:
     """The functions of one scheme, each made when its move first comes about."""
 
     def __init__(self, scheme: Scheme, gauges: Sequence[Gauge], money: Money) -> None:
         self._scheme, self._gauges, self._money = scheme, gauges, money
-        self._tells: dict[tuple[int | None, int], Tell] = {}
+        self._details: dict[tuple[int | None, int], Details] = {}
 
-    def of(self, before: int | None, after: int) -> Tell:
+    def of(self, before: int | None, after: int) -> Details:
         """Return the function for a move from tier index `before` (None: entering) to `after`.
 
         It holds where the rule of the highest tier that qualifies is `after`'s or, downwards, a lower one's.
         """
         move = (before if before is not None and after < before else None, after)
-        tell = self._tells.get(move)
-        if tell is None:
-            tell = self._tells[move] = _compile(self._scheme, *move, self._gauges, self._money)
-        return tell
+        details = self._details.get(move)
+        if details is None:
+            details = self._details[move] = _compile(self._scheme, *move, self._gauges, self._money)
+        return details
 
 
 class _Unwritable(Exception):
@@ -55,7 +55,7 @@ class _Listed(NamedTuple):
     condition: str
 
 
-def _compile(scheme: Scheme, before: int | None, after: int, gauges: Sequence[Gauge], money: Money) -> Tell:
+def _compile(scheme: Scheme, before: int | None, after: int, gauges: Sequence[Gauge], money: Money) -> Details:
     scope: dict[str, Any] = {
         "Why": Why,
         "Need": Need,
@@ -68,13 +68,13 @@ def _compile(scheme: Scheme, before: int | None, after: int, gauges: Sequence[Ga
     upcoming, next_read = _next_lines(scheme, after, gauges, money, scope)
     told = {*scheme.shown, *why_read}
     read = sorted(told | set(next_read))
-    lines = ["def tell(facts, at):", HEAD, *windows(gauges[index] for index in read)]
+    lines = ["def details(facts, at):", HEAD, *windows(gauges[index] for index in read)]
     lines += [value_line(index, gauges[index], scope) for index in read]
     lines += [f"    s{index} = {shown(index, gauges[index])}" for index in sorted(told)]
     metrics = ", ".join(f"{gauges[index].metric.name!r}: s{index}" for index in scheme.shown)
     lines += [f"    metrics = {{{metrics}}}", *why, *upcoming, "    return metrics, why, upcoming"]
-    tell: Tell = define("tell", lines, scope)
-    return tell
+    details: Details = define("details", lines, scope)
+    return details
 
 
 def _why_lines(

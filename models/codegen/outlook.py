@@ -1,9 +1,9 @@
-"""What time alone does to the tiers of one scheme: when rules may change, and until when a tier's rule lasts.
+"""What time alone does to the tiers of one scheme: when rules may change, and until when a tier's rule holds_until.
 
-`lasts` is a generated function like those of `models.codegen.look`. Where time alone lifts nobody (`Scheme.sinking`),
-each comparison fails once and for good, at an instant that follows from the ledger, so nothing is walked through;
-other schemes are (`models.rules.hysteresis.pass_time`). tests/models/codegen/test_outlook.py holds the two against
-each other.
+`holds_until` is a generated function like those of `models.codegen.evaluate_rules`. Where time alone lifts nobody
+(`Scheme.sinking`), each comparison fails once and for good, at an instant that follows from the ledger, so nothing is
+walked through; other schemes are (`models.rules.hysteresis.pass_time`). tests/models/codegen/test_outlook.py holds
+the two against each other.
 """
 
 from bisect import bisect_left
@@ -12,7 +12,7 @@ from math import ceil, floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from models.codegen.look import compile_look, compile_rank
+from models.codegen.evaluate_rules import compile_evaluate_rules, compile_rank
 from models.codegen.source import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, define
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import AtRisk
@@ -21,34 +21,34 @@ from models.rules.hysteresis import Position, fall_instant, fallen, pass_time
 from models.rules.metrics import Facts, Gauge
 from models.rules.scheme import Scheme
 
-#: `lasts(facts, at)`: the instant (ms) at which the last of some rules ceases to hold if nothing happens; `at` or
+#: `holds_until(facts, at)`: the instant (ms) at which the last of some rules ceases to hold if nothing happens; `at` or
 #: earlier where none holds, NO_CHANGE where one holds for ever.
-Lasts = Callable[[Facts, int], int]
+HoldsUntil = Callable[[Facts, int], int]
 
 
 class Outlook:
-    """One scheme; `look` and `rank` answer for its rules only."""
+    """One scheme; `evaluate_rules` and `rank` answer for its rules only."""
 
     def __init__(self, scheme: Scheme, gauges: Sequence[Gauge]) -> None:
         self.scheme = scheme
         rules = [tier.rule for tier in scheme.tiers]
-        self.look = compile_look(gauges, [rules])
+        self.evaluate_rules = compile_evaluate_rules(gauges, [rules])
         self.rank = compile_rank(gauges, rules)
         self._gauges = gauges
-        self._lasts: dict[int, Lasts | None] = {}
+        self._holds_until: dict[int, HoldsUntil | None] = {}
 
-    def lasts(self, rank: int) -> Lasts | None:
+    def holds_until(self, rank: int) -> HoldsUntil | None:
         """Return the function for a tier that is the highest to qualify; None where that cannot be told in one step.
 
         The tiers above do not qualify, and in time alone never will.
         """
-        if rank not in self._lasts:
+        if rank not in self._holds_until:
             rules = [self.scheme.tiers[rank].rule]
-            self._lasts[rank] = compile_lasts(rules, self._gauges) if self.scheme.sinking else None
-        return self._lasts[rank]
+            self._holds_until[rank] = compile_holds_until(rules, self._gauges) if self.scheme.sinking else None
+        return self._holds_until[rank]
 
 
-def compile_lasts(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> Lasts | None:
+def compile_holds_until(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> HoldsUntil | None:
     """Return the function for some rules of a sinking scheme; None where one of them cannot be written out."""
     lines: dict[str, str] = {}
     try:
@@ -56,10 +56,12 @@ def compile_lasts(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> Last
     except _Unwritable:
         return None
     scope: dict[str, Any] = {"bisect_left": bisect_left}
-    lasts: Lasts = define(
-        "lasts", ["def lasts(facts, at):", HEAD, *lines.values(), f"    return {_of('max', ends, 'at')}"], scope
+    holds_until: HoldsUntil = define(
+        "holds_until",
+        ["def holds_until(facts, at):", HEAD, *lines.values(), f"    return {_of('max', ends, 'at')}"],
+        scope,
     )
-    return lasts
+    return holds_until
 
 
 class _Unwritable(Exception):
@@ -108,11 +110,11 @@ def next_fall(outlook: Outlook, position: Position, facts: Facts, at: int, zone:
     scheme, (rank, since, below_since) = outlook.scheme, position
     if rank == 0 and scheme.sinking:
         return None
-    lasts = outlook.lasts(rank)
-    if lasts is None:
+    holds_until = outlook.holds_until(rank)
+    if holds_until is None:
         return _walk_to_fall(outlook, position, facts, at, zone)
     if below_since is None:
-        below_since = max(at, lasts(facts, at))
+        below_since = max(at, holds_until(facts, at))
     if below_since > LAST_INSTANT:
         return None
     falls = fall_instant(scheme.demotion, Position(rank, since, below_since), facts.since, zone)
@@ -130,12 +132,12 @@ def _walk_to_fall(
     if scheme.demotion.immediate:  # no instant but those of the rules counts
         rank, instant = position.rank, at
         while instant <= LAST_INSTANT:
-            (qualified,), due = outlook.look(facts, instant)
+            (qualified,), due = outlook.evaluate_rules(facts, instant)
             if qualified < rank:
                 return scheme.tiers[fallen(scheme.demotion, rank, qualified)].name, instant
             rank, instant = qualified, due
         return None
-    for instant, moved in pass_time(scheme.demotion, outlook.look, position, facts, at, zone):
+    for instant, moved in pass_time(scheme.demotion, outlook.evaluate_rules, position, facts, at, zone):
         if moved.rank < position.rank:
             return scheme.tiers[moved.rank].name, instant
         position = moved

@@ -1,8 +1,8 @@
 """Evaluating customers whom no scheme moves, as most events and days leave them: a generated function, not many calls.
 
 `models.engine.evaluate` decides everything and tells it; where nothing is to be told, this comes to the same state at
-once. It begins with the same reading of gauges as `models.codegen.look`. tests/models/codegen/test_unchanged.py holds
-the two ways against each other.
+once. It begins with the same reading of gauges as `models.codegen.evaluate_rules`.
+tests/models/codegen/test_unchanged.py holds the two ways against each other.
 """
 
 from bisect import bisect_left, bisect_right
@@ -33,7 +33,7 @@ def compile_steady(schemes: Sequence[Scheme], gauges: Sequence[Gauge], version: 
     lines = [
         "def steady(customer, at):",
         f"    if customer.policy_version != {version!r}: return False",
-        f"    if customer.contacts.times: customer.contacts.forget_until(at - {horizon})",
+        f"    if customer.interactions.times: customer.interactions.forget_until(at - {horizon})",
         "    ledger, get = customer.ledger, customer.standings.get",
         f"{LEDGER}    due = {NO_CHANGE}",
         *windows(gauges[index] for index in read),

@@ -12,7 +12,7 @@ from array import array
 
 import msgspec
 
-from models.customer.contacts import Contacts
+from models.customer.interactions import Interactions
 from models.customer.ledger import Adjustment, Ledger
 from models.errors import TidemarkError
 from models.events import Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Profile
@@ -61,7 +61,7 @@ class Sent(msgspec.Struct, array_like=True, gc=False):
     outcomes: int = 0
 
 
-class Held(msgspec.Struct, array_like=True, gc=False):
+class DeferredAction(msgspec.Struct, array_like=True, gc=False):
     """An action that waits for quiet hours to end at `due`; its occasion arose at `since` (ms)."""
 
     due: int
@@ -79,7 +79,7 @@ class Care(msgspec.Struct, array_like=True, gc=False):
 
     seen: dict[str, int] = {}
     log: list[Sent] = []
-    held: list[Held] = []
+    held: list[DeferredAction] = []
 
 
 class Counters(msgspec.Struct, array_like=True, gc=False):
@@ -100,7 +100,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     orders: tuple[bytes, bytes, bytes, bytes]
     adjusted: dict[int, Adjustment]
     folded: tuple[int, int | None]
-    contacts: tuple[bytes, bytes, list[str], list[int | None]]
+    interactions: tuple[bytes, bytes, list[str], list[int | None]]
     profile: Profile | None
     unsubscribed_at: int | None
     standings: dict[str, Standing]
@@ -129,7 +129,7 @@ class _Standings(msgspec.Struct, array_like=True, gc=False):
     orders: msgspec.Raw
     adjusted: msgspec.Raw
     folded: msgspec.Raw
-    contacts: msgspec.Raw
+    interactions: msgspec.Raw
     profile: msgspec.Raw
     unsubscribed_at: msgspec.Raw
     standings: dict[str, Standing]
@@ -152,12 +152,12 @@ class Customer:
     __slots__ = (
         "asked",
         "care",
-        "contacts",
         "counters",
         "cursor",
         "customer_id",
         "due",
         "first_at",
+        "interactions",
         "ledger",
         "marks",
         "pending",
@@ -175,7 +175,7 @@ class Customer:
         self.due = NEVER
         self.first_at: int | None = None
         self.ledger = Ledger()
-        self.contacts = Contacts()
+        self.interactions = Interactions()
         self.profile: Profile | None = None
         self.unsubscribed_at: int | None = None
         self.standings: dict[str, Standing] = {}
@@ -199,7 +199,7 @@ class Customer:
 
     def to_row(self) -> bytes:
         """Return the bytes that hold everything."""
-        ledger, contacts = self.ledger, self.contacts
+        ledger, interactions = self.ledger, self.interactions
         row = _Row(
             self.cursor,
             self.due,
@@ -207,7 +207,7 @@ class Customer:
             ledger.arrays(),
             ledger.adjusted,
             (ledger.folded, ledger.folded_to),
-            (contacts.times.tobytes(), contacts.ids.tobytes(), contacts.kinds, contacts.values),
+            (interactions.times.tobytes(), interactions.ids.tobytes(), interactions.kinds, interactions.values),
             self.profile,
             self.unsubscribed_at,
             self.standings,
@@ -231,7 +231,7 @@ class Customer:
         customer = cls.__new__(cls)  # every field follows
         customer.customer_id = customer_id
         customer.ledger = Ledger(*row.orders, row.adjusted, *row.folded)
-        customer.contacts = Contacts(*row.contacts)
+        customer.interactions = Interactions(*row.interactions)
         customer.asked, customer.timeline = asked, timeline
         customer.cursor, customer.due, customer.first_at = row.cursor, row.due, row.first_at
         customer.profile, customer.unsubscribed_at = row.profile, row.unsubscribed_at

@@ -93,7 +93,7 @@ class Engine:
         if customer.cursor is None or customer.cursor >= at:
             return False
         policy = self.timeline.at(at)
-        due = policy.look(facts_of(customer, policy, at), at)[1]
+        due = policy.evaluate_rules(facts_of(customer, policy, at), at)[1]
         return due < min(customer.due, until)
 
     def is_addressed(self, customer: Customer, campaign: Campaign) -> bool:
@@ -117,7 +117,7 @@ class Engine:
             for scheme in policy.schemes
             if (standing := customer.standings.get(scheme.name)) is not None
         }
-        shown = policy.show(facts_of(customer, policy, at), at)
+        shown = policy.render_metrics(facts_of(customer, policy, at), at)
         return CustomerTiers(customer.customer_id, format_instant(at), held, shown, policy.version)
 
     def snapshot(self, customer: Customer, at: int | None = None) -> bytes | None:
@@ -217,7 +217,7 @@ class Engine:
         if event.kind == "unsubscribe":
             customer.unsubscribed_at = max(event.at, customer.unsubscribed_at or event.at)
         if event.kind in self.timeline.kept_kinds:
-            customer.contacts.apply(event)
+            customer.interactions.apply(event)
         if event.kind in self.timeline.watched_kinds:
             if customer.care is None:
                 customer.care = Care()
@@ -254,7 +254,7 @@ def _noted(customer: Customer) -> tuple[int, list[int | None]]:
 
 def _check(customer: Customer, event: Pending) -> Outcome:
     if type(event) is Interaction:
-        return customer.contacts.check(event)
+        return customer.interactions.check(event)
     if type(event) is Profile:
         known = customer.profile
         if known is None or event.replaces(known):

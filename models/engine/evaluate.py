@@ -7,7 +7,7 @@ change is asked only where there is one.
 from functools import lru_cache
 from typing import NamedTuple
 
-from models.care.evaluate_care import attend
+from models.care.evaluate_care import evaluate_care
 from models.codegen.outlook import at_risk
 from models.customer.state import NEVER, Customer, Standing
 from models.events import Campaign, Pending
@@ -44,10 +44,10 @@ def evaluate(
     if customer.policy_version != policy.version:
         customer.forget_due()
         customer.policy_version = policy.version
-    if customer.contacts.times:
-        customer.contacts.forget_until(at - timeline.horizon)
+    if customer.interactions.times:
+        customer.interactions.forget_until(at - timeline.horizon)
     evaluation = Evaluation(customer, policy, at)
-    ranks, due = policy.look(evaluation.facts, at)
+    ranks, due = policy.evaluate_rules(evaluation.facts, at)
     standings, moved = customer.standings, decisions.changes if decisions.moves is None else decisions.moves
     told = len(moved)
     for (scheme, name, tiers), qualified in zip(policy.ladders, ranks, strict=False):
@@ -57,7 +57,7 @@ def evaluate(
             if falls is not None and falls < due:
                 due = falls
     if policy.care:
-        attended = attend(evaluation, ranks[len(policy.schemes) :], moved[told:], event, decisions)
+        attended = evaluate_care(evaluation, ranks[len(policy.schemes) :], moved[told:], event, decisions)
         if attended is not None and attended < due:
             due = attended
     starts = timeline.next_start(at)
@@ -110,7 +110,7 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
     if telling.decisions.moves is not None:
         telling.decisions.moves.append(Move(scheme.name, old, new, direction, at))
         return
-    metrics, why, upcoming = policy.tales[scheme.name].of(before, position.rank)(evaluation.facts, at)
+    metrics, why, upcoming = policy.change_details[scheme.name].of(before, position.rank)(evaluation.facts, at)
     customer_id, effective_at = evaluation.customer.customer_id, format_instant(at)
     decided_at = effective_at if telling.decided_at == at else _text_of_now(telling.decided_at)
     telling.decisions.changes.append(

@@ -50,7 +50,7 @@ Channels = Annotated[
 ]
 
 
-class CareRule(Spec):
+class CareRuleSpec(Spec):
     """What every care rule says about the action it leads to."""
 
     name: Name
@@ -71,14 +71,14 @@ class CareRule(Spec):
     cost: Annotated[int, Field(ge=0, le=1_000_000)] = 1
 
 
-class Dated(CareRule):
+class DatedSpec(CareRuleSpec):
     """What rules about days have: a local time, and how many days before."""
 
     at: LocalTime = "09:00"
     days_before: Annotated[int, Field(ge=0, le=60)] = 0
 
 
-class Birthday(Dated):
+class BirthdaySpec(DatedSpec):
     """Once a year, at a local time on (or some days before) the customer's birthday.
 
     A `lunar:` birthday is kept in the Chinese calendar: in the regular month, or in the leap month where there is one.
@@ -89,14 +89,14 @@ class Birthday(Dated):
     leap_month: Literal["regular", "leap"] = "regular"
 
 
-class Anniversary(Dated):
+class AnniversarySpec(DatedSpec):
     """Once a year, on (or some days before) the day of the registration."""
 
     trigger: Literal["anniversary"]
     leap_day: Literal["02-28", "03-01"] = "02-28"
 
 
-class Calendars(Spec):
+class CalendarsSpec(Spec):
     """A calendar for each value of an attribute, and one for everybody else."""
 
     attribute: Annotated[str, Field(min_length=1, max_length=64)]
@@ -104,15 +104,15 @@ class Calendars(Spec):
     default: str | None = None
 
 
-class Holiday(Dated):
+class HolidaySpec(DatedSpec):
     """On (or some days before) the first day of a public holiday, by the calendars of the `holidays` library."""
 
     trigger: Literal["holiday"]
-    calendar: str | Calendars
+    calendar: str | CalendarsSpec
     holidays: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=16)]
 
     @model_validator(mode="after")
-    def _calendars_know_the_holidays(self) -> "Holiday":
+    def _calendars_know_the_holidays(self) -> "HolidaySpec":
         written = self.calendar
         if isinstance(written, str):
             named = [("calendar", written)]
@@ -129,7 +129,7 @@ class Holiday(Dated):
         return self
 
 
-class CalendarDays(CareRule):
+class CalendarDaysSpec(CareRuleSpec):
     """On certain days of the week, or of the month, at a local time."""
 
     trigger: Literal["calendar"]
@@ -138,33 +138,33 @@ class CalendarDays(CareRule):
     month_days: list[Annotated[int, Field(ge=1, le=31)]] = Field(default=[])
 
     @model_validator(mode="after")
-    def _some_day(self) -> "CalendarDays":
+    def _some_day(self) -> "CalendarDaysSpec":
         if not self.weekdays and not self.month_days:
             raise ValueError("weekdays: found none, and no month_days either; allowed is at least one day")
         return self
 
 
-class TierMove(CareRule):
+class TierMoveSpec(CareRuleSpec):
     """As the customer rises to a tier, or falls to one. `tiers` are those reached."""
 
     trigger: Literal["tier_up", "tier_down"]
 
 
-class AtRisk(CareRule):
+class AtRiskSpec(CareRuleSpec):
     """So many days before the customer falls, if nothing more happens."""
 
     trigger: Literal["at_risk"]
     days_before: Annotated[int, Field(ge=1, le=365)] = 14
 
 
-class NearUpgrade(CareRule):
+class NearUpgradeSpec(CareRuleSpec):
     """As what is missing for a higher tier falls below a share of what it asks for."""
 
     trigger: Literal["near_upgrade"]
     within: Part = "10%"
 
 
-class Welcome(CareRule):
+class WelcomeSpec(CareRuleSpec):
     """Once: at the first counted order, or some time after the registration where no order has followed."""
 
     trigger: Literal["welcome"]
@@ -172,29 +172,29 @@ class Welcome(CareRule):
     wait: Duration = "0d"
 
 
-class Prior(Spec):
+class PriorSpec(Spec):
     """A rhythm for those with few orders: it counts as much as `weight` gaps between orders of their own."""
 
     rhythm: Window
     weight: Positive = "2"
 
 
-class Churn(CareRule):
+class ChurnSpec(CareRuleSpec):
     """As the silence since the last order reaches multiples of the customer's own rhythm, a level each."""
 
     trigger: Literal["churn"]
     levels: Annotated[dict[Name, Positive], Field(min_length=1, max_length=8)]
-    prior: Prior | None = None
+    prior: PriorSpec | None = None
 
     @model_validator(mode="after")
-    def _levels_rise(self) -> "Churn":
+    def _levels_rise(self) -> "ChurnSpec":
         multiples = [Fraction(multiple) for multiple in self.levels.values()]
         if multiples != sorted(set(multiples)):
             raise ValueError(f"levels: found {', '.join(self.levels.values())}, allowed are multiples that rise")
         return self
 
 
-class Silence(CareRule):
+class SilenceSpec(CareRuleSpec):
     """After a silence, once or several times: without an order, or (`no_contact`) without any contact."""
 
     trigger: Literal["dormant", "win_back", "no_contact"]
@@ -206,13 +206,13 @@ class Silence(CareRule):
     )
 
     @model_validator(mode="after")
-    def _repeats_say_how_often(self) -> "Silence":
+    def _repeats_say_how_often(self) -> "SilenceSpec":
         if (self.every is None) is not (self.times == 1):
             raise ValueError("times: allowed with every, and more than 1 with it")
         return self
 
 
-class CallBack(CareRule):
+class CallBackSpec(CareRuleSpec):
     """Again and again: so long after the last call, or after the tier was reached."""
 
     trigger: Literal["call_back"]
@@ -220,7 +220,7 @@ class CallBack(CareRule):
     contacts: Annotated[list[Kind], Field(min_length=1, max_length=16)] = Field(default=["call"])
 
 
-class OnInteraction(CareRule):
+class OnInteractionSpec(CareRuleSpec):
     """At each interaction of a kind, such as a complaint, a referral, or a survey with a low score."""
 
     trigger: Literal["interaction"]
@@ -229,14 +229,14 @@ class OnInteraction(CareRule):
     at_least: Number | None = None
 
 
-class OnCampaign(CareRule):
+class OnCampaignSpec(CareRuleSpec):
     """At an announcement on `campaigns` about one of the subjects, for those whom it addresses."""
 
     trigger: Literal["campaign"]
     subjects: Annotated[list[Kind], Field(min_length=1, max_length=16)]
 
 
-class OnCondition(CareRule):
+class OnConditionSpec(CareRuleSpec):
     """Once, at the instant at which a rule begins to hold; again only after it has stopped holding."""
 
     trigger: Literal["condition"]
@@ -244,25 +244,25 @@ class OnCondition(CareRule):
 
 
 AnyCareRule = Annotated[
-    Birthday
-    | Anniversary
-    | Holiday
-    | CalendarDays
-    | TierMove
-    | AtRisk
-    | NearUpgrade
-    | Welcome
-    | Churn
-    | Silence
-    | CallBack
-    | OnInteraction
-    | OnCampaign
-    | OnCondition,
+    BirthdaySpec
+    | AnniversarySpec
+    | HolidaySpec
+    | CalendarDaysSpec
+    | TierMoveSpec
+    | AtRiskSpec
+    | NearUpgradeSpec
+    | WelcomeSpec
+    | ChurnSpec
+    | SilenceSpec
+    | CallBackSpec
+    | OnInteractionSpec
+    | OnCampaignSpec
+    | OnConditionSpec,
     Field(discriminator="trigger"),
 ]
 
 
-class QuietHours(Spec):
+class QuietHoursSpec(Spec):
     """Local times between which nothing goes out; from a later to an earlier time is over midnight."""
 
     since: LocalTime
@@ -270,13 +270,13 @@ class QuietHours(Spec):
     channels: Annotated[list[Channel], Field(min_length=1, max_length=16)] | None = None
 
     @model_validator(mode="after")
-    def _some_time(self) -> "QuietHours":
+    def _some_time(self) -> "QuietHoursSpec":
         if self.since == self.until:
             raise ValueError(f"until: found {self.until}, allowed is another time than since")
         return self
 
 
-class Cap(Spec):
+class CapSpec(Spec):
     """At most so many actions to a customer in any span of `per`; of some kinds, or of all together."""
 
     at_most: Annotated[int, Field(ge=1, le=1_000)]
@@ -284,7 +284,7 @@ class Cap(Spec):
     kinds: Annotated[list[Name], Field(min_length=1, max_length=64)] | None = None
 
 
-class Budget(Spec):
+class BudgetSpec(Spec):
     """At most so much cost in a calendar period of the business time zone; of some tiers and kinds, or of all."""
 
     name: Name
@@ -294,17 +294,17 @@ class Budget(Spec):
     kinds: Annotated[list[Name], Field(min_length=1, max_length=64)] | None = None
 
 
-class Governance(Spec):
+class GovernanceSpec(Spec):
     """What keeps the rules together from being too much. `groups`: how far apart actions of one group must be."""
 
-    quiet_hours: QuietHours | None = None
-    caps: Annotated[list[Cap], Field(max_length=16)] = Field(default=[])
-    budgets: Annotated[list[Budget], Field(max_length=16)] = Field(default=[])
+    quiet_hours: QuietHoursSpec | None = None
+    caps: Annotated[list[CapSpec], Field(max_length=16)] = Field(default=[])
+    budgets: Annotated[list[BudgetSpec], Field(max_length=16)] = Field(default=[])
     groups: Annotated[dict[Name, Duration], Field(max_length=32)] = Field(default={})
 
 
 def care_mistakes(
-    care: list[CareRule], governance: Governance, tiers: dict[str, list[str]], ladders: frozenset[str]
+    care: list[CareRuleSpec], governance: GovernanceSpec, tiers: dict[str, list[str]], ladders: frozenset[str]
 ) -> list[str]:
     """Return how care rules and governance do not fit one another or the schemes, a line each.
 
@@ -330,12 +330,12 @@ def care_mistakes(
         if rule.group is not None and rule.group not in governance.groups:
             known = ", ".join(governance.groups) or "none, governance.groups names them"
             mistakes.append(f"{path}.group: found {rule.group!r}, allowed: {known}")
-        if isinstance(rule, NearUpgrade) and scheme not in ladders:
+        if isinstance(rule, NearUpgradeSpec) and scheme not in ladders:
             mistakes.append(f"{path}.scheme: {scheme!r} is no ladder, nobody climbs it")
     return mistakes + _budget_mistakes(care, governance, tiers)
 
 
-def _budget_mistakes(care: list[CareRule], governance: Governance, tiers: dict[str, list[str]]) -> list[str]:
+def _budget_mistakes(care: list[CareRuleSpec], governance: GovernanceSpec, tiers: dict[str, list[str]]) -> list[str]:
     mistakes = []
     names = [budget.name for budget in governance.budgets]
     kinds = {rule.kind for rule in care}

@@ -20,41 +20,41 @@ def compile_care(
     """Return the rule that a specification describes; what it reads goes into the book. `window` in ms."""
     action = _action(spec, spec.scheme or next(iter(schemes)))
     match spec:
-        case specs.OnCondition():
+        case specs.OnConditionSpec():
             return rules.ConditionRule(action, compile_condition(spec.when, window, book))
-        case specs.NearUpgrade():
+        case specs.NearUpgradeSpec():
             share = Fraction(spec.within[:-1]) / 100
             above = schemes[action.scheme].tiers[1:]
             near = tuple(_near(tier.rule, share, book) for tier in above if tier.rule)
             return rules.NearUpgradeRule(action, near, share)
-        case specs.Churn() | specs.Silence() | specs.CallBack():
+        case specs.ChurnSpec() | specs.SilenceSpec() | specs.CallBackSpec():
             return _silence(spec, action)
-        case specs.Dated() | specs.CalendarDays():
+        case specs.DatedSpec() | specs.CalendarDaysSpec():
             return _dated(spec, action)
         case _:
             return _happening(spec, action)
 
 
-def _happening(spec: specs.CareRule, action: rules.Action) -> rules.CareRule:
+def _happening(spec: specs.CareRuleSpec, action: rules.Action) -> rules.CareRule:
     compiled: rules.CareRule
     match spec:
-        case specs.TierMove():
+        case specs.TierMoveSpec():
             compiled = rules.TierMoveRule(action, "up" if spec.trigger == "tier_up" else "down")
-        case specs.AtRisk():
+        case specs.AtRiskSpec():
             compiled = rules.AtRiskRule(action, spec.days_before * DAY_MS)
-        case specs.Welcome():
+        case specs.WelcomeSpec():
             compiled = rules.WelcomeRule(action, spec.after == "order", parse_duration(spec.wait))
-        case specs.OnInteraction():
+        case specs.OnInteractionSpec():
             at_most, at_least = _thousandths(spec.at_most), _thousandths(spec.at_least)
             compiled = rules.InteractionRule(action, spec.interaction, at_most, at_least)
-        case specs.OnCampaign():
+        case specs.OnCampaignSpec():
             compiled = rules.CampaignRule(action, frozenset(spec.subjects))
         case _:
             raise TypeError(f"no compiler for {type(spec).__name__}")
     return compiled
 
 
-def compile_governance(spec: specs.Governance, care: Sequence[rules.CareRule]) -> rules.Governance:
+def compile_governance(spec: specs.GovernanceSpec, care: Sequence[rules.CareRule]) -> rules.Governance:
     """Return the governance that a specification describes, for some rules."""
     quiet = spec.quiet_hours
     apart = {group: parse_duration(written) for group, written in spec.groups.items()}
@@ -82,7 +82,7 @@ def compile_governance(spec: specs.Governance, care: Sequence[rules.CareRule]) -
     )
 
 
-def _action(spec: specs.CareRule, scheme: str) -> rules.Action:
+def _action(spec: specs.CareRuleSpec, scheme: str) -> rules.Action:
     return rules.Action(
         rule=spec.name,
         kind=spec.kind,
@@ -103,34 +103,34 @@ def _action(spec: specs.CareRule, scheme: str) -> rules.Action:
     )
 
 
-def _dated(spec: specs.CareRule, action: rules.Action) -> rules.CareRule:
+def _dated(spec: specs.CareRuleSpec, action: rules.Action) -> rules.CareRule:
     match spec:
-        case specs.Birthday():
+        case specs.BirthdaySpec():
             leap_month = spec.leap_month == "leap"
             return rules.BirthdayRule(action, _time(spec.at), spec.days_before, _month_day(spec.leap_day), leap_month)
-        case specs.Anniversary():
+        case specs.AnniversarySpec():
             return rules.AnniversaryRule(action, _time(spec.at), spec.days_before, _month_day(spec.leap_day))
-        case specs.Holiday(calendar=str() as calendar):
+        case specs.HolidaySpec(calendar=str() as calendar):
             names = tuple(spec.holidays)
             return rules.HolidayRule(action, _time(spec.at), spec.days_before, names, None, {}, calendar)
-        case specs.Holiday(calendar=specs.Calendars() as by):
+        case specs.HolidaySpec(calendar=specs.CalendarsSpec() as by):
             names, at = tuple(spec.holidays), _time(spec.at)
             return rules.HolidayRule(action, at, spec.days_before, names, by.attribute, dict(by.values), by.default)
-        case specs.CalendarDays():
+        case specs.CalendarDaysSpec():
             weekdays = frozenset(_WEEKDAYS.index(day) for day in spec.weekdays)
             return rules.CalendarRule(action, _time(spec.at), weekdays, frozenset(spec.month_days))
         case _:
             raise TypeError(f"no compiler for {type(spec).__name__}")
 
 
-def _silence(spec: specs.Churn | specs.Silence | specs.CallBack, action: rules.Action) -> rules.CareRule:
-    if isinstance(spec, specs.Churn):
+def _silence(spec: specs.ChurnSpec | specs.SilenceSpec | specs.CallBackSpec, action: rules.Action) -> rules.CareRule:
+    if isinstance(spec, specs.ChurnSpec):
         levels = tuple((name, Fraction(multiple)) for name, multiple in spec.levels.items())
         prior = spec.prior
         return rules.ChurnRule(
             action, levels, None if prior is None else (parse_duration(prior.rhythm), Fraction(prior.weight))
         )
-    if isinstance(spec, specs.CallBack):
+    if isinstance(spec, specs.CallBackSpec):
         every = parse_duration(spec.every)
         return rules.SilenceRule(
             action, every, every, _WITHOUT_END, frozenset(spec.contacts), orders=False, tenure=True, stay=True

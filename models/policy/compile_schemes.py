@@ -64,25 +64,25 @@ class GaugeBook:
         return {Unit.DAYS: DAY_MS, Unit.MONEY: self._scale}.get(unit, 1)
 
 
-def compile_scheme(name: str, spec: specs.Scheme, policy_window: int, book: GaugeBook) -> Scheme:
+def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: int, book: GaugeBook) -> Scheme:
     """Return the compiled scheme that a checked specification describes; its gauges go into the book."""
     window = policy_window if spec.window is None else parse_duration(spec.window)
     match spec:
-        case specs.Thresholds():
+        case specs.ThresholdsSpec():
             tiers = _thresholds(spec, window, book)
-        case specs.Score():
+        case specs.ScoreSpec():
             tiers = _score(spec, window, book)
-        case specs.Percentile():
+        case specs.PercentileSpec():
             tiers = _percentile(spec, window, book)
-        case specs.Matrix():
+        case specs.MatrixSpec():
             tiers = _matrix(spec, window, book)
-        case specs.Lifecycle():
+        case specs.LifecycleSpec():
             tiers = _lifecycle(spec, window, book)
-        case specs.Segments():
+        case specs.SegmentsSpec():
             tiers = _segments(spec, window, book)
         case _:
             raise TypeError(f"no compiler for {type(spec).__name__}")
-    ranking = _ranking(spec, window) if isinstance(spec, specs.Percentile) else None
+    ranking = _ranking(spec, window) if isinstance(spec, specs.PercentileSpec) else None
     leaves = [leaf for tier in tiers if tier.rule is not None for leaf in tier.rule.leaves()]
     pairs = {(leaf.metric.name, leaf.op) for leaf in leaves}
     read = dict.fromkeys(leaf.gauge for leaf in leaves)
@@ -120,7 +120,7 @@ def _join(every: bool, parts: tuple[Rule, ...]) -> Rule:
     return parts[0] if len(parts) == 1 else Junction(every, parts)
 
 
-def _thresholds(spec: specs.Thresholds, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _thresholds(spec: specs.ThresholdsSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
     return tuple(
         Tier(tier.name, None if tier.when is None else compile_condition(tier.when, window, book))
         for tier in spec.tiers
@@ -136,7 +136,7 @@ def _breaks(metric: str, values: list[str], window: int, book: GaugeBook) -> tup
     return tuple(book.compare(metric, "<=" if falling else ">=", number, window) for number in numbers)
 
 
-def _score(spec: specs.Score, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _score(spec: specs.ScoreSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
     parts = tuple(
         Graded(round(Fraction(graded.weight) * 1000), _breaks(metric, graded.breaks, window, book))
         for metric, graded in spec.metrics.items()
@@ -146,7 +146,7 @@ def _score(spec: specs.Score, window: int, book: GaugeBook) -> tuple[Tier, ...]:
     )
 
 
-def _percentile(spec: specs.Percentile, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _percentile(spec: specs.PercentileSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
     book.index(spec.metric, window)
     tiers = [Tier(spec.tiers[0].name, None)]
     for tier in spec.tiers[1:]:
@@ -156,7 +156,7 @@ def _percentile(spec: specs.Percentile, window: int, book: GaugeBook) -> tuple[T
     return tuple(tiers)
 
 
-def _ranking(spec: specs.Percentile, window: int) -> Ranking | None:
+def _ranking(spec: specs.PercentileSpec, window: int) -> Ranking | None:
     if spec.cutoffs == "fixed":
         return None
     shares = tuple(Fraction((tier.top or "")[:-1]) / 100 for tier in spec.tiers[1:])
@@ -174,7 +174,7 @@ def _band(breaks: tuple[Comparison, ...], low: int, high: int) -> list[Rule]:
     return rules
 
 
-def _matrix(spec: specs.Matrix, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _matrix(spec: specs.MatrixSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
     rows = _breaks(spec.rows.metric, spec.rows.cuts, window, book)
     columns = _breaks(spec.columns.metric, spec.columns.cuts, window, book)
     cells: dict[str, list[Rule]] = {}
@@ -187,7 +187,7 @@ def _matrix(spec: specs.Matrix, window: int, book: GaugeBook) -> tuple[Tier, ...
     )
 
 
-def _lifecycle(spec: specs.Lifecycle, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _lifecycle(spec: specs.LifecycleSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
     def within(metric: str, duration: str) -> Comparison:
         return book.compare(metric, "<=", Fraction(parse_duration(duration), DAY_MS), window)
 
@@ -203,7 +203,7 @@ def _lifecycle(spec: specs.Lifecycle, window: int, book: GaugeBook) -> tuple[Tie
     )
 
 
-def _segments(spec: specs.Segments, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _segments(spec: specs.SegmentsSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
     axes = {
         "r": _breaks("recency_days", spec.recency, window, book),
         "f": _breaks("frequency", spec.frequency, window, book),

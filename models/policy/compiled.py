@@ -9,8 +9,8 @@ from fractions import Fraction
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
-from models.codegen.change_details import Tales
-from models.codegen.look import Show, compile_look, compile_show
+from models.codegen.change_details import ChangeDetails
+from models.codegen.evaluate_rules import RenderMetrics, compile_evaluate_rules, compile_render_metrics
 from models.codegen.outlook import Outlook
 from models.codegen.snapshot import Snapshot, compile_snapshot
 from models.codegen.unchanged import Steady, compile_steady
@@ -30,7 +30,7 @@ from models.policy.compile_care import compile_care, compile_governance
 from models.policy.compile_schemes import GaugeBook, compile_scheme
 from models.policy.spec import PolicySpec
 from models.rules.metrics import Gauge
-from models.rules.scheme import Look, Scheme
+from models.rules.scheme import EvaluateRules, Scheme
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Policy:
     digest: str
 
     @cached_property
-    def look(self) -> Look:
+    def evaluate_rules(self) -> EvaluateRules:
         """Ranks of all schemes, then those of the care rules that stand on rules, and when they may change.
 
         A condition's rank is 1 where it holds, else 0.
@@ -63,7 +63,7 @@ class Policy:
                 ladders.append([None, rule.rule])
             elif isinstance(rule, NearUpgradeRule):
                 ladders.append([None, *rule.near])
-        return compile_look(self.gauges, ladders)
+        return compile_evaluate_rules(self.gauges, ladders)
 
     @cached_property
     def steady(self) -> Steady | None:
@@ -83,9 +83,9 @@ class Policy:
         return {scheme.name: Outlook(scheme, self.gauges) for scheme in self.schemes}
 
     @cached_property
-    def show(self) -> Show:
+    def render_metrics(self) -> RenderMetrics:
         """Metrics as `customer-tiers` shows them."""
-        return compile_show(self._shown, self.money)
+        return compile_render_metrics(self._shown, self.money)
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -102,17 +102,17 @@ class Policy:
         return list(first.values())
 
     @cached_property
-    def shows(self) -> Mapping[str, Show]:
+    def render_scheme_metrics(self) -> Mapping[str, RenderMetrics]:
         """Metrics as each scheme shows them, by its name."""
         return {
-            scheme.name: compile_show([self.gauges[index] for index in scheme.shown], self.money)
+            scheme.name: compile_render_metrics([self.gauges[index] for index in scheme.shown], self.money)
             for scheme in self.schemes
         }
 
     @cached_property
-    def tales(self) -> Mapping[str, Tales]:
+    def change_details(self) -> Mapping[str, ChangeDetails]:
         """What the tier changes of each scheme tell, by its name."""
-        return {scheme.name: Tales(scheme, self.gauges, self.money) for scheme in self.schemes}
+        return {scheme.name: ChangeDetails(scheme, self.gauges, self.money) for scheme in self.schemes}
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:

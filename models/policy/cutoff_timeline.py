@@ -25,7 +25,7 @@ from models.rules.explain import threshold
 from models.rules.metrics import Edges, Unit
 from models.rules.ranking import CutoffSet, Cuts, Measure, Ranking
 from models.rules.scheme import Scheme
-from models.rules.sketch import Histogram
+from models.rules.sketch import Sketch
 
 #: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
 KEPT = 4
@@ -124,11 +124,11 @@ class RankedTimeline(Timeline):
         return local_midnight(local_date(instant, tz), tz)
 
     def compute(
-        self, at: int, histograms: Mapping[str, Histogram], held: Tiers | None = None
+        self, at: int, sketches: Mapping[str, Sketch], held: Tiers | None = None
     ) -> tuple[CutoffSet, list[TierCutoffs]]:
         """Return the cut-offs that hold from an instant (ms) on, and the events that tell them.
 
-        `histograms` are those of the whole population, by the labels of measures; `held` says how many customers stand
+        `sketches` are those of the whole population, by the labels of measures; `held` says how many customers stand
         in each tier, by scheme, where that is known. A scheme in which nobody is ranked keeps the cut-offs that it had,
         and tells nothing.
         """
@@ -137,7 +137,7 @@ class RankedTimeline(Timeline):
         computed = []
         for scheme in version.schemes:
             if scheme.ranking is not None:
-                population = histograms.get(scheme.ranking.measure.label, Histogram())
+                population = sketches.get(scheme.ranking.measure.label, Sketch())
                 found = scheme.ranking.cut(population)
                 if found is not None:
                     cuts[scheme.name] = found
@@ -191,7 +191,11 @@ def _apply(policy: Policy, cutoffs: CutoffSet) -> Policy:
     gauges = tuple(replace(gauge, edges=Edges.of(pairs)) for gauge, pairs in zip(policy.gauges, compared, strict=True))
     changed = replace(policy, schemes=tuple(schemes), care=care, gauges=gauges)
     # What is shown does not depend on cut-offs, and is not compiled again.
-    changed.__dict__.update(show=policy.show, shows=policy.shows, snapshot=policy.snapshot)
+    changed.__dict__.update(
+        render_metrics=policy.render_metrics,
+        render_scheme_metrics=policy.render_scheme_metrics,
+        snapshot=policy.snapshot,
+    )
     return changed
 
 

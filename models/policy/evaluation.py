@@ -11,7 +11,7 @@ def facts_of(customer: Customer, policy: Policy, at: int) -> Facts:
     """Return what the metrics of a customer are computed from, as of an instant (ms)."""
     profile = customer.profile
     since = customer.first_at if profile is None or profile.registered_at is None else profile.registered_at
-    return Facts(customer.ledger, customer.contacts, at if since is None else since, policy.weights)
+    return Facts(customer.ledger, customer.interactions, at if since is None else since, policy.weights)
 
 
 class Evaluation:

@@ -29,7 +29,7 @@ Levels = Annotated[str, Field(pattern=r"^[1-9]\d?(-[1-9]\d?)?$", examples=["4-5"
 Share = Annotated[str, Field(pattern=r"^\d{1,2}(\.\d{1,4})?%$", examples=["5%"])]
 
 
-class Demotion(Spec):
+class DemotionSpec(Spec):
     """How a customer falls: once below for `grace`, to the qualified tier or by one step.
 
     `min_stay`: not before so long in the tier. `keep`: not before the end of the period after the one in which the
@@ -42,28 +42,28 @@ class Demotion(Spec):
     keep: Literal["calendar_year", "anniversary"] | None = None
 
 
-class Scheme(Spec):
+class SchemeSpec(Spec):
     """What every kind of scheme has."""
 
     window: Window | None = None
-    demotion: Demotion = Demotion()
+    demotion: DemotionSpec = DemotionSpec()
 
 
-class ThresholdTier(Spec):
+class ThresholdTierSpec(Spec):
     """A tier, and the rule that admits to it. The lowest has none."""
 
     name: Name
     when: Condition | None = None
 
 
-class Thresholds(Scheme):
+class ThresholdsSpec(SchemeSpec):
     """Tiers with a rule each: the qualified tier is the highest whose rule holds."""
 
     kind: Literal["thresholds"] = "thresholds"
-    tiers: Annotated[list[ThresholdTier], Field(min_length=2, max_length=32)]
+    tiers: Annotated[list[ThresholdTierSpec], Field(min_length=2, max_length=32)]
 
     @model_validator(mode="after")
-    def _tiers_make_sense(self) -> "Thresholds":
+    def _tiers_make_sense(self) -> "ThresholdsSpec":
         _check_names([tier.name for tier in self.tiers])
         if self.tiers[0].when is not None:
             raise ValueError("tiers.0.when: the lowest tier has no rule: everybody is at least there")
@@ -75,34 +75,34 @@ class Thresholds(Scheme):
         return self
 
 
-class Graded(Spec):
+class GradedSpec(Spec):
     """A metric's part in a score: a level for each break it passes. Falling breaks: less is better."""
 
     breaks: Annotated[list[Number], Field(min_length=1, max_length=9)]
     weight: Annotated[Positive, Field(pattern=r"^\d{1,6}(\.\d{1,3})?$")] = "1"
 
     @model_validator(mode="after")
-    def _breaks_go_one_way(self) -> "Graded":
+    def _breaks_go_one_way(self) -> "GradedSpec":
         _check_monotone([Fraction(value) for value in self.breaks], "breaks")
         return self
 
 
-class ScoreTier(Spec):
+class ScoreTierSpec(Spec):
     """A tier, and the least weighted score that admits to it. The lowest has none."""
 
     name: Name
     at_least: Number | None = None
 
 
-class Score(Scheme):
+class ScoreSpec(SchemeSpec):
     """Metrics graded by breaks, weighed, and tiers by the weighted mean of the levels."""
 
     kind: Literal["score"]
-    metrics: Annotated[dict[MetricName, Graded], Field(min_length=1, max_length=len(METRICS))]
-    tiers: Annotated[list[ScoreTier], Field(min_length=2, max_length=32)]
+    metrics: Annotated[dict[MetricName, GradedSpec], Field(min_length=1, max_length=len(METRICS))]
+    tiers: Annotated[list[ScoreTierSpec], Field(min_length=2, max_length=32)]
 
     @model_validator(mode="after")
-    def _tiers_make_sense(self) -> "Score":
+    def _tiers_make_sense(self) -> "ScoreSpec":
         _check_names([tier.name for tier in self.tiers])
         _check_rising("at_least", [tier.at_least for tier in self.tiers])
         weights = {name: Fraction(graded.weight) for name, graded in self.metrics.items()}
@@ -114,7 +114,7 @@ class Score(Scheme):
         return self
 
 
-class PercentileTier(Spec):
+class PercentileTierSpec(Spec):
     """A tier, the share of customers that it and those above it take, and the cut that holds until one is computed."""
 
     name: Name
@@ -122,7 +122,7 @@ class PercentileTier(Spec):
     cut: Number | None = None
 
 
-class Percentile(Scheme):
+class PercentileSpec(SchemeSpec):
     """Tiers by rank among all customers: the top shares of a metric. Heads are ranked, never sales.
 
     `cutoffs`: computed from the customers at each business day's end (`cut`s hold until the first), or fixed by `cut`s.
@@ -131,10 +131,10 @@ class Percentile(Scheme):
     kind: Literal["percentile"]
     metric: MetricName = "monetary"
     cutoffs: Literal["daily", "fixed"] = "daily"
-    tiers: Annotated[list[PercentileTier], Field(min_length=2, max_length=32)]
+    tiers: Annotated[list[PercentileTierSpec], Field(min_length=2, max_length=32)]
 
     @model_validator(mode="after")
-    def _tiers_make_sense(self) -> "Percentile":
+    def _tiers_make_sense(self) -> "PercentileSpec":
         _check_names([tier.name for tier in self.tiers])
         _check_rising("cut", [tier.cut for tier in self.tiers])
         shares = [tier.top for tier in self.tiers]
@@ -148,7 +148,7 @@ class Percentile(Scheme):
         return self
 
     @model_validator(mode="after")
-    def _cutoffs_can_be_had(self) -> "Percentile":
+    def _cutoffs_can_be_had(self) -> "PercentileSpec":
         if self.cutoffs == "fixed" and self.tiers[-1].cut is None:
             raise ValueError("tiers.1.cut: every tier above the lowest has one where cutoffs are fixed")
         if self.cutoffs == "daily" and self.metric in RISING:
@@ -157,29 +157,29 @@ class Percentile(Scheme):
         return self
 
 
-class Axis(Spec):
+class AxisSpec(Spec):
     """An axis of a matrix: a metric cut into bands, one more than cuts. Falling cuts: less is better."""
 
     metric: MetricName
     cuts: Annotated[list[Number], Field(min_length=1, max_length=9)]
 
     @model_validator(mode="after")
-    def _cuts_go_one_way(self) -> "Axis":
+    def _cuts_go_one_way(self) -> "AxisSpec":
         _check_monotone([Fraction(value) for value in self.cuts], "cuts")
         return self
 
 
-class Matrix(Scheme):
+class MatrixSpec(SchemeSpec):
     """Two metrics cut into bands, and a named tier for each cell. `cells` has a list for each band of `rows`."""
 
     kind: Literal["matrix"]
-    rows: Axis
-    columns: Axis
+    rows: AxisSpec
+    columns: AxisSpec
     cells: list[list[Name]]
     tiers: Annotated[list[Name], Field(min_length=2, max_length=32)]
 
     @model_validator(mode="after")
-    def _cells_fit(self) -> "Matrix":
+    def _cells_fit(self) -> "MatrixSpec":
         _check_names(self.tiers)
         height, width = len(self.rows.cuts) + 1, len(self.columns.cuts) + 1
         if len(self.cells) != height or any(len(row) != width for row in self.cells):
@@ -194,7 +194,7 @@ class Matrix(Scheme):
         return self
 
 
-class Lifecycle(Scheme):
+class LifecycleSpec(SchemeSpec):
     """prospect (no order yet), new, active, dormant, churned, by the first order and the silence since the last."""
 
     kind: Literal["lifecycle"]
@@ -203,13 +203,13 @@ class Lifecycle(Scheme):
     dormant_for: Duration = "180d"
 
     @model_validator(mode="after")
-    def _stages_follow(self) -> "Lifecycle":
+    def _stages_follow(self) -> "LifecycleSpec":
         if not parse_duration(self.active_for) < parse_duration(self.dormant_for):
             raise ValueError(f"dormant_for: found {self.dormant_for}, allowed is more than active_for")
         return self
 
 
-class Segment(Spec):
+class SegmentSpec(Spec):
     """A named segment: levels of recency, frequency and monetary. The lowest has none and takes the rest."""
 
     name: Name
@@ -218,17 +218,17 @@ class Segment(Spec):
     m: Levels | None = None
 
 
-class Segments(Scheme):
+class SegmentsSpec(SchemeSpec):
     """Levels of recency, frequency and monetary by breaks, and named segments; the highest that fits counts."""
 
     kind: Literal["segments"]
     recency: Annotated[list[Number], Field(min_length=1, max_length=9)]
     frequency: Annotated[list[Number], Field(min_length=1, max_length=9)]
     monetary: Annotated[list[Number], Field(min_length=1, max_length=9)]
-    segments: Annotated[list[Segment], Field(min_length=2, max_length=32)]
+    segments: Annotated[list[SegmentSpec], Field(min_length=2, max_length=32)]
 
     @model_validator(mode="after")
-    def _segments_make_sense(self) -> "Segments":
+    def _segments_make_sense(self) -> "SegmentsSpec":
         _check_names([segment.name for segment in self.segments], "segments")
         for axis, falling in (("recency", True), ("frequency", False), ("monetary", False)):
             values = [Fraction(value) for value in getattr(self, axis)]
@@ -248,12 +248,12 @@ def _kind(value: Any) -> str:
 
 
 AnyScheme = Annotated[
-    Annotated[Thresholds, Tag("thresholds")]
-    | Annotated[Score, Tag("score")]
-    | Annotated[Percentile, Tag("percentile")]
-    | Annotated[Matrix, Tag("matrix")]
-    | Annotated[Lifecycle, Tag("lifecycle")]
-    | Annotated[Segments, Tag("segments")],
+    Annotated[ThresholdsSpec, Tag("thresholds")]
+    | Annotated[ScoreSpec, Tag("score")]
+    | Annotated[PercentileSpec, Tag("percentile")]
+    | Annotated[MatrixSpec, Tag("matrix")]
+    | Annotated[LifecycleSpec, Tag("lifecycle")]
+    | Annotated[SegmentsSpec, Tag("segments")],
     Discriminator(_kind),
 ]
 
@@ -265,11 +265,11 @@ STAGES = ("churned", "dormant", "prospect", "new", "active")
 def tier_names(scheme: AnyScheme) -> list[str]:
     """Return the names of a scheme's tiers, lowest first."""
     match scheme:
-        case Lifecycle():
+        case LifecycleSpec():
             return list(STAGES)
-        case Matrix():
+        case MatrixSpec():
             return list(scheme.tiers)
-        case Segments():
+        case SegmentsSpec():
             return [segment.name for segment in scheme.segments]
         case _:
             return [tier.name for tier in scheme.tiers]
@@ -277,7 +277,7 @@ def tier_names(scheme: AnyScheme) -> list[str]:
 
 def is_ladder(scheme: AnyScheme) -> bool:
     """Whether customers climb from tier to tier."""
-    return not isinstance(scheme, Lifecycle | Segments)
+    return not isinstance(scheme, LifecycleSpec | SegmentsSpec)
 
 
 def levels_of(written: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from models.policy.care_specs import AnyCareRule, Governance, care_mistakes
+from models.policy.care_specs import AnyCareRule, GovernanceSpec, care_mistakes
 from models.policy.scheme_specs import AnyScheme, is_ladder, tier_names
 from models.policy.spec_types import (
     Currency,
@@ -34,7 +34,7 @@ class PolicySpec(Spec):
     weights: dict[Annotated[str, Field(max_length=64)], Number] = Field(default={})
     schemes: Annotated[dict[Name, AnyScheme], Field(min_length=1, max_length=16)]
     care: Annotated[list[AnyCareRule], Field(max_length=64)] = Field(default=[])
-    governance: Governance = Governance()
+    governance: GovernanceSpec = GovernanceSpec()
 
     @model_validator(mode="after")
     def _care_makes_sense(self) -> "PolicySpec":

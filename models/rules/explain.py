@@ -15,7 +15,7 @@ from models.rules.scheme import Scheme
 Shown = str | float | int | None
 
 
-def show(reading: Reading, unit: Unit, money: Money) -> Shown:
+def render_reading(reading: Reading, unit: Unit, money: Money) -> Shown:
     """Return a reading in displayed units: money as a decimal text, days and numbers as floats, counts as integers."""
     if reading is None:
         return None
@@ -33,7 +33,7 @@ def whys(findings: list[Finding], money: Money) -> list[Why]:
     return [
         Why(
             f.comparison.metric.name,
-            show(f.reading, f.comparison.metric.unit, money),
+            render_reading(f.reading, f.comparison.metric.unit, money),
             f.comparison.op,
             threshold(f.comparison, money),
             f.met,
@@ -78,4 +78,4 @@ def missing(lack: Lack, money: Money) -> Shown:
     least = least_missing(lack)
     if least is None:
         return None
-    return show((least.numerator, least.denominator), lack.comparison.metric.unit, money)
+    return render_reading((least.numerator, least.denominator), lack.comparison.metric.unit, money)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from models.instants import LAST_INSTANT, local_date, local_midnight
 from models.rules.metrics import Facts
-from models.rules.scheme import Demotion, Look
+from models.rules.scheme import Demotion, EvaluateRules
 
 
 class Position(NamedTuple):
@@ -60,15 +60,15 @@ def fallen(demotion: Demotion, rank: int, qualified: int) -> int:
 
 
 def pass_time(
-    demotion: Demotion, look: Look, position: Position, facts: Facts, at: int, zone: ZoneInfo
+    demotion: Demotion, evaluate_rules: EvaluateRules, position: Position, facts: Facts, at: int, zone: ZoneInfo
 ) -> Iterator[tuple[int, Position]]:
     """Yield the instant (ms) and the position of every change that time alone brings, from `at` on, in order.
 
-    `look` answers for the rules of this scheme only.
+    `evaluate_rules` answers for the rules of this scheme only.
     """
     instant, falls = at, fall_instant(demotion, position, facts.since, zone)
     while instant <= LAST_INSTANT:
-        (qualified,), due = look(facts, instant)
+        (qualified,), due = evaluate_rules(facts, instant)
         stays = falls is None and qualified == position.rank
         waits = falls is not None and instant < falls and qualified < position.rank
         if not (stays or waits):

@@ -13,7 +13,7 @@ from fractions import Fraction
 from math import ceil, floor
 from operator import sub
 
-from models.customer.contacts import Contacts
+from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.instants import DAY_MS
 
@@ -43,7 +43,7 @@ class Facts:
     """What the metrics of one customer are computed from. Every entry lies at or before the instant asked for."""
 
     ledger: Ledger
-    contacts: Contacts
+    interactions: Interactions
     since: int  # tenure starts here: registration, else the first event (ms)
     weights: Mapping[str, int]  # thousandths per interaction kind
     double_rhythm: int = -1  # computed once, when first asked for; -1: not yet
@@ -142,7 +142,7 @@ def _order_expiry(facts: Facts, at: int, window: int, _edges: Edges) -> int | No
 
 
 def _contact_expiry(facts: Facts, at: int, window: int, _edges: Edges) -> int | None:
-    return _expiry(facts.contacts.times, at, window)
+    return _expiry(facts.interactions.times, at, window)
 
 
 def _recency(facts: Facts, at: int, _window: int) -> Reading:
@@ -229,16 +229,16 @@ def _growth_change(facts: Facts, at: int, window: int, _edges: Edges) -> int | N
 
 
 def _engagement(facts: Facts, at: int, window: int) -> Reading:
-    return facts.contacts.weight(at - window, facts.weights), 1000
+    return facts.interactions.weight(at - window, facts.weights), 1000
 
 
 def _satisfaction(facts: Facts, at: int, window: int) -> Reading:
-    total, count = facts.contacts.scores(at - window)
+    total, count = facts.interactions.scores(at - window)
     return (total, count * 1000) if count else None
 
 
 def _referrals(facts: Facts, at: int, window: int) -> Reading:
-    return facts.contacts.count(at - window, "referral"), 1
+    return facts.interactions.count(at - window, "referral"), 1
 
 
 def double_rhythm(facts: Facts) -> int | None:

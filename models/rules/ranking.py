@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from models.customer.contacts import Contacts
+from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.instants import DAY_MS
 from models.rules.metrics import Edges, Facts, Metric
-from models.rules.sketch import BELOW, EDGES, FIRST_EDGES, Histogram, bucket_of, lower_edge
+from models.rules.sketch import BELOW, EDGES, FIRST_EDGES, Sketch, bucket_of, lower_edge
 
 #: Metrics that time alone raises, all the time: ranking by them would mean looking at everybody, every day.
 RISING = frozenset({"recency_days", "first_order_days", "tenure_days", "overdue"})
@@ -36,8 +36,9 @@ NO_BAG = 1 << 22
 #: The place of those who are in no bucket and no bag, which is not noted.
 NOT_COUNTED = (NO_BAG << BUCKET_BITS) + UNRANKED
 
-#: `look(key, times, paid, at)`: notes the place of a customer with these arrays of a ledger, as of an instant (ms).
-Look = Callable[[bytes, "array[int]", "array[int]", int], None]
+#: `note_place(key, times, paid, at)`: notes the place of a customer with these arrays of a ledger, as of an instant
+#: (ms).
+NotePlace = Callable[[bytes, "array[int]", "array[int]", int], None]
 
 #: Metrics whose readings are whole numbers; of others, thousandths are counted.
 _WHOLE = frozenset({"monetary", "margin", "frequency", "referrals"})
@@ -48,7 +49,7 @@ _OF_CONTACTS = frozenset({"engagement", "satisfaction", "referrals"})
 #: Metrics that the ledger's sums tell.
 _OF_SUMS = frozenset({"monetary", "frequency"})
 _NO_EDGES = Edges.of([])
-_NO_CONTACTS = Contacts()
+_NO_INTERACTIONS = Interactions()
 
 
 class Cuts(msgspec.Struct, array_like=True, frozen=True):
@@ -106,14 +107,14 @@ class Measure:
         bucket = bucket_of(reading[0] * self.scale // reading[1]) if reading and reading[0] else UNRANKED
         return (bag << BUCKET_BITS) + bucket
 
-    def looker(self, places: dict[bytes, int]) -> Look:
+    def looker(self, places: dict[bytes, int]) -> NotePlace:
         """Return the function that looks by a measure `of_sums`: it is called at every event of every customer.
 
         It notes places there, and who is in none is not.
         """
         window, monetary = self.window, self.metric.name == "monetary"
 
-        def look(key: bytes, times: "array[int]", paid: "array[int]", at: int) -> None:
+        def note_place(key: bytes, times: "array[int]", paid: "array[int]", at: int) -> None:
             first, count = 0, len(times)
             if count and times[0] <= at - window:
                 first = bisect_right(times, at - window)
@@ -126,11 +127,11 @@ class Measure:
                 bucket = bisect_right(EDGES, value, FIRST_EDGES[bits], FIRST_EDGES[bits + 1])
             places[key] = ((times[first] + window) // DAY_MS << BUCKET_BITS) + bucket
 
-        return look
+        return note_place
 
     def falls_at(self, ledger: Ledger, at: int, edges: Edges) -> int | None:
         """Return when (ms) after an instant time alone carries a customer over an edge; of a measure `of_sums`."""
-        return self.metric.next_change(Facts(ledger, _NO_CONTACTS, at, {}), at, self.window, edges)
+        return self.metric.next_change(Facts(ledger, _NO_INTERACTIONS, at, {}), at, self.window, edges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +161,16 @@ class Ranking:
             return BELOW
         return bucket_of(floor(min(known) * self.measure.scale))
 
-    def cut(self, histogram: Histogram) -> Cuts | None:
+    def cut(self, sketch: Sketch) -> Cuts | None:
         """Return the cut-offs of a population; None where nobody is ranked."""
-        if not histogram.total:
+        if not sketch.total:
             return None
-        buckets = [max(BELOW + 1, histogram.nth_from_top(heads(histogram.total, share))) for share in self.shares]
+        buckets = [max(BELOW + 1, sketch.nth_from_top(heads(sketch.total, share))) for share in self.shares]
         return Cuts(
             self.label,
             [lower_edge(bucket) for bucket in buckets],
-            [histogram.at_least(bucket) for bucket in buckets],
-            histogram.total,
+            [sketch.at_least(bucket) for bucket in buckets],
+            sketch.total,
         )
 
 

@@ -57,4 +57,4 @@ class Scheme:
 
 #: `look(facts, at)`: the rank of each ladder (how many of its rules, from the hardest, need not be looked at: 0 where
 #: none holds), and the first instant (ms) after `at` at which time alone may change one; NO_CHANGE if never.
-Look = Callable[[Facts, int], tuple[tuple[int, ...], int]]
+EvaluateRules = Callable[[Facts, int], tuple[tuple[int, ...], int]]

@@ -1,4 +1,4 @@
-"""A histogram of whole numbers in logarithmic buckets: counts that can be merged, and kept in few bytes.
+"""A sketch of whole numbers in logarithmic buckets: counts that can be merged, and kept in few bytes.
 
 Up to 200 each number has a bucket of its own; beyond, a bucket is at most 1 % wide, so that its lower edge is within
 1 % of every number in it (the idea of DDSketch, Masson, Rim and Lee, 2019; with edges in whole numbers, so that every
@@ -42,7 +42,7 @@ def lower_edge(bucket: int) -> int:
     return EDGES[max(bucket, 1) - 1]
 
 
-class Histogram:
+class Sketch:
     """Counts by bucket; only buckets that hold something take room."""
 
     __slots__ = ("counts", "total")
@@ -53,7 +53,7 @@ class Histogram:
 
     def __eq__(self, other: object) -> bool:
         """Whether the other holds the same counts."""
-        return isinstance(other, Histogram) and self.counts == other.counts
+        return isinstance(other, Sketch) and self.counts == other.counts
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
@@ -67,7 +67,7 @@ class Histogram:
             n -= self.counts[bucket]
             if n <= 0:
                 return bucket
-        raise IndexError("the histogram holds fewer")
+        raise IndexError("the sketch holds fewer")
 
     def encode(self) -> bytes:
         """Return the counts as bytes: distances between buckets and counts in turn, as msgpack."""
@@ -78,8 +78,8 @@ class Histogram:
         return msgspec.msgpack.encode(flat)
 
     @classmethod
-    def decode(cls, data: bytes) -> "Histogram":
-        """Return the histogram that `encode` wrote. Raises msgspec.MsgspecError where it is none."""
+    def decode(cls, data: bytes) -> "Sketch":
+        """Return the sketch that `encode` wrote. Raises msgspec.MsgspecError where it is none."""
         flat = msgspec.msgpack.decode(data, type=list[int])
         counts, bucket = {}, 0
         for distance, count in zip(flat[::2], flat[1::2], strict=True):
@@ -88,10 +88,10 @@ class Histogram:
         return cls(counts)
 
 
-def merge(histograms: Iterable[Histogram]) -> Histogram:
-    """Return the histogram of everything that some histograms hold."""
+def merge(sketches: Iterable[Sketch]) -> Sketch:
+    """Return the sketch of everything that some sketches hold."""
     counts: dict[int, int] = {}
-    for histogram in histograms:
-        for bucket, count in histogram.counts.items():
+    for sketch in sketches:
+        for bucket, count in sketch.counts.items():
             counts[bucket] = counts.get(bucket, 0) + count
-    return Histogram(counts)
+    return Sketch(counts)

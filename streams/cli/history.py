@@ -256,7 +256,7 @@ def simulate(
             processes=options["processes"] or cores(),
             settings=settings,
         )
-    tables.show(population, timelines, wanted)
+    tables.print_tables(population, timelines, wanted)
     if html is not None:
         write_page(html, population, timelines, wanted, until)
         click.echo(f"the report is in {html}")
@@ -272,7 +272,7 @@ def simulate(
 @click.option("--until", type=Instant(), help="As of this instant (default: the replay's end, else the last event).")
 @click.option("--lang", help="Language of the tables: en or zh (default: zh where LANG says so, else en).")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON instead of tables.")
-def effects(
+def uplift(
     result: Path | None,
     actions: Path | None,
     policy: Path,

@@ -88,7 +88,7 @@ def topics_check() -> None:
 
 cli.add_command(cli_history.load)
 cli.add_command(cli_history.diff)
-cli.add_command(cli_history.effects)
+cli.add_command(cli_history.uplift)
 cli.add_command(cli_history.simulate)
 cli.add_command(cli_history.replay)
 

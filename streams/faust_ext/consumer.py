@@ -52,7 +52,7 @@ class Chunk(NamedTuple):
     number: int = 0
 
 
-class Wanted:
+class FetchFilter:
     """The partitions whose records are wanted, as of when it is asked. What is not wanted stays in the fetcher.
 
     A fetch may wait for a second, and a whole rebalance passes meanwhile. Faust hands it the set of active partitions,
@@ -74,10 +74,10 @@ class Wanted:
         return LOOK_HELD_BACK_S if held_back else LOOK_S
 
 
-class OneOf:
+class SinglePartitionFilter:
     """Of what is wanted the first partition that is asked for, which is `found`, and none that is `passed` over."""
 
-    def __init__(self, wanted: Wanted, passed: Container[object]) -> None:
+    def __init__(self, wanted: FetchFilter, passed: Container[object]) -> None:
         self._wanted = wanted
         self._passed = passed
         self.found: object = None
@@ -128,7 +128,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109  # Faust's
         max_records: int | None = None,
     ) -> dict[TP, Chunk]:
-        wanted = Wanted(self.consumer, active_partitions)
+        wanted = FetchFilter(self.consumer, active_partitions)
         until = time.monotonic() + (timeout or 0.0)
         chunks: dict[TP, Chunk] = {}
         while not chunks and self.consumer.flow_active and (left := until - time.monotonic()) > 0:
@@ -156,7 +156,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         """Return how many records to take at once: as many as are processed in a few seconds."""
         return max_records and min(max_records, max(1, int(self.pace * BATCH_S)))
 
-    async def _in_turn(self, consumer: AIOKafkaConsumer, wanted: Wanted, most: int) -> dict[TP, Chunk]:
+    async def _in_turn(self, consumer: AIOKafkaConsumer, wanted: FetchFilter, most: int) -> dict[TP, Chunk]:
         """Return what is at hand of partitions that the last fetch had nothing of, and one after another.
 
         A batch waits until the one before of its own partition is acknowledged; that of another can be processed
@@ -167,7 +167,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         passed: set[object] = set(self._last)
         left = most
         while left > most // 2:
-            turn = OneOf(wanted, passed)
+            turn = SinglePartitionFilter(wanted, passed)
             try:
                 taken = await self._take(consumer, turn, 0.0, left)
             except KafkaError:
@@ -217,14 +217,14 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
             return False
         return True
 
-    async def confirm(self, tp: TP, offset: int) -> bool:
+    async def still_owner(self, tp: TP, offset: int) -> bool:
         """Commit an offset, and say whether the group took it: it refuses whoever is no member any more.
 
         Raises KafkaError where there is neither yes nor no for long.
         """
-        return await self.call_thread(self._confirm, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
+        return await self.call_thread(self._still_owner, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
 
-    async def _confirm(self, tp: TP, offset: int) -> bool:
+    async def _still_owner(self, tp: TP, offset: int) -> bool:
         for attempt in range(_ATTEMPTS):
             if tp not in self.assignment():
                 return False
@@ -256,21 +256,21 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         told = {tp: consumer.highwater(tp) or 0 if tp in assigned else 0 for tp in ends}
         return {tp: max(end, told[tp]) for tp, end in ends.items()}
 
-    async def rewind(self, tp: TP, offset: int) -> int:
+    async def seek_back(self, tp: TP, offset: int) -> int:
         """Seek in the thread that fetches; return the epoch of what is fetched from now on."""
-        return await self.call_thread(self._rewind, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
+        return await self.call_thread(self._seek_back, tp, offset)  # type: ignore[no-any-return]  # untyped upstream
 
-    async def _rewind(self, tp: TP, offset: int) -> int:
+    async def _seek_back(self, tp: TP, offset: int) -> int:
         if tp in self.assignment():  # else it was given away meanwhile: the next owner fetches it
             self._ensure_consumer().seek(driver.ensure_aiokafka_TP(tp), offset)
             self._sought(tp)
         return self.epoch(tp)
 
-    async def found_nothing(self, tp: TP, end: int) -> bool:
+    async def reached_end(self, tp: TP, end: int) -> bool:
         """Whether reading has come to `end` since the last rewind without a single record."""
-        return await self.call_thread(self._found_nothing, tp, end)  # type: ignore[no-any-return]  # untyped upstream
+        return await self.call_thread(self._reached_end, tp, end)  # type: ignore[no-any-return]  # untyped upstream
 
-    async def _found_nothing(self, tp: TP, end: int) -> bool:
+    async def _reached_end(self, tp: TP, end: int) -> bool:
         try:
             position: int = await self._ensure_consumer().position(driver.ensure_aiokafka_TP(tp))
         except IllegalStateError:  # it is being given to somebody else
@@ -334,9 +334,9 @@ class MicroBatchConsumer(driver.Consumer):
         """Commit, but not where the worker cannot go on: the thread that commits has ended, and would never answer."""
         return not self.app.crashed and await super()._commit(offsets)
 
-    async def rewind(self, tp: TP, offset: int) -> int:
+    async def seek_back(self, tp: TP, offset: int) -> int:
         """Have a partition fetched again from `offset` on; return the epoch of the chunks that will come."""
-        return await self._thread.rewind(tp, offset)
+        return await self._thread.seek_back(tp, offset)
 
     def note_pace(self, records: int, seconds: float) -> None:
         """Say how long processing a batch took: the next ones shall be as large as can be done in a few seconds."""
@@ -346,13 +346,13 @@ class MicroBatchConsumer(driver.Consumer):
         """Return the epoch of the chunks that are fetched now."""
         return self._thread.epoch(tp)
 
-    async def found_nothing(self, tp: TP, end: int) -> bool:
+    async def reached_end(self, tp: TP, end: int) -> bool:
         """Whether reading has come to `end` since the last rewind without a single record."""
-        return await self._thread.found_nothing(tp, end)
+        return await self._thread.reached_end(tp, end)
 
-    async def confirm(self, tp: TP, offset: int) -> bool:
+    async def still_owner(self, tp: TP, offset: int) -> bool:
         """Say whether the group still takes us for the owner of a partition."""
-        return await self._thread.confirm(tp, offset)
+        return await self._thread.still_owner(tp, offset)
 
     def mark_applied(self, tp: TP, next_offset: int) -> None:
         """Say that everything before `next_offset` is in the acknowledged state, and so may be committed."""

@@ -53,7 +53,7 @@ class ChangelogQueue(ThrowableQueue[EventT[Any]]):
         if chunk.number != (number if epoch == chunk.epoch else 0):
             read = cast("StateTables", self._app.tables).read_to(tp)
             log.warning("a chunk of the changelog was lost: reading again", extra={"partition": tp.partition})
-            await consumer.rewind(tp, read + 1)
+            await consumer.seek_back(tp, read + 1)
             return False
         self._next[tp] = (chunk.epoch, chunk.number + 1)
         return True

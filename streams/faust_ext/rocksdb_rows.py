@@ -50,7 +50,7 @@ class RowsUnwritable(TidemarkError):
     """Rows cannot be written to disk. Make room and start again: what is missing there is in the changelog."""
 
 
-class Mark(msgspec.Struct, array_like=True):
+class FlushMark(msgspec.Struct, array_like=True):
     """How far the rows on disk are: the changelog offsets of the last flush, and when that was (ms).
 
     `stale` are the keys whose latest record there does not count (`streams.partition.fencing`).
@@ -109,7 +109,7 @@ class RocksRows(MutableMapping[bytes, bytes]):
                 f"{self._path} cannot be opened: {error}; make room there, or remove it: its rows are in the changelog"
             ) from error
         stored = self._disk.get(MARK_KEY)
-        self._mark = None if stored is None else msgspec.msgpack.decode(stored, type=Mark)
+        self._mark = None if stored is None else msgspec.msgpack.decode(stored, type=FlushMark)
 
     @property
     def offset(self) -> int | None:
@@ -128,9 +128,9 @@ class RocksRows(MutableMapping[bytes, bytes]):
 
     def flush(self, first: int, last: int, stale: Iterable[bytes]) -> None:
         """Write what is pending: the changelog has it, at the offsets from `first` to `last`. Raises RowsUnwritable."""
-        self._write(Mark(first, last, _now(), sorted(stale)))
+        self._write(FlushMark(first, last, _now(), sorted(stale)))
 
-    def _write(self, mark: Mark) -> None:
+    def _write(self, mark: FlushMark) -> None:
         from rocksdict import WriteBatch
 
         self._mark = mark

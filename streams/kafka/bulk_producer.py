@@ -101,7 +101,7 @@ def home_among(partitions: int) -> Callable[[bytes], int]:
     """Return the function that gives the partition of a key, as Kafka's default partitioner does."""
 
     @lru_cache(maxsize=_KNOWN_KEYS)
-    def home_of(key: bytes) -> int:
+    def partition_for(key: bytes) -> int:
         return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
-    return home_of
+    return partition_for

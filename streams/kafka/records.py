@@ -20,7 +20,7 @@ DEAD_LETTERS = "dead-letters"
 TIER_CUTOFFS = "tier-cutoffs"
 
 
-class Out(NamedTuple):
+class OutputRecord(NamedTuple):
     """A record to be produced; the partition is that of the input it came from."""
 
     key: bytes | None

@@ -1,7 +1,7 @@
 """The Prometheus collectors of a worker, made from the closed list in the catalogue, and how they are fed.
 
 Counters and histograms are fed once a batch or a tick. What is true of the partitions that are held is read when it is
-asked for (`Held`), so that a partition that went to another worker is not told any more.
+asked for (`PartitionCollector`), so that a partition that went to another worker is not told any more.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from models.outputs import Decisions, TierCutoffs
 from models.policy.care_rules import Refusal
 from models.policy.timeline import Timeline
 from streams.metrics import catalogue as listed
-from streams.metrics.catalogue import Metric
+from streams.metrics.catalogue import MetricDefinition
 from streams.partition.effects import Effects
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
@@ -124,17 +124,17 @@ class Metrics:
         """Count what the broker did not acknowledge."""
         self.producer_errors.labels(type(error).__name__).inc()
 
-    def _counter(self, metric: Metric) -> Counter:
+    def _counter(self, metric: MetricDefinition) -> Counter:
         return Counter(metric.name.removesuffix("_total"), metric.meaning, metric.labels, registry=self.registry)
 
-    def _gauge(self, metric: Metric) -> Gauge:
+    def _gauge(self, metric: MetricDefinition) -> Gauge:
         return Gauge(metric.name, metric.meaning, metric.labels, registry=self.registry)
 
-    def _histogram(self, metric: Metric) -> Histogram:
+    def _histogram(self, metric: MetricDefinition) -> Histogram:
         return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.buckets, registry=self.registry)
 
 
-class Held(Collector):
+class PartitionCollector(Collector):
     """What is true of the partitions that are held at the moment it is asked.
 
     `partitions()` are the open ones by number, `remaining()` what recovery has still to read of each changelog
@@ -164,7 +164,7 @@ class Held(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read everything once."""
-        samples: dict[Metric, list[tuple[list[str], float]]] = {metric: [] for metric in _HELD}
+        samples: dict[MetricDefinition, list[tuple[list[str], float]]] = {metric: [] for metric in _HELD}
         for tp, count in self._remaining().items():
             samples[listed.RECOVERY_REMAINING].append(([str(tp.partition)], max(0, count)))
         held = dict(self._partitions())
@@ -176,18 +176,18 @@ class Held(Collector):
                 samples[metric].append(([*labels, str(number)], value))
         return (_family(metric, told) for metric, told in samples.items())
 
-    def _of(self, partition: Partition) -> Iterator[tuple[Metric, list[str], float]]:
+    def _of(self, partition: Partition) -> Iterator[tuple[MetricDefinition, list[str], float]]:
         """Yield (metric, labels without the partition, value)."""
         yield listed.CUSTOMERS, [], partition.customers
         yield listed.STATE_BYTES, [], partition.row_bytes
-        yield listed.DUE_SCHEDULED, [], len(partition.due)
+        yield listed.DUE_SCHEDULED, [], len(partition.timers)
         for topic in Topic:
             yield listed.APPLIED_OFFSET, [topic.label], partition.next_offset(topic)
         for (scheme, tier), count in dict(partition.tier_counts).items():
             if scheme in self._schemes:
                 yield listed.TIER_CUSTOMERS, [scheme, tier], count
-        if partition.population is not None:
-            yield listed.WAITING_FOR_CUTOFFS, [], partition.population.reported
+        if partition.rank_index is not None:
+            yield listed.WAITING_FOR_CUTOFFS, [], partition.rank_index.reported
         reached = partition.progress.stream_time
         if reached is None:
             return
@@ -197,14 +197,14 @@ class Held(Collector):
             yield listed.STREAM_TIME_LAG, [], (self._clock() - reached) / 1000
         yield from self._budgets(partition, reached)
 
-    def _budgets(self, partition: Partition, at: int) -> Iterator[tuple[Metric, list[str], float]]:
+    def _budgets(self, partition: Partition, at: int) -> Iterator[tuple[MetricDefinition, list[str], float]]:
         """Yield what the partition has of the budgets at an instant (ms)."""
-        purse, policy = self._processor.purse_of(partition), self._timeline.at(at)
-        if purse is None:
+        budget_share, policy = self._processor.budget_share_of(partition), self._timeline.at(at)
+        if budget_share is None:
             return
         for budget in policy.governance.budgets:
-            yield listed.CARE_BUDGET_SHARE, [budget.name], purse.share(budget, at, policy.zone)
-            yield listed.CARE_BUDGET_LEFT, [budget.name], purse.left(budget, at, policy.zone)
+            yield listed.CARE_BUDGET_SHARE, [budget.name], budget_share.share(budget, at, policy.zone)
+            yield listed.CARE_BUDGET_LEFT, [budget.name], budget_share.left(budget, at, policy.zone)
 
 
 _HELD = (
@@ -226,12 +226,12 @@ _HELD = (
 
 def _oldest_due(partition: Partition) -> int:
     try:
-        return partition.due.next_instant()
+        return partition.timers.next_instant()
     except IndexError:  # a tick beside us took the last one between two looks
         return NEVER
 
 
-def _family(metric: Metric, samples: Iterable[tuple[list[str], Any]]) -> GaugeMetricFamily:
+def _family(metric: MetricDefinition, samples: Iterable[tuple[list[str], Any]]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
     for labels, value in samples:
         family.add_metric(labels, value)

@@ -6,7 +6,7 @@ Run as `python -m streams.metrics.docs FILE`.
 import sys
 from pathlib import Path
 
-from streams.metrics.catalogue import LABELS, METRICS, Metric
+from streams.metrics.catalogue import LABELS, METRICS, MetricDefinition
 
 _HEAD = """\
 # Metrics
@@ -52,7 +52,7 @@ def render() -> str:
     return _HEAD + "".join(map(_row, METRICS)) + _LABELS + labels + _BUCKETS + buckets
 
 
-def _row(metric: Metric) -> str:
+def _row(metric: MetricDefinition) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} | {metric.act} |\n"
 

@@ -1,4 +1,4 @@
-"""Business days: every partition stops at the day's end, tells its population, and goes on once all have.
+"""Business days: every partition stops at the day's end, tells its rank_index, and goes on once all have.
 
 The protocol (docs/contract.md, "Cut-offs") in one place, for live workers and for replay. It is synchronous: what is to
 be told to the others leaves as effects, and what they told comes in through `hear`.
@@ -21,9 +21,9 @@ from models.outputs import TierCutoffs
 from models.policy.cutoff_timeline import RankedTimeline, edges, ranked
 from models.policy.timeline import Timeline
 from models.rules.ranking import CutoffSet, crossed
-from models.rules.sketch import Histogram, merge
-from streams.kafka.records import Out
-from streams.partition.rank_index import Population
+from models.rules.sketch import Sketch, merge
+from streams.kafka.records import OutputRecord
+from streams.partition.rank_index import RankIndex
 from streams.partition.state import Days, Partition
 
 log = logging.getLogger(__name__)
@@ -39,17 +39,17 @@ _MAX_REQUESTS = 64
 
 
 class Report(msgspec.Struct, array_like=True, frozen=True):
-    """The population of a partition as of a day's end (ms); histograms by the labels of measures.
+    """The rank_index of a partition as of a day's end (ms); sketches by the labels of measures.
 
     `tiers`: how many customers stand in each tier, by scheme and tier; None in what older releases report.
     """
 
     at: int
-    histograms: dict[str, bytes]
+    sketches: dict[str, bytes]
     tiers: dict[str, dict[str, int]] | None = None
 
 
-class BusinessDays:
+class CutoffCoordinator:
     """What one process knows of the day's ends of all partitions. Steps of one process come one after another."""
 
     def __init__(self, timeline: RankedTimeline, topic: str = "populations", partitions: int = 1) -> None:
@@ -90,7 +90,7 @@ class BusinessDays:
                     "a record on the populations topic is neither a report nor cut-offs nor a request, and is ignored"
                 )
 
-    def lead(self, partition: Partition) -> tuple[list[Out], list[TierCutoffs]] | None:
+    def lead(self, partition: Partition) -> tuple[list[OutputRecord], list[TierCutoffs]] | None:
         """Compute the next cut-offs, where this is the leader and everybody has reported; None where there are none.
 
         A partition that is ahead of others reported its first day, and had nobody before.
@@ -101,36 +101,36 @@ class BusinessDays:
         latest = self.timeline.latest_set
         if latest is not None and at <= latest.at:
             return None
-        labels = {label for report in self._reports.values() for label in report.histograms}
+        labels = {label for report in self._reports.values() for label in report.sketches}
         whole = {
             label: merge(
-                Histogram.decode(report.histograms[label])
+                Sketch.decode(report.sketches[label])
                 for _, report in sorted(self._reports.items())
-                if label in report.histograms
+                if label in report.sketches
             )
             for label in labels
         }
         cutoffs, events = self.timeline.compute(at, whole, _standing(self._reports.values()))
-        return [Out(CUTOFFS_KEY, msgspec.msgpack.encode(cutoffs))], events
+        return [OutputRecord(CUTOFFS_KEY, msgspec.msgpack.encode(cutoffs))], events
 
-    def population(self, partition: Partition) -> Population:
+    def rank_index(self, partition: Partition) -> RankIndex:
         """Return whom a partition counts; at first that is built from its rows."""
-        if partition.population is None:
+        if partition.rank_index is None:
             known = [] if partition.progress.days is None else partition.progress.days.known
             if (days := partition.progress.days) is not None and days.first is not None:
                 self.timeline.begin(days.first)
             for cutoffs in known:
                 self.timeline.learn(cutoffs)
             closed = known[-1].at - 1 if known else MIN_INSTANT
-            partition.population = Population(self.timeline, self.timeline.measures, partition.rows, closed)
+            partition.rank_index = RankIndex(self.timeline, self.timeline.measures, partition.rows, closed)
             if known:
                 self._expect_reranks(partition, known[-1].at)
-        return partition.population
+        return partition.rank_index
 
     def barrier(self, partition: Partition) -> int:
         """Return the instant (ms) from which on nothing may be decided yet; NEVER where there is none."""
-        population, days = self.population(partition), partition.progress.days
-        if population.reranks or (days is None and not population.evaluated):
+        rank_index, days = self.rank_index(partition), partition.progress.days
+        if rank_index.reranks or (days is None and not rank_index.evaluated):
             return MIN_INSTANT
         return NEVER if days is None else days.barrier
 
@@ -142,11 +142,11 @@ class BusinessDays:
         """
         days = partition.progress.days
         if days is None:
-            first = min(partition.due.next_instant(), horizon + 1)
-            decided = self.population(partition).evaluated
+            first = min(partition.timers.next_instant(), horizon + 1)
+            decided = self.rank_index(partition).evaluated
             barrier = self.timeline.day_end(horizon) if decided else self.timeline.day_start(first)
             days = partition.progress.days = Days(barrier)
-        if not self.population(partition).reported:
+        if not self.rank_index(partition).reported:
             done = days.known[-1].at if days.known else MIN_INSTANT
             days.barrier = min([days.barrier, *(at for at in self._requests if at > done)])
         return days
@@ -161,24 +161,24 @@ class BusinessDays:
         days.first = days.known[0].at if days.first is None else days.first
         self.timeline.learn(days.known[-1])
         days.barrier = self.timeline.day_end(at)
-        population = self.population(partition)
-        population.reported = False
-        population.close(at - 1, partition.rows)
+        rank_index = self.rank_index(partition)
+        rank_index.reported = False
+        rank_index.close(at - 1, partition.rows)
         self._expect_reranks(partition, at)
         return True
 
-    def report(self, partition: Partition, days: Days) -> Out:
+    def report(self, partition: Partition, days: Days) -> OutputRecord:
         """Return the report of a partition that has decided all before a day's end."""
-        population = self.population(partition)
-        population.close(days.barrier - 1, partition.rows)
-        population.reported = True
-        histograms = {label: histogram.encode() for label, histogram in population.histograms.items()}
+        rank_index = self.rank_index(partition)
+        rank_index.close(days.barrier - 1, partition.rows)
+        rank_index.reported = True
+        sketches = {label: sketch.encode() for label, sketch in rank_index.sketches.items()}
         key = _REPORT_KEY + str(partition.number).encode()
-        return Out(key, msgspec.msgpack.encode(Report(days.barrier, histograms, partition.tiers())))
+        return OutputRecord(key, msgspec.msgpack.encode(Report(days.barrier, sketches, partition.tiers())))
 
     def _expect_reranks(self, partition: Partition, at: int) -> None:
         """Note whom new cut-offs may move at an instant (ms), or make due earlier on the day that begins then."""
-        population, until = self.population(partition), self.timeline.day_end(at) - 1
+        rank_index, until = self.rank_index(partition), self.timeline.day_end(at) - 1
         before = {scheme.name: scheme for scheme in self.timeline.at(at - 1).schemes}
         for scheme in self.timeline.at(at).schemes:
             ranking, old = scheme.ranking, before.get(scheme.name)
@@ -186,11 +186,11 @@ class BusinessDays:
                 continue
             if old is not None and old.ranking == ranking:
                 spans = crossed(ranking, edges(old), edges(scheme))
-                population.reranks |= dict.fromkeys(population.within(ranking.measure, spans), True)
-            for key, surely in population.falling(ranking, edges(scheme), at, until, partition.rows):
-                population.reranks[key] = surely or population.reranks.get(key, False)
+                rank_index.reranks |= dict.fromkeys(rank_index.within(ranking.measure, spans), True)
+            for key, surely in rank_index.falling(ranking, edges(scheme), at, until, partition.rows):
+                rank_index.reranks[key] = surely or rank_index.reranks.get(key, False)
         if self.timeline.budgeted:  # they are served from one budget, in the same order everywhere
-            population.reranks = dict(sorted(population.reranks.items(), reverse=True))
+            rank_index.reranks = dict(sorted(rank_index.reranks.items(), reverse=True))
 
 
 def _standing(reports: Collection[Report]) -> dict[str, Counter[str]] | None:
@@ -204,6 +204,6 @@ def _standing(reports: Collection[Report]) -> dict[str, Counter[str]] | None:
     return found
 
 
-def business_days(timeline: Timeline, topic: str = "populations", partitions: int = 1) -> BusinessDays | None:
+def cutoff_coordinator(timeline: Timeline, topic: str = "populations", partitions: int = 1) -> CutoffCoordinator | None:
     """Return what a process needs to know of business days; None where no cut-offs are computed at their ends."""
-    return BusinessDays(RankedTimeline(timeline.versions), topic, partitions) if ranked(timeline) else None
+    return CutoffCoordinator(RankedTimeline(timeline.versions), topic, partitions) if ranked(timeline) else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from models.errors import Reason
 from models.outputs import Decisions
-from streams.kafka.records import Out
+from streams.kafka.records import OutputRecord
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Effects:
     """
 
     reserve: tuple[bytes, bytes] | None = None
-    outputs: dict[str, list[Out]] = field(default_factory=dict)
+    outputs: dict[str, list[OutputRecord]] = field(default_factory=dict)
     changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     decisions: Decisions = field(default_factory=Decisions)
     reasons: Counter[Reason] = field(default_factory=Counter)
@@ -26,6 +26,6 @@ class Effects:
     row_bytes: int = 0
     more: bool = False
 
-    def produce(self, topic: str, out: Out) -> None:
+    def produce(self, topic: str, out: OutputRecord) -> None:
         """Add a record for an output topic."""
         self.outputs.setdefault(topic, []).append(out)

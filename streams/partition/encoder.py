@@ -4,7 +4,7 @@ import msgspec
 
 from models.errors import BadRecord
 from models.outputs import CareAction, TierChange, TierCutoffs
-from streams.kafka.records import Headers, Out
+from streams.kafka.records import Headers, OutputRecord
 
 #: Key and value of a dead letter together (bytes): more than Kafka's default limit of a record, less than the topic's.
 MAX_KEPT_BYTES = 1_572_864
@@ -25,24 +25,24 @@ class Encoder:
     def __init__(self, source: str) -> None:
         self._source = ("ce_source", source.encode())
 
-    def tier_change(self, change: TierChange) -> Out:
+    def tier_change(self, change: TierChange) -> OutputRecord:
         """Return the `tier-changes` record of a change."""
         headers = self._headers(change.event_id, _TIER_CHANGE, change.effective_at)
-        return Out(change.customer_id.encode(), _encode(change), headers)
+        return OutputRecord(change.customer_id.encode(), _encode(change), headers)
 
-    def care_action(self, action: CareAction) -> Out:
+    def care_action(self, action: CareAction) -> OutputRecord:
         """Return the `care-actions` record of an action."""
         headers = self._headers(action.action_id, _CARE_ACTION, action.due_at)
-        return Out(action.customer_id.encode(), _encode(action), headers)
+        return OutputRecord(action.customer_id.encode(), _encode(action), headers)
 
-    def customer_tiers(self, key: bytes, snapshot: bytes) -> Out:
+    def customer_tiers(self, key: bytes, snapshot: bytes) -> OutputRecord:
         """Return the compacted `customer-tiers` record of a customer, whose JSON is written already."""
-        return Out(key, snapshot, _JSON)
+        return OutputRecord(key, snapshot, _JSON)
 
-    def cutoffs(self, cutoffs: TierCutoffs) -> Out:
+    def cutoffs(self, cutoffs: TierCutoffs) -> OutputRecord:
         """Return the `tier-cutoffs` record of the cut-offs of a scheme; its key is the scheme."""
         headers = self._headers(cutoffs.event_id, _TIER_CUTOFFS, cutoffs.effective_at)
-        return Out(cutoffs.scheme.encode(), _encode(cutoffs), headers)
+        return OutputRecord(cutoffs.scheme.encode(), _encode(cutoffs), headers)
 
     def dead_letter(
         self,
@@ -53,7 +53,7 @@ class Encoder:
         timestamp: int,
         key: bytes | None,
         value: bytes | None,
-    ) -> Out:
+    ) -> OutputRecord:
         """Return the `dead-letters` record: the original key and value untouched, the coordinates in the headers.
 
         What no topic of the usual size can have held is cut, and says so: it must not stop the partition.
@@ -70,7 +70,7 @@ class Encoder:
             headers.append(("truncated", str(len(value or b"")).encode()))
             key = None if key is None else key[:_MAX_KEPT_KEY]
             value = None if value is None else value[: MAX_KEPT_BYTES - len(key or b"")]
-        return Out(key, value, headers)
+        return OutputRecord(key, value, headers)
 
     def _headers(self, identity: str, kind: tuple[str, bytes], time: str) -> Headers:
         return [

@@ -6,7 +6,7 @@ batch, lets the engine decide, and says what is to be produced and written; it p
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from models.care.budgets import Purse
+from models.care.budgets import BudgetShare
 from models.customer.state import NEVER, Customer, row_instant
 from models.engine.decide import Engine
 from models.errors import BadRecord, Reason
@@ -14,12 +14,12 @@ from models.events import Campaign, Erasure, Event, Profile, Topic
 from models.policy.timeline import Timeline
 from models.wire import Wire
 from streams.kafka.records import DEAD_LETTERS, TIER_CUTOFFS
-from streams.partition.cutoff_coordinator import BusinessDays
+from streams.partition.cutoff_coordinator import CutoffCoordinator
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
-from streams.partition.state import Days, Partition, Tick
+from streams.partition.state import Days, Partition, Watermark
 from streams.partition.step import Decoder, Record, Timing, few_at_a_time, unapplied
-from streams.partition.write_back import write_down
+from streams.partition.write_back import write_back
 
 #: A tick evaluates at most so many customers before its effects are performed; the rest follows at once.
 DUE_PER_STEP = 2_000
@@ -37,23 +37,23 @@ class Processor:
         encoder: Encoder,
         *,
         max_bytes: int = 65_536,
-        home_of: Callable[[bytes], int] | None = None,
-        days: BusinessDays | None = None,
+        partition_for: Callable[[bytes], int] | None = None,
+        coordinator: CutoffCoordinator | None = None,
         partitions: int = 1,
         wire: Decoder | None = None,
     ) -> None:
-        """`home_of(key)` is the partition that a key hashes to, where records elsewhere are to be refused.
+        """`partition_for(key)` is the partition that a key hashes to, where records elsewhere are to be refused.
 
-        `days` is how this process knows of business days, where any cut-offs are computed at their ends. `partitions`:
-        how many there are, in all workers: they share the budgets of care. `wire` decodes values, where they are not
-        what is on the topics.
+        `coordinator` is how this process knows of business days, where any cut-offs are computed at their ends.
+        `partitions`: how many there are, in all workers: they share the budgets of care. `wire` decodes values, where
+        they are not what is on the topics.
         """
-        self.days = days
-        self.engine = Engine(timeline if days is None else days.timeline, settled=timing.settled)
+        self.coordinator = coordinator
+        self.engine = Engine(timeline if coordinator is None else coordinator.timeline, settled=timing.settled)
         self._wire: Decoder = Wire(timeline.latest.money, max_bytes) if wire is None else wire
         self._timing = timing
         self._encoder = encoder
-        self._home_of = home_of
+        self._partition_for = partition_for
         self._partitions = partitions
 
     def process(self, partition: Partition, topic: Topic, name: str, records: Iterable[Record], now: int) -> Effects:
@@ -67,11 +67,11 @@ class Processor:
             return Effects()
         effects = self._effects(partition)
         decided_at = now if self._timing.wall_decides else None
-        if self.days is not None:
-            self.engine.barrier = self.days.barrier(partition)
+        if self.coordinator is not None:
+            self.engine.barrier = self.coordinator.barrier(partition)
         by_customer = self._read(partition, topic, name, records, now, effects)
         decided = self._ingest(partition, by_customer, effects, decided_at)
-        self._close(partition, few_at_a_time(decided), effects, topic)
+        self._write_back(partition, few_at_a_time(decided), effects, topic)
         return effects
 
     def _ingest(
@@ -95,7 +95,7 @@ class Processor:
                     customer = None
                     continue
                 if customer is None:
-                    customer = self._open(partition, key, touched)
+                    customer = self._load(partition, key, touched)
                 ingest(customer, event, decisions, decided_at)
             if at_once:
                 yield key, touched.pop(key)
@@ -125,10 +125,10 @@ class Processor:
                 _, event = decode(topic, key, record.value, latest)
                 events = by_customer.get(key)
                 if events is None:
-                    self._check_home(partition, key)
+                    self._check_partition(partition, key)
                     events = by_customer[key] = []
             except BadRecord as bad:
-                self._bury(partition, name, record, bad, effects)
+                self._dead_letter(partition, name, record, bad, effects)
                 continue
             events.append(event)
             if by_arrival is not None:
@@ -142,7 +142,7 @@ class Processor:
         partition.applied(topic, next_offset, watermark)
         return by_customer.items() if by_arrival is None else by_arrival
 
-    def tick(self, partition: Partition, tick: Tick, now: int) -> Effects:
+    def tick(self, partition: Partition, tick: Watermark, now: int) -> Effects:
         """Move stream time and evaluate what has become due; call again while `more` is set. `now` in ms."""
         effects = self._effects(partition)
         stream_time = partition.move_time(tick)
@@ -151,10 +151,10 @@ class Processor:
         horizon = self.horizon(stream_time)
         decided_at = now if self._timing.wall_decides else None
         touched: dict[bytes, Customer | None] = {}
-        if self.days is not None:
-            self._tick_by_days(self.days, partition, horizon, effects, decided_at)
+        if self.coordinator is not None:
+            self._tick_by_days(self.coordinator, partition, horizon, effects, decided_at)
         elif self._step_towards(partition, horizon, touched, effects, decided_at):
-            self._close(partition, touched.items(), effects)
+            self._write_back(partition, touched.items(), effects)
         return effects
 
     def _step_towards(
@@ -172,7 +172,7 @@ class Processor:
         campaign = partition.next_campaign(horizon)
         if campaign is not None:
             horizon = campaign.at
-        if partition.due.next_instant() <= horizon:
+        if partition.timers.next_instant() <= horizon:
             self._evaluate_due(partition, horizon, touched, effects, decided_at)
         elif campaign is not None:
             self._announce(partition, campaign, touched, effects, decided_at)
@@ -194,7 +194,7 @@ class Processor:
         Each is brought up to the horizon at once; where they share budgets, only up to the instant that has come, so
         that who is served follows the order of time.
         """
-        due, timeline, budgeted = partition.due, self.engine.timeline, self.engine.timeline.budgeted
+        due, timeline, budgeted = partition.timers, self.engine.timeline, self.engine.timeline.budgeted
 
         def instant_of(key: bytes) -> int:
             customer = touched.get(key)
@@ -205,7 +205,7 @@ class Processor:
 
         for key in due.pop_due(horizon, instant_of):
             until = instant_of(key) if budgeted else horizon
-            customer = touched.get(key) or self._open(partition, key, touched)
+            customer = touched.get(key) or self._load(partition, key, touched)
             customer.asked = NEVER  # its entry in the index was just taken
             self.engine.advance(customer, until, effects.decisions, decided_at)
             if budgeted:
@@ -217,7 +217,7 @@ class Processor:
         effects.evaluated += len(touched)
 
     def _tick_by_days(
-        self, ends: BusinessDays, partition: Partition, horizon: int, effects: Effects, decided_at: int | None
+        self, ends: CutoffCoordinator, partition: Partition, horizon: int, effects: Effects, decided_at: int | None
     ) -> None:
         """Evaluate what has become due before the next day's end; where nothing is left, report it, or go beyond it.
 
@@ -228,31 +228,31 @@ class Processor:
             effects.outputs[ends.topic], effects.decisions.cutoffs = led
             effects.outputs[TIER_CUTOFFS] = [self._encoder.cutoffs(event) for event in effects.decisions.cutoffs]
             effects.more = True
-            self._close(partition, (), effects)
+            self._write_back(partition, (), effects)
             return
         days = ends.begin(partition, horizon)
-        if ends.population(partition).reranks:
+        if ends.rank_index(partition).reranks:
             effects.more = True
             moved = self._rerank(ends, partition, days, effects, decided_at)
-            self._close(partition, few_at_a_time(moved), effects, counted=True)
+            self._write_back(partition, few_at_a_time(moved), effects, counted=True)
             return
         touched: dict[bytes, Customer | None] = {}
         self._step_towards(partition, min(horizon, days.barrier - 1), touched, effects, decided_at)
         if not touched and horizon >= days.barrier - 1 and not effects.more:
             if ends.go_on(partition, days):
                 effects.more = True
-            elif not ends.population(partition).reported:
+            elif not ends.rank_index(partition).reported:
                 effects.produce(ends.topic, ends.report(partition, days))
             else:
                 return
         elif not touched and not effects.more:
             return
         effects.more = effects.more or (bool(touched) and horizon >= days.barrier - 1)
-        self._close(partition, touched.items(), effects)
+        self._write_back(partition, touched.items(), effects)
 
     def _rerank(
         self,
-        ends: BusinessDays,
+        ends: CutoffCoordinator,
         partition: Partition,
         days: Days,
         effects: Effects,
@@ -262,7 +262,7 @@ class Processor:
 
         Of what they are ranked by nothing changes.
         """
-        reranks, at = ends.population(partition).reranks, days.known[-1].at
+        reranks, at = ends.rank_index(partition).reranks, days.known[-1].at
         until, engine, decisions = ends.timeline.day_end(at), self.engine, effects.decisions
         for _ in range(min(len(reranks), DUE_PER_STEP)):
             key, surely = reranks.popitem()
@@ -283,7 +283,7 @@ class Processor:
             try:
                 campaign = self._wire.decode_campaign(record.value, now + self._timing.ahead)
             except BadRecord as bad:
-                self._bury(partition, name, record, bad, effects)
+                self._dead_letter(partition, name, record, bad, effects)
                 continue
             effects.events += 1
             note = partition.announcements.take(campaign)
@@ -291,7 +291,7 @@ class Processor:
                 effects.decisions.notes[note] += 1
             watermark = campaign.at if watermark is None else max(watermark, campaign.at)
         partition.applied(topic, next_offset, watermark)
-        self._close(partition, (), effects)
+        self._write_back(partition, (), effects)
         return effects
 
     def _announce(
@@ -323,10 +323,10 @@ class Processor:
             if key.startswith(b"\0"):
                 continue  # tidemark's own; the progress row is written with every step
             if key in partition.rows:
-                self._open(partition, key, touched)
+                self._load(partition, key, touched)
             else:
                 touched[key] = None
-        self._close(partition, touched.items(), effects)
+        self._write_back(partition, touched.items(), effects)
         return effects
 
     def waits(self, partition: Partition, topic: Topic, now: int) -> bool:
@@ -339,36 +339,40 @@ class Processor:
 
         With the wall clock only once that has come to it: one event from the future must not keep others waiting.
         """
-        if self.days is None:
+        if self.coordinator is None:
             return NEVER
-        until = self.days.barrier(partition) + self._timing.read_beyond
+        until = self.coordinator.barrier(partition) + self._timing.read_beyond
         return NEVER if self._timing.wall_decides and until > now else until
 
     def horizon(self, stream_time: int) -> int:
         """Return the last instant (ms) that may be evaluated at a stream time: settled waits until it has passed."""
         return stream_time - self._timing.lateness - 1 if self._timing.settled else stream_time
 
-    def purse_of(self, partition: Partition) -> Purse | None:
+    def budget_share_of(self, partition: Partition) -> BudgetShare | None:
         """Return what a partition may spend of the budgets of care, and has; None where there are none."""
-        return partition.purse(self._partitions) if self.engine.timeline.budgeted else None
+        return partition.budget_share(self._partitions) if self.engine.timeline.budgeted else None
 
     def _effects(self, partition: Partition) -> Effects:
         """Return effects to collect in; care's decisions draw on the partition's share of the budgets."""
         effects = Effects()
-        effects.decisions.purse = self.purse_of(partition)
+        effects.decisions.budget_share = self.budget_share_of(partition)
         return effects
 
-    def _bury(self, partition: Partition, name: str, record: Record, bad: BadRecord, effects: Effects) -> None:
+    def _dead_letter(self, partition: Partition, name: str, record: Record, bad: BadRecord, effects: Effects) -> None:
         effects.reasons[bad.reason] += 1
         coordinates = (name, partition.number, record.offset, record.timestamp)
         effects.produce(DEAD_LETTERS, self._encoder.dead_letter(bad, *coordinates, record.key, record.value))
 
-    def _check_home(self, partition: Partition, key: bytes) -> None:
+    def _check_partition(self, partition: Partition, key: bytes) -> None:
         """Raise BadRecord where an unknown key hashes to another partition."""
-        if self._home_of is not None and key not in partition.rows and self._home_of(key) != partition.number:
+        if (
+            self._partition_for is not None
+            and key not in partition.rows
+            and self._partition_for(key) != partition.number
+        ):
             raise BadRecord(Reason.WRONG_PARTITION, f"partition: found {partition.number}, allowed is the key's own")
 
-    def _open(self, partition: Partition, key: bytes, touched: dict[bytes, Customer | None]) -> Customer:
+    def _load(self, partition: Partition, key: bytes, touched: dict[bytes, Customer | None]) -> Customer:
         row = None if key in touched else partition.rows.get(key)
         name = key.decode()
         if row is None:
@@ -382,12 +386,12 @@ class Processor:
     def _erase(self, partition: Partition, key: bytes, touched: dict[bytes, Customer | None]) -> None:
         gone = touched.get(key)
         if gone is None and key not in touched and key in partition.rows:
-            gone = self._open(partition, key, touched)
+            gone = self._load(partition, key, touched)
         touched[key] = None
         if gone is not None:
             partition.enter(gone.standings, -1)
 
-    def _close(
+    def _write_back(
         self,
         partition: Partition,
         closing: Iterable[tuple[bytes, Customer | None]],
@@ -401,17 +405,17 @@ class Processor:
         `closing` are the customers it was about, by key; None: erased. It may be what decides about them, too.
         `counted`: they are counted, where anybody is, as they are.
         """
-        population = None if self.days is None or counted else self.days.population(partition)
-        write_down(partition, closing, effects, self.engine.snapshot, self._encoder, population)
+        rank_index = None if self.coordinator is None or counted else self.coordinator.rank_index(partition)
+        write_back(partition, closing, effects, self.engine.snapshot, self._encoder, rank_index)
         self._reserve(partition, effects, topic)
         effects.changelog.append(partition.progress_row())
 
     def _reserve(self, partition: Partition, effects: Effects, topic: Topic | None) -> None:
         """Note what a step spends, so that nothing is spent twice where a crash cuts it off."""
-        purse = effects.decisions.purse
-        if purse is None:
+        budget_share = effects.decisions.budget_share
+        if budget_share is None:
             return
         until = (partition.progress.stream_time or 0) if topic is None else partition.next_offset(topic)
-        effects.reserve = partition.reserve(purse, topic, until)
+        effects.reserve = partition.reserve(budget_share, topic, until)
         if topic is not None or not effects.more:
             partition.gone_through(topic, until)

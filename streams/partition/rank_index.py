@@ -1,4 +1,4 @@
-"""The population of a partition: in which bucket of each measure every customer is counted, and when that may change.
+"""The rank_index of a partition: in which bucket of each measure every customer is counted, and when that may change.
 
 Kept in memory beside the rows and built from them, so that it can never disagree with them: a crash between two records
 of a batch leaves nothing to repair. A customer costs one place a measure. Silent customers change by time alone: each
@@ -12,14 +12,14 @@ from fractions import Fraction
 from itertools import chain, repeat
 from operator import and_
 
-from models.customer.contacts import Contacts
+from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.customer.state import Customer, row_orders
 from models.instants import DAY_MS, MIN_INSTANT
 from models.policy.timeline import Timeline
 from models.rules.metrics import Facts
 from models.rules.ranking import BUCKET, BUCKET_BITS, NOT_COUNTED, UNRANKED, Measure, Ranking, Span
-from models.rules.sketch import Histogram
+from models.rules.sketch import Sketch
 
 _NO_WEIGHTS: Mapping[str, int] = {}
 
@@ -32,10 +32,10 @@ class _Heads(dict[bytes, int]):
     """
 
     @property
-    def histogram(self) -> Histogram:
+    def sketch(self) -> Sketch:
         """How many are counted in each bucket."""
         counts = Counter(map(and_, self.values(), repeat(BUCKET)))
-        return Histogram({bucket: count for bucket, count in sorted(counts.items()) if bucket != UNRANKED})
+        return Sketch({bucket: count for bucket, count in sorted(counts.items()) if bucket != UNRANKED})
 
     def bagged(self, until: int, least: int = 0) -> list[bytes]:
         """Return who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
@@ -48,7 +48,7 @@ class _Heads(dict[bytes, int]):
         return [key for key, place in self.items() if place & BUCKET in wanted] if wanted else []
 
 
-class Population:
+class RankIndex:
     """The customers of one partition, as every measure of a policy sees them.
 
     `closed` (ms): everybody is counted as of then at least. `evaluated`: somebody was decided about. `reported`: it was
@@ -74,18 +74,18 @@ class Population:
                 self._look_into(key, row)
 
     @property
-    def histograms(self) -> dict[str, Histogram]:
+    def sketches(self) -> dict[str, Sketch]:
         """The counts by the labels of measures."""
-        return {measure.label: heads.histogram for measure, heads in self._heads.items()}
+        return {measure.label: heads.sketch for measure, heads in self._heads.items()}
 
-    def look(self, key: bytes, ledger: Ledger, contacts: Contacts, cursor: int) -> None:
+    def note(self, key: bytes, ledger: Ledger, interactions: Interactions, cursor: int) -> None:
         """Count a customer as of their cursor (ms), or the last day's end if that is later."""
         self.evaluated = True
         at = max(self.closed, cursor)
-        for look in self._by_sums:
-            look(key, ledger.times, ledger.paid, at)
+        for note_place in self._by_sums:
+            note_place(key, ledger.times, ledger.paid, at)
         if self._by_facts:
-            facts = Facts(ledger, contacts, at, self._weights(at))  # no measure reads the tenure
+            facts = Facts(ledger, interactions, at, self._weights(at))  # no measure reads the tenure
             for heads, measure in self._by_facts:
                 if (place := measure.place(facts, at)) != NOT_COUNTED:
                     heads[key] = place
@@ -97,13 +97,13 @@ class Population:
         if self._by_facts:
             customer = Customer.from_row("", row)
             if customer.cursor is not None:
-                self.look(key, customer.ledger, customer.contacts, customer.cursor)
+                self.note(key, customer.ledger, customer.interactions, customer.cursor)
             return
         cursor, _, times, paid = row_orders(row)
         if cursor is not None:
             self.evaluated = True
-            for look in self._by_sums:
-                look(key, times, paid, max(cursor, self.closed))
+            for note_place in self._by_sums:
+                note_place(key, times, paid, max(cursor, self.closed))
 
     def forget(self, key: bytes) -> None:
         """Count a customer no longer."""

@@ -15,15 +15,15 @@ from collections.abc import Iterable, Mapping, MutableMapping
 
 import msgspec
 
-from models.care.budgets import Purse, Spent
+from models.care.budgets import BudgetShare, Spent
 from models.customer.state import Standing, row_instant, row_standings
 from models.events import Campaign, Topic
 from models.outputs import TierChange
 from models.rules.ranking import CutoffSet
 from streams.partition.campaigns import Announcements, customer_keys
 from streams.partition.fencing import CLAIM_KEY
-from streams.partition.rank_index import Population
-from streams.partition.timers import DueIndex
+from streams.partition.rank_index import RankIndex
+from streams.partition.timers import TimerIndex
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
     campaigns: Announcements | None = None
 
 
-class Tick(msgspec.Struct):
+class Watermark(msgspec.Struct):
     """A punctuation: stream time may move to `time` (ms), None where nothing is known yet.
 
     `claim` is that of the owner who says so (`streams.partition.fencing`): what a replaced owner has read may not be
@@ -83,10 +83,10 @@ class Tick(msgspec.Struct):
     claim: bytes | None = None
 
 
-def decode_tick(value: bytes | None) -> Tick | None:
+def decode_watermark(value: bytes | None) -> Watermark | None:
     """Return the tick in a record's value; None where there is none (somebody else wrote to the topic)."""
     try:
-        return msgspec.json.decode(value or b"", type=Tick)
+        return msgspec.json.decode(value or b"", type=Watermark)
     except msgspec.DecodeError:
         log.warning("a record on the ticks topic is not a tick and is ignored")
         return None
@@ -100,13 +100,13 @@ class Partition:
         self.number = number
         self.rows: MutableMapping[bytes, bytes] = {} if rows is None else rows
         self.progress = Progress()
-        self.due = DueIndex()
+        self.timers = TimerIndex()
         #: Bytes of the customers' rows.
         self.row_bytes = 0
         #: Customers who stand in a tier, by (scheme, tier).
         self.tier_counts: Counter[tuple[str, str]] = Counter()
         #: Whoever ranks customers keeps here what it knows of ours; None until it has looked.
-        self.population: Population | None = None
+        self.rank_index: RankIndex | None = None
         self.progress_key = PROGRESS_KEY + str(number).encode()
         self._claim_key = CLAIM_KEY + str(number).encode()
         self._keys: list[bytes] | None = None  # of all customers, while a campaign is under way
@@ -118,7 +118,7 @@ class Partition:
             self.progress = msgspec.msgpack.decode(stored, type=Progress)
         for key, row in self.rows.items():
             if not key.startswith(b"\0"):
-                self.due.schedule(key, row_instant(row, timeline))
+                self.timers.schedule(key, row_instant(row, timeline))
                 self.row_bytes += len(row)
                 self.enter(row_standings(row))  # counted, not remembered: a crash may tear rows from the progress
 
@@ -171,24 +171,24 @@ class Partition:
             self._keys = None
         return step
 
-    def purse(self, partitions: int) -> Purse:
+    def budget_share(self, partitions: int) -> BudgetShare:
         """Return what care may spend of the share of one of so many partitions, and has."""
         reserved = {action for reservation in self.progress.reserved for action in reservation.actions}
-        return Purse(self.progress.spent, self.number, partitions, reserved)
+        return BudgetShare(self.progress.spent, self.number, partitions, reserved)
 
-    def reserve(self, purse: Purse, topic: Topic | None, until: int) -> tuple[bytes, bytes] | None:
+    def reserve(self, budget_share: BudgetShare, topic: Topic | None, until: int) -> tuple[bytes, bytes] | None:
         """Return (key, row) of the progress before a step, with what it spends: to be written before it is performed.
 
         None where it spends nothing. Call it before the row of the progress is made anew.
         """
-        if not purse.paid:
+        if not budget_share.paid:
             return None
         written = self.rows.get(self.progress_key)
         before = Progress() if written is None else msgspec.msgpack.decode(written, type=Progress)
-        before.spent = purse.spent
+        before.spent = budget_share.spent
         before.reserved = [
             *self.progress.reserved,
-            Reservation(None if topic is None else topic.label, until, purse.passed),
+            Reservation(None if topic is None else topic.label, until, budget_share.passed),
         ]
         return self.progress_key, msgspec.msgpack.encode(before)
 
@@ -213,7 +213,7 @@ class Partition:
         self.rows[self.progress_key] = row
         return self.progress_key, row
 
-    def move_time(self, tick: Tick) -> int | None:
+    def move_time(self, tick: Watermark) -> int | None:
         """Move stream time as far as a tick allows, never backward; return it (ms), None before any."""
         known = self.progress.stream_time
         if tick.time is not None and (known is None or tick.time > known):

@@ -18,7 +18,7 @@ SLOT_MS = HOUR_MS
 _SLACK = 64
 
 
-class DueIndex:
+class TimerIndex:
     """Keys by instant (ms). A tick with nothing due costs a comparison or two."""
 
     def __init__(self) -> None:

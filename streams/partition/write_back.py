@@ -6,39 +6,39 @@ It is gone through once for every customer of every step. Nothing is decided her
 from collections.abc import Callable, Iterable
 
 from models.customer.state import Customer
-from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, Out
+from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, OutputRecord
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
-from streams.partition.rank_index import Population
+from streams.partition.rank_index import RankIndex
 from streams.partition.state import Partition
 
 
-def write_down(
+def write_back(
     partition: Partition,
     closing: Iterable[tuple[bytes, Customer | None]],
     effects: Effects,
     snapshot_of: Callable[[Customer], bytes | None],
     encoder: Encoder,
-    population: Population | None,
+    rank_index: RankIndex | None,
 ) -> None:
     """Write the customers of a step, by key, into the rows and the effects, and then what was decided about them.
 
     None: erased. Whoever is counted anew is in `population`.
     """
     decisions = effects.decisions
-    held: list[Out] = []
-    rows, changelog, schedule = partition.rows, effects.changelog, partition.due.schedule
+    held: list[OutputRecord] = []
+    rows, changelog, schedule = partition.rows, effects.changelog, partition.timers.schedule
     size = 0
     for key, customer in closing:
         if customer is None:
-            if population is not None:
-                population.forget(key)
+            if rank_index is not None:
+                rank_index.forget(key)
             rows.pop(key, None)
             changelog.append((key, None))
-            held.append(Out(key, None))
+            held.append(OutputRecord(key, None))
             continue
-        if population is not None and customer.cursor is not None:
-            population.look(key, customer.ledger, customer.contacts, customer.cursor)
+        if rank_index is not None and customer.cursor is not None:
+            rank_index.note(key, customer.ledger, customer.interactions, customer.cursor)
         rows[key] = row = customer.to_row()
         size += len(row)
         changelog.append((key, row))

@@ -50,13 +50,13 @@ async def write_state(work: Work, settings: Settings, until: int | None) -> int:
             progress[number].applied[label] = stop
     _note_latest(work, progress)
     await check_empty(settings)
-    name, home_of = changelog_name(settings), home_among(settings.partitions)
+    name, partition_for = changelog_name(settings), home_among(settings.partitions)
     async with bulk_producer(settings) as bulk:
         for shard in range(plan.shards):
             for place, row in entries_of(work.run(ROWS, shard)):
                 partition, _, customer_id = place.partition("\0")
                 key = customer_id.encode()
-                await bulk.add(name, int(partition) if plan.stops else home_of(key), key, row)
+                await bulk.add(name, int(partition) if plan.stops else partition_for(key), key, row)
         customers = bulk.count
         for number, how_far in progress.items():
             await bulk.add(name, number, PROGRESS_KEY + str(number).encode(), msgspec.msgpack.encode(how_far))

@@ -12,7 +12,7 @@ from models.events import Topic, rank
 from models.instants import MAX_INSTANT
 from models.policy.cutoff_timeline import ranked
 from models.policy.timeline import Timeline
-from streams.partition.cutoff_coordinator import business_days
+from streams.partition.cutoff_coordinator import cutoff_coordinator
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
@@ -59,7 +59,9 @@ def decide_together(
     `collect` is given the effects of each step. Whoever was erased counts only with what came after.
     """
     timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
-    processor = Processor(timeline, timing, Encoder("/replay"), days=business_days(timeline), wire=_Decoded())
+    processor = Processor(
+        timeline, timing, Encoder("/replay"), coordinator=cutoff_coordinator(timeline), wire=_Decoded()
+    )
     partition = Partition(0, timeline=timeline.fingerprint)
     step_through(processor, [partition], _lines(work), until, collect)
     return processor, partition

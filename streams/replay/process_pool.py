@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from models.errors import TidemarkError
-from streams.gc_tuning import calm
+from streams.gc_tuning import tune_gc
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -55,7 +55,7 @@ class Pool:
 def pool_of(processes: int) -> Iterator[Pool]:
     """Start a pool of so many processes."""
     if processes == 1:
-        calm()
+        tune_gc()
         yield Pool(None)
         return
     context = multiprocessing.get_context("spawn")
@@ -66,7 +66,7 @@ def pool_of(processes: int) -> Iterator[Pool]:
 def _begin() -> None:
     """Set a process of the pool up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its pool in order
-    calm()
+    tune_gc()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

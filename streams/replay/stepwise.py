@@ -26,13 +26,13 @@ from models.wire import Wire
 from streams.history.columns import Mapped
 from streams.history.files import listed
 from streams.history.formats import Numbered, read_values
-from streams.kafka.partitioner import home_of
+from streams.kafka.partitioner import partition_for
 from streams.partition.campaigns import MAX_WAITING
-from streams.partition.cutoff_coordinator import REQUEST_KEY, business_days
+from streams.partition.cutoff_coordinator import REQUEST_KEY, cutoff_coordinator
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
-from streams.partition.state import PROGRESS_KEY, Partition, Tick
+from streams.partition.state import PROGRESS_KEY, Partition, Watermark
 from streams.partition.step import Timing
 
 #: A customer's events that one slice may hold: well under what the engine lets wait.
@@ -105,11 +105,11 @@ def replay(  # noqa: PLR0913  # what is read, and what is decided beside it, by 
     timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
     # Only shared budgets make it matter which partition a customer is in.
     count = partitions if timeline.budgeted else 1
-    days = business_days(timeline, partitions=count)
-    processor = Processor(timeline, timing, Encoder("/replay"), days=days, partitions=count)
-    if days is not None:
+    coordinator = cutoff_coordinator(timeline, partitions=count)
+    processor = Processor(timeline, timing, Encoder("/replay"), coordinator=coordinator, partitions=count)
+    if coordinator is not None:
         for at in cutoffs_at:
-            days.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
+            coordinator.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
     result = Result(processor.engine.timeline, until)
     given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in listed(paths)]
     values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
@@ -158,7 +158,7 @@ def _shares(topic: Topic, records: list[Any], count: int) -> list[list[Any]]:
         return [records] * count
     shares: list[list[Any]] = [[] for _ in range(count)]
     for record in records:
-        shares[home_of(record.key, count)].append(record)
+        shares[partition_for(record.key, count)].append(record)
     return shares
 
 
@@ -221,12 +221,12 @@ def _advance(
     while more:
         more = False
         for partition in parts:
-            effects = processor.tick(partition, Tick(stream_time), now=0)
+            effects = processor.tick(partition, Watermark(stream_time), now=0)
             collect(effects)
             more = more or effects.more
-            if processor.days is not None:
-                for out in effects.outputs.get(processor.days.topic, ()):
-                    more = processor.days.hear(out.key, out.value) or more
+            if processor.coordinator is not None:
+                for out in effects.outputs.get(processor.coordinator.topic, ()):
+                    more = processor.coordinator.hear(out.key, out.value) or more
 
 
 def _collect(result: Result, effects: Effects) -> None:

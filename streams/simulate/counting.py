@@ -131,7 +131,7 @@ def note_metrics(side: Side, engine: Engine, customer: Customer, until: int | No
     at = cursor if until is None else max(until, cursor)
     policy = engine.timeline.at(at)
     facts = facts_of(customer, policy, at)
-    for scheme, show in policy.shows.items():
+    for scheme, show in policy.render_scheme_metrics.items():
         metrics = side.metrics.setdefault(scheme, {})
         for name, value in show(facts, at).items():
             if value is not None:

@@ -34,7 +34,7 @@ def parse_shares(texts: Iterable[str]) -> dict[str, float]:
     return shares
 
 
-class Need(NamedTuple):
+class ThresholdFor(NamedTuple):
     """Where a threshold would have to lie so that `share` of the customers (0 to 1) reach it, by that metric alone."""
 
     scheme: str
@@ -72,7 +72,7 @@ def cutoffs(side: Side, scheme: str) -> list[TierCutoffs]:
     return [each for each in side.cutoffs if each.scheme == scheme]
 
 
-def needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float]) -> list[Need]:
+def needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float]) -> list[ThresholdFor]:
     """Return where the thresholds of B would have to lie for a share of the customers in each tier and above.
 
     `wanted` gives shares (0 to 1) by tier; the others are those that the tiers have under A.
@@ -88,7 +88,7 @@ def needs(population: Population, timelines: Sequence[Timeline], wanted: Mapping
             for metric, values in ordered.items():
                 need = _cut(values, above, total, metric)
                 if need is not None:
-                    found.append(Need(scheme, tier, above, metric, *need))
+                    found.append(ThresholdFor(scheme, tier, above, metric, *need))
     return found
 
 

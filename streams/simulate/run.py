@@ -18,7 +18,7 @@ from streams.replay.process_pool import Pool, pool_of
 from streams.replay.workspace import Work, working_in
 from streams.simulate.counting import count_shard
 from streams.simulate.population import Kept, Population, empty
-from streams.simulate.together import Outcome, compare, decide_side
+from streams.simulate.together import SideResult, compare, decide_side
 
 #: Told how much is decided: (done, total), in any unit.
 Told = Callable[[int, int], None]
@@ -76,7 +76,7 @@ def _apart(work: Work, pool: Pool, until: int | None, kept: Kept, tell: Told) ->
 
 def _together(work: Work, pool: Pool, until: int | None, kept: Kept, tell: Told) -> Population:
     """Decide under one policy after the other, about all customers, who depend on each other."""
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, SideResult] = {}
     decide = partial(decide_side, work=work, until=until, kept=kept)
     for place, outcome in pool.each(decide, range(2)):
         outcomes[place] = outcome

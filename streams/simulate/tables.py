@@ -16,7 +16,7 @@ from streams.simulate.population import Population
 _MOST_CUTOFFS = 12
 
 
-def show(
+def print_tables(
     population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float], console: Console = OUT
 ) -> None:
     """Print who moves, how many, named customers, fairness and thresholds."""

@@ -21,7 +21,7 @@ from streams.simulate.counting import End, Moved, Tiers
 from streams.simulate.population import Kept, NamedMove, Population, Side
 
 
-class Outcome(NamedTuple):
+class SideResult(NamedTuple):
     """What one policy led to. `tiers` (in the end) and `values` (of attributes) are by customer, in one order."""
 
     side: Side
@@ -31,9 +31,9 @@ class Outcome(NamedTuple):
     moves: list[NamedMove]
 
 
-def decide_side(place: int, work: Work, until: int | None, kept: Kept) -> Outcome:
+def decide_side(place: int, work: Work, until: int | None, kept: Kept) -> SideResult:
     """Decide about all customers under one of the policies, up to `until` (ms), and count."""
-    outcome, timeline = Outcome(Side(), [], [], [], []), work.timeline(place)
+    outcome, timeline = SideResult(Side(), [], [], [], []), work.timeline(place)
     moved = Counter[Moved]()
 
     def collect(effects: Effects) -> None:
@@ -56,7 +56,7 @@ def decide_side(place: int, work: Work, until: int | None, kept: Kept) -> Outcom
     return outcome
 
 
-def compare(outcomes: Sequence[Outcome], timelines: Sequence[Timeline], kept: Kept) -> Population:
+def compare(outcomes: Sequence[SideResult], timelines: Sequence[Timeline], kept: Kept) -> Population:
     """Return the counts of both sides beside each other."""
     first, second = outcomes
     found = Population((first.side, second.side), named=first.moves + second.moves)

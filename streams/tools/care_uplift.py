@@ -11,7 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from models.care.outcomes import OUTCOMES
-from models.care.uplift import Acted, Conduct, Effect, Measure, effects
+from models.care.uplift import Acted, Attribution, Conduct, Uplift, uplift
 from models.customer.ledger import Ledger, Outcome
 from models.errors import BadRecord, UnusableInput
 from models.events import Interaction, Topic
@@ -53,7 +53,7 @@ def read_effects(
     until: int | None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     columns: Mapping[str, Mapped] = MappingProxyType({}),
-) -> list[Effect]:
+) -> list[Uplift]:
     """Return the effects of the actions in a file, by the orders and interactions in others, as of `until` (ms).
 
     `until` None: the last event. `progress(done, total)` is called now and then, in bytes. `columns` are those of
@@ -96,7 +96,7 @@ def read_effects(
         for customer in {one.customer for one in acted}
     }
     told = {action: frozenset(outcomes) for action, outcomes in answers.items()}
-    return effects(acted, told, conducts, _measures(timeline), last if until is None else until)
+    return uplift(acted, told, conducts, _measures(timeline), last if until is None else until)
 
 
 def until_of(directory: Path) -> int | None:
@@ -111,9 +111,9 @@ def until_of(directory: Path) -> int | None:
     return None if summary.until is None else parse_instant(summary.until)
 
 
-def _measures(timeline: Timeline) -> dict[str, Measure]:
+def _measures(timeline: Timeline) -> dict[str, Attribution]:
     rules = (rule.action for policy in timeline.versions for rule in policy.care)
-    return {action.rule: Measure(action.attribution, action.converts) for action in rules if action.attribution}
+    return {action.rule: Attribution(action.attribution, action.converts) for action in rules if action.attribution}
 
 
 def _acted(path: Path, number: int, line: bytes) -> Acted:

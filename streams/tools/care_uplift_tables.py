@@ -7,7 +7,7 @@ from rich.table import Table
 
 from config.messages import Catalogue
 from models.care.statistics import Contrast
-from models.care.uplift import Effect
+from models.care.uplift import Uplift
 from streams.report.console import OUT
 
 _SENT = ("rule", "tier", "sent", "held", "delivered", "opened", "clicked", "converted")
@@ -15,7 +15,7 @@ _PROOF = ("rule", "tier", "measure", "treated_share", "held_share", "uplift", "i
 _TEXTS = {"rule", "tier", "measure", "verdict"}
 
 
-def print_effects(found: list[Effect], words: Catalogue, console: Console = OUT) -> None:
+def print_effects(found: list[Uplift], words: Catalogue, console: Console = OUT) -> None:
     """Print what became of the actions, and the proof: a row for each rule, and one for each of its tiers."""
     if not found:
         console.print(words.text("effects.nothing"))
@@ -38,13 +38,13 @@ def _draw(name: str, columns: tuple[str, ...], rows: Iterator[list[str]], words:
     console.print(table)
 
 
-def _sent_row(effect: Effect, words: Catalogue) -> list[str]:
+def _sent_row(effect: Uplift, words: Catalogue) -> list[str]:
     answered = (effect.delivered, effect.opened, effect.clicked, effect.converted)
     shares = [_share(count, effect.sent) for count in answered]
     return [*_subject(effect, words), f"{effect.sent:,}", f"{effect.held_out:,}", *shares]
 
 
-def _proof_rows(effect: Effect, words: Catalogue) -> Iterator[list[str]]:
+def _proof_rows(effect: Uplift, words: Catalogue) -> Iterator[list[str]]:
     measures = {"repurchase": effect.repurchase}
     if effect.conversion != effect.repurchase:
         measures["conversion"] = effect.conversion
@@ -61,7 +61,7 @@ def _contrast(contrast: Contrast, words: Catalogue) -> list[str]:
     return [*shares, _points(contrast.uplift), interval, verdict]
 
 
-def _subject(effect: Effect, words: Catalogue) -> list[str]:
+def _subject(effect: Uplift, words: Catalogue) -> list[str]:
     tier = words.text("effects.all") if effect.tier is None else words.named("names", effect.tier)
     return [effect.rule, tier]
 

@@ -76,7 +76,7 @@ class Different(NamedTuple):
 
 
 @dataclass
-class Comparison:
+class OutputDiff:
     """What differs in one output. `missing` is only in the first, `extra` only in the second."""
 
     file: str
@@ -91,7 +91,7 @@ class Comparison:
         return not (self.missing or self.extra or self.different)
 
 
-def compare(first: str, second: str, settings: Callable[[], Settings]) -> list[Comparison]:
+def compare(first: str, second: str, settings: Callable[[], Settings]) -> list[OutputDiff]:
     """Compare two directories, or a directory and a topic of tier changes; `settings` say where topics are.
 
     Raises DiffError, BrokerError.
@@ -111,9 +111,9 @@ def _has(side: str, kind: Kind) -> bool:
     return (Path(side) / kind.file).exists()
 
 
-def _compare_files(kind: Kind, first: Path, second: Path) -> Comparison:
+def _compare_files(kind: Kind, first: Path, second: Path) -> OutputDiff:
     """Walk both files in their order; what has no partner at its place is matched by identity afterwards."""
-    comparison = Comparison(kind.file)
+    comparison = OutputDiff(kind.file)
     left: dict[Key, Record] = {}
     right: dict[Key, Record] = {}
     with ExitStack() as stack:
@@ -136,7 +136,7 @@ def _compare_files(kind: Kind, first: Path, second: Path) -> Comparison:
     return comparison
 
 
-def _match(comparison: Comparison, left: dict[Key, Record], right: dict[Key, Record], unlike: frozenset[str]) -> None:
+def _match(comparison: OutputDiff, left: dict[Key, Record], right: dict[Key, Record], unlike: frozenset[str]) -> None:
     comparison.missing = sorted(left.keys() - right.keys())
     comparison.extra = sorted(right.keys() - left.keys())
     for identity in sorted(left.keys() & right.keys()):
@@ -174,7 +174,7 @@ def _parsed(line: bytes, file: str) -> Record:
 # --- topics -------------------------------------------------------------------------------------------------
 
 
-def _compare_with_topic(first: str, second: str, settings: Settings) -> Comparison:
+def _compare_with_topic(first: str, second: str, settings: Settings) -> OutputDiff:
     """Compare tier changes; of the topic those count that the replay's time has reached."""
     sides, until = [], None
     for side in (first, second):
@@ -194,7 +194,7 @@ def _compare_with_topic(first: str, second: str, settings: Settings) -> Comparis
                 if until is None or parse_instant(change["effective_at"]) <= until
             }
         )
-    comparison = Comparison(TIER_CHANGES)
+    comparison = OutputDiff(TIER_CHANGES)
     _match(comparison, sides[0], sides[1], _NOT_COMPARED_LIVE)
     return comparison
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.report.console import OUT
-from streams.tools.diff import Comparison
+from streams.tools.diff import OutputDiff
 
 _COUNTED = ("same", "missing", "extra", "different")
 
@@ -15,7 +15,7 @@ def _named(identity: Iterable[object]) -> str:
     return " ".join(str(part) for part in identity if part != "")
 
 
-def comparison_tables(comparisons: Iterable[Comparison], limit: int, console: Console = OUT) -> None:
+def comparison_tables(comparisons: Iterable[OutputDiff], limit: int, console: Console = OUT) -> None:
     """Print what differs between two outputs: the counts, then up to `limit` records of each kind of difference."""
     compared = list(comparisons)
     drawn = Table("output", *_COUNTED)

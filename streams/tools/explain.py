@@ -16,7 +16,7 @@ from aiokafka.partitioner import murmur2  # Java's default partitioner
 
 from config.settings import Settings
 from models.customer.state import Customer
-from models.engine.account import Account, account
+from models.engine.customer_report import CustomerReport, customer_report
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy.cutoff_timeline import RankedTimeline, ranked
@@ -52,7 +52,7 @@ def explain_files(
     at: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     partitions: int = 1,
-) -> Account:
+) -> CustomerReport:
     """Return the account of a customer by the events of files, as of `at` (ms; default: `until`, else the last event).
 
     Events after `until`, or after an earlier `at`, are not read. `partitions`: so many share the budgets of care.
@@ -68,10 +68,12 @@ def explain_files(
     instant = result.until if at is None else at
     if instant is None:
         instant = customer.cursor or _now()  # nothing in the files has a time
-    return account(customer, result.timeline, instant)
+    return customer_report(customer, result.timeline, instant)
 
 
-async def explain_live(settings: Settings, timeline: Timeline, customer_id: str, at: int | None = None) -> Account:
+async def explain_live(
+    settings: Settings, timeline: Timeline, customer_id: str, at: int | None = None
+) -> CustomerReport:
     """Return the account of a customer by the state that a deployment keeps, as of `at` (ms; default: now).
 
     Raises ExplainError for an unknown customer, TopicsError and BrokerError where the state cannot be read.
@@ -88,7 +90,7 @@ async def explain_live(settings: Settings, timeline: Timeline, customer_id: str,
     if at is None:
         # Where time follows the events, what is decided may be ahead of the clock.
         at = max(_now(), customer.cursor or 0)
-    return account(customer, timeline, at)
+    return customer_report(customer, timeline, at)
 
 
 async def latest_row(settings: Settings, customer_id: str) -> bytes | None:

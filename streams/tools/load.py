@@ -101,12 +101,12 @@ async def load_files(
     name, total, read, count = settings.topic(topic), sum(path.stat().st_size for path in files), 0, 0
     async with bulk_producer(settings) as bulk:
         partitions = await bulk.partitions(name)
-        home_of = home_among(partitions)
+        partition_for = home_among(partitions)
         with progress_bar(f"loading {topic}") as progress:
             for path in files:
                 size = 0
                 for line in campaign_lines(path) if announces else keyed_lines(path, topics[topic], columns):
-                    for home in range(partitions) if announces else (home_of(line.key),):
+                    for home in range(partitions) if announces else (partition_for(line.key),):
                         await bulk.add(name, home, line.key, line.value, timestamp=line.timestamp)
                     count, size = count + 1, size + len(line.value) + 1
                     if count % _TOLD_EVERY == 0:

@@ -18,21 +18,21 @@ from models.events import Topic
 from models.policy.timeline import Timeline
 from streams.faust_ext.consumer import RawSchema
 from streams.faust_ext.table import StateTable
-from streams.kafka.partitioner import home_of
+from streams.kafka.partitioner import partition_for
 from streams.kafka.range_reader import read_stretch
 from streams.kafka.topics import changelog_name, populations_label, ticks_name
-from streams.metrics.collectors import Held, Metrics
-from streams.partition.cutoff_coordinator import BusinessDays, business_days
+from streams.metrics.collectors import Metrics, PartitionCollector
+from streams.partition.cutoff_coordinator import CutoffCoordinator, cutoff_coordinator
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.step import Timing
-from streams.worker.context import Shell
-from streams.worker.cutoff_listener import listen_to_days
+from streams.worker.context import WorkerContext
+from streams.worker.cutoff_listener import listen_to_cutoffs
 from streams.worker.cutoff_page import CutoffHistory, follow_cutoffs
 from streams.worker.faust_app import QUEUED_BATCHES, TidemarkApp, data_dir, faust_app
 from streams.worker.loop import Worker
 from streams.worker.readiness import Readiness
-from streams.worker.watermarks import Ticker
+from streams.worker.watermarks import Watermarks
 from streams.worker.web import add_pages
 
 log = logging.getLogger(__name__)
@@ -46,14 +46,14 @@ def make_processor(settings: Settings, timeline: Timeline) -> Processor:
     """Return the processor that a worker with these settings uses."""
     beyond = settings.lateness + READ_BEYOND_MS
     timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall", beyond)
-    home = partial(home_of, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
+    home = partial(partition_for, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
     return Processor(
         timeline,
         timing,
         Encoder(f"/{settings.app_id}"),
         max_bytes=settings.max_bytes,
-        home_of=home,
-        days=business_days(timeline, populations_label(settings), settings.partitions),
+        partition_for=home,
+        coordinator=cutoff_coordinator(timeline, populations_label(settings), settings.partitions),
         partitions=settings.partitions,
     )
 
@@ -69,20 +69,20 @@ def build(settings: Settings) -> TidemarkApp:
     if settings.store == "rocksdb":
         table.directory = data_dir(settings)
         _ = table.data  # what is wrong with the directory is told before anything starts
-    shell = _shell(app, settings, table)
+    context = _context(app, settings, table)
     processor = make_processor(settings, timeline)
-    worker = Worker(shell, processor, metrics)
-    _agent(app, settings, shell, worker)
-    _lifecycle(app, settings, worker, Ticker(settings, shell, worker))
+    worker = Worker(context, processor, metrics)
+    _agent(app, settings, context, worker)
+    _lifecycle(app, settings, worker, Watermarks(settings, context, worker))
     readiness = Readiness(app, settings, lambda: table.data, worker)
     metrics.ready.set_function(lambda: not readiness.obstacles())
-    clock = shell.clock if settings.clock == "wall" else None
+    clock = context.clock if settings.clock == "wall" else None
     remaining = cast("TableManager", app.tables).recovery.active_remaining
-    metrics.registry.register(Held(metrics, processor, lambda: table.data.partitions, remaining, clock))
+    metrics.registry.register(PartitionCollector(metrics, processor, lambda: table.data.partitions, remaining, clock))
     cutoffs = None
-    if processor.days is not None:
-        _listen(app, settings, processor.days, worker)
-        cutoffs = _follow(app, settings, processor.days)
+    if processor.coordinator is not None:
+        _listen(app, settings, processor.coordinator, worker)
+        cutoffs = _follow(app, settings, processor.coordinator)
     add_pages(app, metrics, readiness, cutoffs)
     return app
 
@@ -112,8 +112,8 @@ def _table(app: TidemarkApp, settings: Settings) -> StateTable:
     return table
 
 
-def _shell(app: TidemarkApp, settings: Settings, table: StateTable) -> Shell:
-    return Shell(
+def _context(app: TidemarkApp, settings: Settings, table: StateTable) -> WorkerContext:
+    return WorkerContext(
         store=lambda: table.data,
         consumer=lambda: app.micro_batches,
         producer=lambda: cast("Producer", app.producer)._ensure_producer(),  # noqa: SLF001  # no public way to it
@@ -125,8 +125,8 @@ def _shell(app: TidemarkApp, settings: Settings, table: StateTable) -> Shell:
     )
 
 
-def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -> None:
-    names = [*shell.inputs, shell.ticks]
+def _agent(app: TidemarkApp, settings: Settings, context: WorkerContext, worker: Worker) -> None:
+    names = [*context.inputs, context.ticks]
     inputs = app.topic(
         *names, schema=RawSchema(key_type=bytes, value_type=bytes), partitions=settings.partitions, allow_empty=True
     )
@@ -141,13 +141,13 @@ def _agent(app: TidemarkApp, settings: Settings, shell: Shell, worker: Worker) -
             raise
 
 
-def _listen(app: TidemarkApp, settings: Settings, days: BusinessDays, worker: Worker) -> None:
+def _listen(app: TidemarkApp, settings: Settings, days: CutoffCoordinator, worker: Worker) -> None:
     days.current = False
 
     @app.task
     async def listen() -> None:
         try:
-            async for keys in listen_to_days(settings, days):
+            async for keys in listen_to_cutoffs(settings, days):
                 if app.tables.actives_ready and not app.rebalancing:
                     await worker.nudge(keys)
         except Exception as error:
@@ -156,7 +156,7 @@ def _listen(app: TidemarkApp, settings: Settings, days: BusinessDays, worker: Wo
             raise
 
 
-def _follow(app: TidemarkApp, settings: Settings, days: BusinessDays) -> CutoffHistory:
+def _follow(app: TidemarkApp, settings: Settings, days: CutoffCoordinator) -> CutoffHistory:
     history = CutoffHistory(days.timeline)
 
     @app.task
@@ -166,15 +166,15 @@ def _follow(app: TidemarkApp, settings: Settings, days: BusinessDays) -> CutoffH
     return history
 
 
-def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Ticker) -> None:
+def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, watermarks: Watermarks) -> None:
     one = asyncio.Lock()
 
     async def tick_once() -> None:
         async with one:
-            worker.parked.wanted.clear()
+            worker.paused.wanted.clear()
             if app.tables.actives_ready and not app.rebalancing:
                 worker.check()
-                for tp in await ticker.tick():
+                for tp in await watermarks.tick():
                     await worker.resume(tp)
 
     @app.task
@@ -184,7 +184,7 @@ def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, ticker: Tic
 
     @app.task
     async def tick_when_wanted() -> None:
-        while await worker.parked.wanted.wait():
+        while await worker.paused.wanted.wait():
             await tick_once()
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # its protocol fits no function that mypy accepts

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from streams.kafka.records import Headers, Out
+from streams.kafka.records import Headers, OutputRecord
 from streams.partition.fencing import Claim
 
 
-class Sender:
+class Committer:
     """Sends the effects of one partition at a time. `name_of(topic)` gives a topic's full name."""
 
     def __init__(self, producer: AIOKafkaProducer, name_of: Callable[[str], str], changelog: str) -> None:
@@ -22,7 +22,7 @@ class Sender:
         self._name_of = name_of
         self._changelog = changelog
 
-    async def produce(self, partition: int, outputs: dict[str, list[Out]]) -> None:
+    async def produce(self, partition: int, outputs: dict[str, list[OutputRecord]]) -> None:
         """Produce outputs and await their acknowledgement. Raises KafkaError where one does not come."""
         await self._all(
             [

@@ -20,7 +20,7 @@ def wall_clock_ms() -> int:
 
 
 @dataclass(frozen=True)
-class Shell:
+class WorkerContext:
     """The running parts. `inputs` maps full topic names to input topics, `name_of` labels to full names.
 
     `read_changelog(partition, offsets)` returns the records at those offsets that are still there.

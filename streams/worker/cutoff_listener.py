@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from config.settings import Settings
 from streams.kafka.clients import client_options
 from streams.kafka.topics import TIMEOUT_S, populations_label
-from streams.partition.cutoff_coordinator import BusinessDays
+from streams.partition.cutoff_coordinator import CutoffCoordinator
 
 _FETCH_MS = 500
 
 
-async def listen_to_days(settings: Settings, days: BusinessDays) -> AsyncIterator[list[bytes]]:
+async def listen_to_cutoffs(settings: Settings, days: CutoffCoordinator) -> AsyncIterator[list[bytes]]:
     """Have `days` hear all that is told, for ever; yield the keys of what is news.
 
     Raises KafkaError where the broker refuses.

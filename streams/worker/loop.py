@@ -21,10 +21,10 @@ from streams.metrics.collectors import Metrics
 from streams.partition.cutoff_coordinator import CUTOFFS_KEY, LEADER
 from streams.partition.effects import Effects
 from streams.partition.processor import Processor
-from streams.partition.state import Partition, Tick, decode_tick
-from streams.worker.context import Shell
+from streams.partition.state import Partition, Watermark, decode_watermark
+from streams.worker.context import WorkerContext
 from streams.worker.ownership import Ownership
-from streams.worker.paused import Parked, parted
+from streams.worker.paused import Paused, parted
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +41,21 @@ class Worker:
     partition waits for it. `quiet` is the state in which nothing is under way.
     """
 
-    def __init__(self, shell: Shell, processor: Processor, metrics: Metrics) -> None:
+    def __init__(self, context: WorkerContext, processor: Processor, metrics: Metrics) -> None:
         self.metrics = metrics
         self._turn = asyncio.Lock()
         self._flights: dict[int, asyncio.Task[None]] = {}
-        self.last_event_at = shell.clock()
+        self.last_event_at = context.clock()
         #: When (monotonic seconds) each partition had its last tick applied.
         self.ticked_at: dict[int, float] = {}
         #: By (input topic, partition): unread records as of the last tick, and since when none was applied.
         self.waiting: dict[tuple[str, int], tuple[int, float]] = {}
-        self._shell = shell
+        self._context = context
         self._processor = processor
-        self._ownership = Ownership(shell, processor, metrics)
+        self._ownership = Ownership(context, processor, metrics)
         self._probes: dict[TP, tuple[int, int]] = {}
         self._told_at: dict[TP, float] = {}
-        self.parked = Parked(lambda tp, yes: shell.consumer().pause(tp, yes))
+        self.paused = Paused(lambda tp, yes: context.consumer().pause(tp, yes))
 
     async def run(self, events: AsyncIterator[Any]) -> None:
         """Take up the messages of a Faust stream until it ends."""
@@ -65,29 +65,29 @@ class Worker:
                 partition = await self._at_hand(message.tp)
                 if partition is None:
                     continue
-                if message.topic == self._shell.ticks:
+                if message.topic == self._context.ticks:
                     await self._tick(partition, message.tp, message.value)
-                elif message.tp in self.parked:
-                    self.parked.append(message.tp, message.value)
+                elif message.tp in self.paused:
+                    self.paused.append(message.tp, message.value)
                 else:
                     await self._batch(partition, message.tp, message.value)
-            for tp in self.parked.of(message.partition):
+            for tp in self.paused.of(message.partition):
                 await self._take_up(tp)
 
     async def _take_up(self, tp: TP) -> None:
         """Process what is parked of a partition, as far as its time has come, a turn each."""
-        while tp in self.parked:
+        while tp in self.paused:
             async with self._turn:
                 partition = await self._at_hand(tp)
-                topic, now = self._shell.inputs[tp.topic], self._shell.clock()
-                if partition is None or tp not in self.parked or self._processor.waits(partition, topic, now):
+                topic, now = self._context.inputs[tp.topic], self._context.clock()
+                if partition is None or tp not in self.paused or self._processor.waits(partition, topic, now):
                     return
-                await self._batch(partition, tp, self.parked.take(tp))
+                await self._batch(partition, tp, self.paused.take(tp))
 
     async def _at_hand(self, tp: TP) -> Partition | None:
         """Return the state of a partition that nothing is in flight of; None where it is another's by now."""
         await self._landed(tp.partition)
-        partition = self._shell.store().partition(tp.partition)
+        partition = self._context.store().partition(tp.partition)
         if partition is None or not self._is_ours(tp):
             return None  # revoked meanwhile: the next owner reads it
         return await self._ownership.claimed(partition)  # else a rebalance is on its way
@@ -119,36 +119,36 @@ class Worker:
         What was at hand is not taken up any more. It is fetched again, by us or by another.
         """
         async with self.quiet():
-            self._shell.store().suspend()
+            self._context.store().suspend()
             self._probes.clear()
-            self.parked.clear()
+            self.paused.clear()
             self.ticked_at.clear()
             self.waiting.clear()
             self.metrics.lag = {}
 
     async def _batch(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
-        topic = self._shell.inputs[tp.topic]
+        topic = self._context.inputs[tp.topic]
         if await self._has_gap(partition.next_offset(topic), tp, chunk):
             return
         started = time.monotonic()
-        call = partial(self._processor.process, partition, topic, tp.topic, chunk.records, self._shell.clock())
+        call = partial(self._processor.process, partition, topic, tp.topic, chunk.records, self._context.clock())
         effects = call() if len(chunk.records) <= SMALL_BATCH else await asyncio.to_thread(call)
         chunk, rest = parted(chunk, partition.next_offset(topic))
         if rest.records:
-            self.parked.put_back(tp, rest)
+            self.paused.put_back(tp, rest)
         if not chunk.records:
             return
         if len(chunk.records) > SMALL_BATCH:
-            self._shell.consumer().note_pace(len(chunk.records), time.monotonic() - started)
+            self._context.consumer().note_pace(len(chunk.records), time.monotonic() - started)
         flight = self._finish(partition, tp, chunk, effects, started)
         self._flights[partition.number] = asyncio.create_task(flight, name=f"flight-{partition.number}")
 
     async def _finish(self, partition: Partition, tp: TP, chunk: Chunk, effects: Effects, started: float) -> None:
-        topic = self._shell.inputs[tp.topic]
+        topic = self._context.inputs[tp.topic]
         await self._ownership.perform(partition, effects)
-        if self._shell.store().partition(tp.partition) is partition:
-            self._shell.consumer().mark_applied(tp, partition.next_offset(topic))
-        self.last_event_at = self._shell.clock()
+        if self._context.store().partition(tp.partition) is partition:
+            self._context.consumer().mark_applied(tp, partition.next_offset(topic))
+        self.last_event_at = self._context.clock()
         self._observe(topic.label, effects, chunk, started)
         if effects.reasons:
             self._tell_dead_letters(tp, effects, chunk)
@@ -157,34 +157,34 @@ class Worker:
         tick = self._latest_tick(partition, chunk)
         more = tick is not None
         while more and tick is not None:
-            effects = await asyncio.to_thread(self._processor.tick, partition, tick, self._shell.clock())
+            effects = await asyncio.to_thread(self._processor.tick, partition, tick, self._context.clock())
             if effects.changelog:
                 await self._ownership.perform(partition, effects)
                 self.metrics.observe("ticks", effects)
-                if (days := self._processor.days) is not None:
+                if (days := self._processor.coordinator) is not None:
                     await self.nudge(out.key for out in effects.outputs.get(days.topic, ()) if days.hear(*out[:2]))
-                if self._shell.store().partition(tp.partition) is not partition:
+                if self._context.store().partition(tp.partition) is not partition:
                     return  # it turned out to be another's
             more = effects.more
         await self._ownership.renew(partition)
-        self._shell.consumer().mark_applied(tp, chunk.records[-1].offset + 1)
+        self._context.consumer().mark_applied(tp, chunk.records[-1].offset + 1)
         self.metrics.ticks.inc()
         self.ticked_at[partition.number] = time.monotonic()
 
-    def _latest_tick(self, partition: Partition, chunk: Chunk) -> Tick | None:
+    def _latest_tick(self, partition: Partition, chunk: Chunk) -> Watermark | None:
         """Return the last tick of this claim. What another owner had read, or we before a rebalance, proves nothing."""
-        claim = self._shell.store().claims[partition.number].encoded
-        ticks = (decode_tick(record.value) for record in reversed(chunk.records))
+        claim = self._context.store().claims[partition.number].encoded
+        ticks = (decode_watermark(record.value) for record in reversed(chunk.records))
         ours = [tick for tick in ticks if tick is not None and tick.claim == claim]
         return next((tick for tick in ours if tick.time is not None), ours[0] if ours else None)
 
     async def nudge(self, keys: Iterable[bytes | None]) -> None:
         """Have partitions of ours go on at once, where records of other partitions may have been waited for."""
         news = set(keys)
-        for number, claim in list(self._shell.store().claims.items()):
+        for number, claim in list(self._context.store().claims.items()):
             if CUTOFFS_KEY in news or (news and number == LEADER):
-                tick = Tick(None, claim.encoded)
-                await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
+                tick = Watermark(None, claim.encoded)
+                await self._context.producer().send(self._context.ticks, msgspec.json.encode(tick), partition=number)
 
     async def _has_gap(self, expected: int, tp: TP, chunk: Chunk) -> bool:
         """Whether records before the chunk are missing; has them fetched again. A hole in the log is no gap.
@@ -201,29 +201,29 @@ class Worker:
             self._probes.pop(tp, None)
             return False
         log.info("fetching again: expected offset %d, found %d", expected, first, extra=_place(tp, expected))
-        await self._rewind(tp, expected)
+        await self._seek_back(tp, expected)
         return True
 
     async def resume(self, tp: TP) -> None:
         """Have a partition that stands still fetched again from where its state is."""
-        partition = self._shell.store().partition(tp.partition)
+        partition = self._context.store().partition(tp.partition)
         if partition is not None:
-            await self._rewind(tp, partition.next_offset(self._shell.inputs[tp.topic]))
+            await self._seek_back(tp, partition.next_offset(self._context.inputs[tp.topic]))
 
-    async def _rewind(self, tp: TP, offset: int) -> None:
+    async def _seek_back(self, tp: TP, offset: int) -> None:
         self.metrics.rewinds.inc()
-        self.parked.drop(tp)
-        self._probes[tp] = (offset, await self._shell.consumer().rewind(tp, offset))
+        self.paused.drop(tp)
+        self._probes[tp] = (offset, await self._context.consumer().seek_back(tp, offset))
 
     def _is_ours(self, tp: TP) -> bool:
-        return tp in self._shell.consumer().assignment()
+        return tp in self._context.consumer().assignment()
 
     def _observe(self, topic: str, effects: Effects, chunk: Chunk, started: float) -> None:
         metrics = self.metrics
         metrics.observe(topic, effects)
         metrics.batch_size.observe(len(chunk.records))
         metrics.batch_seconds.observe(time.monotonic() - started)
-        metrics.latency.observe(max(0, self._shell.clock() - chunk.records[-1].timestamp) / 1000)
+        metrics.latency.observe(max(0, self._context.clock() - chunk.records[-1].timestamp) / 1000)
 
     def _tell_dead_letters(self, tp: TP, effects: Effects, chunk: Chunk) -> None:
         """Log that a batch held dead letters, now and then: a flood of them is counted, not told one by one."""

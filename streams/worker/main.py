@@ -7,7 +7,7 @@ import signal
 import faust
 
 from config.settings import Settings
-from streams.gc_tuning import calm
+from streams.gc_tuning import tune_gc
 from streams.kafka.topics import TopicsError, check_topics
 from streams.worker.app import build
 from streams.worker.logs import set_up_logging
@@ -33,7 +33,7 @@ def run_worker(settings: Settings) -> None:
     Raises TopicsError where topics are not as they should be, BrokerError where no broker answers.
     """
     set_up_logging(settings.log_level, settings.log_format)
-    calm()
+    tune_gc()
     refuse_wrong_topics(settings)
     app = build(settings)
     app.owns_process = True

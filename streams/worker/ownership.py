@@ -18,8 +18,8 @@ from streams.partition.effects import Effects
 from streams.partition.fencing import CLAIM_KEY, Fenced
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
-from streams.worker.committer import Sender
-from streams.worker.context import Shell
+from streams.worker.committer import Committer
+from streams.worker.context import WorkerContext
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ _UNSETTLED_S = 60.0
 class Ownership:
     """The partitions of one process, as their changelog sees them."""
 
-    def __init__(self, shell: Shell, processor: Processor, metrics: Metrics) -> None:
-        self._shell = shell
+    def __init__(self, context: WorkerContext, processor: Processor, metrics: Metrics) -> None:
+        self._context = context
         self._processor = processor
         self._metrics = metrics
         self._owner = os.urandom(8)
@@ -47,7 +47,7 @@ class Ownership:
 
         Raises Fenced where others claim it again and again although it is ours.
         """
-        number, store = partition.number, self._shell.store()
+        number, store = partition.number, self._context.store()
         if number in store.claims:
             return partition
         for _ in range(_CLAIMS):
@@ -55,10 +55,10 @@ class Ownership:
                 self._drop(partition)
                 return None
             claim = store.fence(number).next_claim(self._owner)
-            offsets = await self._sender().write(number, [(CLAIM_KEY + str(number).encode(), claim.encoded)], claim)
+            offsets = await self._committer().write(number, [(CLAIM_KEY + str(number).encode(), claim.encoded)], claim)
             # What lies before the claim and was not recovered was written by the owner before us, and counts.
             unread = range(self._next_offset(number), offsets.stop)
-            partition = await store.catch_up(number, await self._shell.read_changelog(number, unread))
+            partition = await store.catch_up(number, await self._context.read_changelog(number, unread))
             self._written(number, offsets)
             if store.fence(number).holder == claim:
                 store.claims[number] = claim
@@ -73,11 +73,11 @@ class Ownership:
         A partition that turns out to be another's by now is dropped; where it does before anything went out, nothing
         does.
         """
-        number, store = partition.number, self._shell.store()
+        number, store = partition.number, self._context.store()
         try:
             if effects.reserve is not None and not await self._write(partition, [effects.reserve]):
                 return
-            await self._sender().produce(number, effects.outputs)
+            await self._committer().produce(number, effects.outputs)
             if not effects.changelog:
                 return
             owned = await self._write(partition, effects.changelog)
@@ -92,9 +92,9 @@ class Ownership:
 
     async def _write(self, partition: Partition, rows: list[tuple[bytes, bytes | None]]) -> bool:
         """Write rows of a partition; return whether it is ours still. Raises KafkaError, Fenced."""
-        number, store = partition.number, self._shell.store()
+        number, store = partition.number, self._context.store()
         expected = self._next_offset(number)
-        offsets = await self._sender().write(number, rows, store.claims[number])
+        offsets = await self._committer().write(number, rows, store.claims[number])
         self._written(number, offsets)
         if offsets.start != expected or len(offsets) != len(rows):
             await self._defend(partition, range(expected, offsets.stop))
@@ -107,9 +107,9 @@ class Ownership:
 
     async def _defend(self, partition: Partition, offsets: range) -> None:
         """Look at what lies between our records: who is to go, we or they?"""
-        store, number = self._shell.store(), partition.number
+        store, number = self._context.store(), partition.number
         fence = store.fence(number)
-        for record in await self._shell.read_changelog(number, offsets):
+        for record in await self._context.read_changelog(number, offsets):
             fence.admits(record.key, record.headers)
         if fence.holder != store.claims[number]:
             if await self._is_member(partition):
@@ -118,7 +118,7 @@ class Ownership:
             self._drop(partition)
 
     async def _restate(self, partition: Partition) -> None:
-        stale = self._shell.store().fence(partition.number).stale
+        stale = self._context.store().fence(partition.number).stale
         log.warning("%d rows of a replaced owner are written over", len(stale), extra={"partition": partition.number})
         effects = self._processor.restate(partition, list(stale))
         stale.clear()
@@ -126,31 +126,31 @@ class Ownership:
 
     def check(self) -> None:
         """Raise Fenced where a partition was dropped, and no rebalance has settled for long whose it is."""
-        store, assigned = self._shell.store(), self._shell.consumer().assignment()
+        store, assigned = self._context.store(), self._context.consumer().assignment()
         for number, since in list(self._dropped.items()):
-            if store.partition(number) is not None or TP(self._shell.ticks, number) not in assigned:
+            if store.partition(number) is not None or TP(self._context.ticks, number) not in assigned:
                 del self._dropped[number]
             elif time.monotonic() - since > _UNSETTLED_S:
                 raise Fenced(f"partition {number} is assigned here, and the group does not confirm it")
 
     def _drop(self, partition: Partition) -> None:
         # Where a rebalance came meanwhile, its rows are under recovery already, from where they end.
-        if self._shell.store().partition(partition.number) is partition:
-            self._shell.store().drop(partition.number)
+        if self._context.store().partition(partition.number) is partition:
+            self._context.store().drop(partition.number)
             self._dropped[partition.number] = time.monotonic()
 
     async def _is_member(self, partition: Partition) -> bool:
         """Whether the group still takes us for the owner: a commit is refused where it does not."""
-        name, topic = next(iter(self._shell.inputs.items()))
-        return await self._shell.consumer().confirm(TP(name, partition.number), partition.next_offset(topic))
+        name, topic = next(iter(self._context.inputs.items()))
+        return await self._context.consumer().still_owner(TP(name, partition.number), partition.next_offset(topic))
 
     def _next_offset(self, number: int) -> int:
-        known = self._shell.store().persisted_offset(TP(self._shell.changelog, number))
+        known = self._context.store().persisted_offset(TP(self._context.changelog, number))
         return 0 if known is None else known + 1
 
     def _written(self, number: int, offsets: range) -> None:
-        self._shell.store().set_persisted_offset(TP(self._shell.changelog, number), offsets.stop - 1)
+        self._context.store().set_persisted_offset(TP(self._context.changelog, number), offsets.stop - 1)
         self._written_at[number] = time.monotonic()
 
-    def _sender(self) -> Sender:
-        return Sender(self._shell.producer(), self._shell.name_of, self._shell.changelog)
+    def _committer(self) -> Committer:
+        return Committer(self._context.producer(), self._context.name_of, self._context.changelog)

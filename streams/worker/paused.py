@@ -15,7 +15,7 @@ from faust.types import TP
 from streams.faust_ext.consumer import Chunk
 
 
-class Parked:
+class Paused:
     """What is parked, by the partition of its topic. `wanted` is set by what is: a tick should come soon."""
 
     def __init__(self, pause: Callable[[TP, bool], None]) -> None:

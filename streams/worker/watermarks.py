@@ -14,8 +14,8 @@ from faust.types import TP
 
 from config.settings import Settings
 from models.instants import MAX_INSTANT
-from streams.partition.state import Partition, Tick
-from streams.worker.context import Shell
+from streams.partition.state import Partition, Watermark
+from streams.worker.context import WorkerContext
 from streams.worker.loop import Worker
 
 
@@ -30,15 +30,15 @@ class Unread(NamedTuple):
     stalled: list[TP]
 
 
-class Ticker:
+class Watermarks:
     """Makes the ticks of one worker process."""
 
-    def __init__(self, settings: Settings, shell: Shell, worker: Worker) -> None:
+    def __init__(self, settings: Settings, context: WorkerContext, worker: Worker) -> None:
         self._settings = settings
-        self._shell = shell
+        self._context = context
         self._worker = worker
         self._metrics = worker.metrics
-        self._inputs = {name: topic.label for name, topic in shell.inputs.items()}
+        self._inputs = {name: topic.label for name, topic in context.inputs.items()}
         self._idle: dict[TP, tuple[int, int]] = {}
         self._asked: dict[TP, tuple[int, int]] = {}
         self._applied: dict[tuple[str, int], int] = {}
@@ -48,20 +48,20 @@ class Ticker:
         async with self._worker.quiet():
             # What is known of event time must be older than the end offsets: events that arrive between the two
             # must not carry time past events of another topic that arrived with them.
-            partitions = dict(self._shell.store().partitions)
+            partitions = dict(self._context.store().partitions)
             seen = {number: dict(partition.progress.latest) for number, partition in partitions.items()}
-            claims = {number: claim.encoded for number, claim in self._shell.store().claims.items()}
-        now = self._shell.clock()
-        assigned = self._shell.consumer().assignment()
+            claims = {number: claim.encoded for number, claim in self._context.store().claims.items()}
+        now = self._context.clock()
+        assigned = self._context.consumer().assignment()
         tps = [TP(name, number) for name in self._inputs for number in partitions if TP(name, number) in assigned]
         if not tps:
             return []
-        ends = await self._shell.consumer().highwaters(*tps)
+        ends = await self._context.consumer().highwaters(*tps)
         async with self._worker.quiet():
             unread = await self._unread(partitions, {tp: ends.get(tp) or 0 for tp in tps})
         for number in partitions:
-            tick = Tick(self._time_of(number, seen, unread, now), claims.get(number))
-            sent = await self._shell.producer().send(self._shell.ticks, msgspec.json.encode(tick), partition=number)
+            tick = Watermark(self._time_of(number, seen, unread, now), claims.get(number))
+            sent = await self._context.producer().send(self._context.ticks, msgspec.json.encode(tick), partition=number)
             sent.add_done_callback(self._metrics.acknowledged)
         return unread.stalled
 
@@ -73,7 +73,7 @@ class Ticker:
             lags[tp] = lag = await self._lag(partitions[tp.partition], tp, end)
             if lag:
                 lagging[tp.partition].append(self._inputs[tp.topic])
-                if tp in self._worker.parked:
+                if tp in self._worker.paused:
                     continue
                 expected = True
                 if self._stands_still(tp, partitions[tp.partition]):
@@ -90,7 +90,7 @@ class Ticker:
             key = self._inputs[tp.topic], tp.partition
             unread[key] = lag
             applied[key] = partitions[tp.partition].progress.applied.get(key[0], 0)
-            if lag and tp not in worker.parked:
+            if lag and tp not in worker.paused:
                 _, since = worker.waiting.get(key, (0, now))
                 waiting[key] = (lag, since if self._applied.get(key) == applied[key] else now)
         worker.waiting, self._applied = waiting, applied
@@ -105,7 +105,7 @@ class Ticker:
         applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
         if applied >= end:
             return 0
-        if self._asked.get(tp) == (applied, end) and await self._shell.consumer().found_nothing(tp, end):
+        if self._asked.get(tp) == (applied, end) and await self._context.consumer().reached_end(tp, end):
             return 0
         return end - applied
 
@@ -128,8 +128,8 @@ class Ticker:
         waiting = any(unread.lagging.values())
         scope = [seen[number]] if waiting else list(seen.values())
         known = [at for each in scope for at in each.values()]
-        if waiting and not unread.expected and (parked := _oldest(seen, unread.lagging)) is not None:
-            known.append(parked)  # those who wait at a day's end wait for this one, too: it comes as far as they have
+        if waiting and not unread.expected and (paused := _oldest(seen, unread.lagging)) is not None:
+            known.append(paused)  # those who wait at a day's end wait for this one, too: it comes as far as they have
         newest = max(known, default=None)
         idle = self._settings.idle_after
         if newest is not None and idle is not None and not waiting and now - self._worker.last_event_at >= idle:

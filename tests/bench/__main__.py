@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import TidemarkError, UnusableInput
-from streams.gc_tuning import calm
+from streams.gc_tuning import tune_gc
 from tests.bench.report import Report, Scale
 
 #: Benchmarks by name, in the order in which they run: (module, what it measures).
@@ -64,7 +64,7 @@ def _known(_context: click.Context, _parameter: click.Parameter, names: tuple[st
 @click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where to write every figure.")
 def main(names: tuple[str, ...], orders: int, customers: int, runs: int, target: Path | None) -> None:
     """Measure, print, and write the figures; what was measured before a failure is written too."""
-    calm()  # as a worker does
+    tune_gc()  # as a worker does
     scale, console = Scale(orders, customers, runs), Console()
     measured: dict[str, list[dict[str, Any]]] = {}
     try:

@@ -20,10 +20,10 @@ from models.instants import DAY_MS
 from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
-from streams.partition.cutoff_coordinator import business_days
+from streams.partition.cutoff_coordinator import cutoff_coordinator
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
-from streams.partition.state import Partition, Tick
+from streams.partition.state import Partition, Watermark
 from streams.partition.step import Timing
 from streams.replay.stepwise import FileRecord
 from tests.bench.population import NOW_MS, POLICY, batches
@@ -32,7 +32,7 @@ from tests.bench.workload import orders
 
 #: The least part of the events/s with thresholds that the ranked job may have.
 TARGET = 0.9
-#: The most bytes that a histogram may have.
+#: The most bytes that a sketch may have.
 TARGET_BYTES = 20_000
 _WINDOWS = ("90d", "10d")
 _RANKED = {
@@ -65,7 +65,7 @@ def run(scale: Scale) -> list[Report]:
         told = [f"{statistics.median(plain):,.0f}", f"{statistics.median(ranked):,.0f}", f"{share:.2f}"]
         rows.append([window, *told, f"{max(sizes):,}"])
         figures.append({"window": window, "plain": plain, "ranked": ranked, "ratio": share, "bytes": max(sizes)})
-    columns = ["window", "thresholds, events/s", "ranked, events/s", "ratio", "histogram, bytes"]
+    columns = ["window", "thresholds, events/s", "ranked, events/s", "ratio", "sketch, bytes"]
     title = f"Cut-offs: {scale.orders:,} orders of {scale.customers:,} customers over 25 days, in one partition"
     return [Report(title, columns, rows, {"target": TARGET, "target_bytes": TARGET_BYTES, "settings": figures})]
 
@@ -79,9 +79,9 @@ def _timeline(window: str, loyalty: dict[str, Any] | None = None) -> Timeline:
 
 
 def _rate(load: list[list[FileRecord]], timeline: Timeline) -> tuple[float, int]:
-    """Return events/s of the second half, and the bytes of the largest histogram."""
-    days = business_days(timeline)
-    work = Processor(timeline, Timing(), Encoder("/bench"), days=days)
+    """Return events/s of the second half, and the bytes of the largest sketch."""
+    coordinator = cutoff_coordinator(timeline)
+    work = Processor(timeline, Timing(), Encoder("/bench"), coordinator=coordinator)
     held = Partition(0, timeline=timeline.fingerprint)
     started, warm = time.process_time(), len(load) // 2
     for number, batch in enumerate(load):
@@ -91,16 +91,16 @@ def _rate(load: list[list[FileRecord]], timeline: Timeline) -> tuple[float, int]
         following = load[number + 1][0].timestamp if number + 1 < len(load) else batch[-1].timestamp
         _tick(work, held, max(batch[-1].timestamp, following // DAY_MS * DAY_MS))
     took = time.process_time() - started
-    histograms = {} if held.population is None else held.population.histograms
+    sketches = {} if held.rank_index is None else held.rank_index.sketches
     count = sum(map(len, load[warm:]))
-    return count / took, max((len(histogram.encode()) for histogram in histograms.values()), default=0)
+    return count / took, max((len(sketch.encode()) for sketch in sketches.values()), default=0)
 
 
 def _tick(work: Processor, held: Partition, at: int) -> None:
     hear: Callable[[bytes | None, bytes | None], bool] | None = None if work.days is None else work.days.hear
     more = True
     while more:
-        effects = work.tick(held, Tick(at), NOW_MS)
+        effects = work.tick(held, Watermark(at), NOW_MS)
         more = effects.more
         if hear is not None:
             for out in effects.outputs.get("populations", ()):

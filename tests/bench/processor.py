@@ -17,7 +17,7 @@ from streams.partition.fencing import Claim
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
 from streams.replay.stepwise import FileRecord
-from streams.worker.committer import Sender
+from streams.worker.committer import Committer
 from tests.bench.population import BATCH, NOW_MS, batches, processor, timeline
 from tests.bench.report import Report, Scale
 from tests.bench.workload import Skew, orders
@@ -97,7 +97,7 @@ class _Unsent:
 
 
 async def _work_off(work: Processor, held: Partition, load: list[list[FileRecord]], profile: cProfile.Profile) -> None:
-    sender = Sender(_Unsent(), str, "changelog")
+    sender = Committer(_Unsent(), str, "changelog")
     for batch in load:
         profile.enable()
         effects = work.process(held, Topic.ORDERS, "orders", batch, NOW_MS)

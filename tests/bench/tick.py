@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from models.customer.state import row_instant
 from models.events import Topic
-from streams.partition.state import Partition, Tick
+from streams.partition.state import Partition, Watermark
 from tests.bench.population import NOW_MS, batches, processor, rows, timeline
 from tests.bench.report import Report, Scale
 from tests.bench.workload import START_MS, Order, orders
@@ -39,7 +39,7 @@ def _ticks(customers: int) -> tuple[float, dict[int, float]]:
     held = Partition(0, {**dict(rows(customers)), **first.rows}, timeline=fingerprint)
 
     def timed(horizon: int) -> float:
-        tick = Tick(horizon)
+        tick = Watermark(horizon)
         started = time.perf_counter()
         work.tick(held, tick, NOW_MS)
         return time.perf_counter() - started

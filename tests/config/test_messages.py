@@ -15,7 +15,7 @@ import yaml
 from config.messages import MessagesError, _Teller, catalogue, languages, render
 from config.policy_files import load_timeline, presets
 from models.customer.state import Customer
-from models.engine.account import UNWINDOWED, Account, NextPolicy, Passed, UpcomingCare, account
+from models.engine.customer_report import UNWINDOWED, CustomerReport, NextPolicy, Passed, UpcomingCare, account
 from models.engine.decide import Engine
 from models.events import Event, Profile
 from models.instants import zone
@@ -30,7 +30,7 @@ LANGUAGES = ["en", "zh"]
 ENGLISH, CHINESE = (catalogue(language).messages for language in LANGUAGES)
 
 
-def told(rules: Policy, at: int, *events: Event) -> Account:
+def told(rules: Policy, at: int, *events: Event) -> CustomerReport:
     customer, timeline = Customer("c1"), Timeline([rules])
     for event in events:
         Engine(timeline).ingest(customer, event, Decisions())
@@ -105,7 +105,7 @@ def test_an_unknown_language_is_told_with_those_allowed(language: str) -> None:
 # --- sentences ----------------------------------------------------------------------------------
 
 
-def gold() -> Account:
+def gold() -> CustomerReport:
     """In grace below gold: 760.00 of 800 and 4 orders of 12 (the example of the contract)."""
     rules = policy(
         {
@@ -126,7 +126,7 @@ def gold() -> Account:
     )
 
 
-def rating() -> Account:
+def rating() -> CustomerReport:
     spec = {
         "kind": "score",
         "metrics": {
@@ -139,7 +139,7 @@ def rating() -> Account:
     return told(policy(schemes={"rating": spec}), day(2.26), order(day(0), "a", 20_000))
 
 
-def eventful() -> Account:
+def eventful() -> CustomerReport:
     """Two schemes, and one of everything that may be told beside them."""
     schemes = {
         "lifecycle": {"kind": "lifecycle"},
@@ -157,7 +157,7 @@ def eventful() -> Account:
     return msgspec.structs.replace(whole, passed=passed, settled=1, pending=2, care=care, next_policy=following)
 
 
-def everything() -> Account:
+def everything() -> CustomerReport:
     """A customer at the top, one with a limit unknown, one whom nothing is decided about."""
     rule = {"frequency": ">= 1", "monetary": ">= 5"}
     schemes = {
@@ -167,11 +167,11 @@ def everything() -> Account:
     return told(policy(schemes=schemes), day(0), order(day(0), "a"))
 
 
-def undecided() -> Account:
+def undecided() -> CustomerReport:
     return told(policy(), day(0), Profile(None))
 
 
-GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "data" / "accounts.yaml").read_text(encoding="utf-8"))
+GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "data" / "customer_reports.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", GOLDEN)

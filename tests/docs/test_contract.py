@@ -10,7 +10,7 @@ import pytest
 
 from config.policy_files import POLICIES, load_timeline
 from models import wire
-from models.customer.contacts import MAX_CONTACTS
+from models.customer.interactions import MAX_INTERACTIONS
 from models.customer.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
 from models.engine.decide import MAX_PENDING, MAX_PENDING_PROFILES
 from models.errors import Reason
@@ -20,7 +20,7 @@ from models.money import MAX_MINOR, Money
 from models.rules.metrics import METRICS
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
-from streams.partition.state import Partition, Tick
+from streams.partition.state import Partition, Watermark
 from streams.partition.step import Timing
 from streams.replay.stepwise import FileRecord
 from tests.docs.pages import (
@@ -89,7 +89,7 @@ def decided(tmp_path: Path) -> dict[str, list[Any]]:
     for offset, value in enumerate(values):
         record = FileRecord(offset, 0, b"c1", value)
         steps.append(processor.process(partition, Topic.ORDERS, "orders", [record], now))
-    steps.append(processor.tick(partition, Tick(parse_instant("2027-06-01T00:00:00Z")), now))
+    steps.append(processor.tick(partition, Watermark(parse_instant("2027-06-01T00:00:00Z")), now))
     return {
         topic: [json.loads(out.value or b"") for step in steps for out in step.outputs.get(topic, [])]
         for topic in OUTPUTS
@@ -141,7 +141,7 @@ def test_bounds_are_those_of_the_code():
     assert bounds["counted orders"] == f"{MAX_ORDERS:,}"
     assert bounds["refunded or cancelled orders"] == f"{MAX_ADJUSTMENTS:,}"
     assert bounds["refunds of one order"] == str(MAX_REFUNDS_OF_ORDER)
-    assert bounds["interactions kept"] == f"{MAX_CONTACTS:,}"
+    assert bounds["interactions kept"] == f"{MAX_INTERACTIONS:,}"
     assert bounds["events that wait (settled)"] == f"{MAX_PENDING:,}"
     assert bounds["profiles among them"] == str(MAX_PENDING_PROFILES)
     assert bounds["attributes of a profile"] == f"{wire._ATTRIBUTES_MAX_BYTES:,} bytes of JSON"
@@ -196,7 +196,7 @@ def test_reasons_are_given_with_the_details_documented(reason: Reason):
         load_timeline(POLICIES / "retail.yaml"),
         Timing(ahead=0 if ahead else DAY_MS),
         Encoder("/tidemark"),
-        home_of=(lambda _key: 0) if reason is Reason.WRONG_PARTITION else None,
+        partition_for=(lambda _key: 0) if reason is Reason.WRONG_PARTITION else None,
     )
     now = parse_instant("2026-02-02T00:00:00Z" if ahead else "2026-06-01T00:00:00Z")
     effects = processor.process(Partition(3), topic, topic.label, [FileRecord(0, 0, key, value)], now)

@@ -14,8 +14,8 @@ from models.events import Topic
 from models.instants import parse_instant
 from models.policy import care_specs, scheme_specs
 from models.policy.care_rules import Refusal
-from models.policy.care_specs import CareRule
-from models.policy.scheme_specs import Demotion, Scheme
+from models.policy.care_specs import CareRuleSpec
+from models.policy.scheme_specs import DemotionSpec, SchemeSpec
 from models.policy.spec import PolicySpec
 from streams.replay.stepwise import replay
 from tests.docs.pages import (
@@ -82,7 +82,7 @@ def test_fragments_are_yaml(block: Block):
     ("heading", "keys"),
     [
         ("## A whole policy", PolicySpec.model_fields),
-        ("## Schemes", ["kind", "window", *(f"demotion.{key}" for key in Demotion.model_fields)]),
+        ("## Schemes", ["kind", "window", *(f"demotion.{key}" for key in DemotionSpec.model_fields)]),
     ],
 )
 def test_policy_keys_are_documented(heading: str, keys: Any):
@@ -90,26 +90,26 @@ def test_policy_keys_are_documented(heading: str, keys: Any):
 
 
 #: The triggers of care, by the heading under which their keys are told; some have keys with parts.
-TRIGGERS: dict[str, type[CareRule]] = {
-    "### Birthday": care_specs.Birthday,
-    "### Anniversary": care_specs.Anniversary,
-    "### Holiday": care_specs.Holiday,
-    "### Calendar": care_specs.CalendarDays,
-    "### At risk": care_specs.AtRisk,
-    "### Near upgrade": care_specs.NearUpgrade,
-    "### Welcome": care_specs.Welcome,
-    "### Churn": care_specs.Churn,
-    "### Silence": care_specs.Silence,
-    "### Call back": care_specs.CallBack,
-    "### Interaction": care_specs.OnInteraction,
-    "### Campaign": care_specs.OnCampaign,
-    "### Condition": care_specs.OnCondition,
+TRIGGERS: dict[str, type[CareRuleSpec]] = {
+    "### Birthday": care_specs.BirthdaySpec,
+    "### Anniversary": care_specs.AnniversarySpec,
+    "### Holiday": care_specs.HolidaySpec,
+    "### Calendar": care_specs.CalendarDaysSpec,
+    "### At risk": care_specs.AtRiskSpec,
+    "### Near upgrade": care_specs.NearUpgradeSpec,
+    "### Welcome": care_specs.WelcomeSpec,
+    "### Churn": care_specs.ChurnSpec,
+    "### Silence": care_specs.SilenceSpec,
+    "### Call back": care_specs.CallBackSpec,
+    "### Interaction": care_specs.OnInteractionSpec,
+    "### Campaign": care_specs.OnCampaignSpec,
+    "### Condition": care_specs.OnConditionSpec,
 }
 
 
 @pytest.mark.parametrize("heading", TRIGGERS)
 def test_keys_of_triggers_are_documented(heading: str):
-    keys = TRIGGERS[heading].model_fields.keys() - CareRule.model_fields.keys() - {"trigger"}
+    keys = TRIGGERS[heading].model_fields.keys() - CareRuleSpec.model_fields.keys() - {"trigger"}
     documented = {codes(row[0])[0].partition(".")[0] for row in table_rows(CARE, heading)}
     assert documented == keys
 
@@ -117,7 +117,7 @@ def test_keys_of_triggers_are_documented(heading: str):
 def test_every_trigger_is_documented_and_in_the_preset():
     known = {
         name
-        for spec in [*TRIGGERS.values(), care_specs.TierMove]
+        for spec in [*TRIGGERS.values(), care_specs.TierMoveSpec]
         for name in spec.model_fields["trigger"].annotation.__args__
     }
     told = set(re.findall(r"`trigger: (\w+)`", CARE.read_text()))
@@ -127,18 +127,18 @@ def test_every_trigger_is_documented_and_in_the_preset():
 
 
 def test_keys_of_care_and_its_governance_are_documented():
-    assert {codes(row[0])[0] for row in table_rows(CARE, "## A rule")} == {*CareRule.model_fields, "trigger"}
+    assert {codes(row[0])[0] for row in table_rows(CARE, "## A rule")} == {*CareRuleSpec.model_fields, "trigger"}
     fields = {
         f"{part}.{key}"
         for part, spec in (
-            ("quiet_hours", care_specs.QuietHours),
-            ("caps", care_specs.Cap),
-            ("budgets", care_specs.Budget),
+            ("quiet_hours", care_specs.QuietHoursSpec),
+            ("caps", care_specs.CapSpec),
+            ("budgets", care_specs.BudgetSpec),
         )
         for key in spec.model_fields
     }
     assert {codes(row[0])[0] for row in table_rows(CARE, "## Governance")} == {*fields, "groups"}
-    assert set(care_specs.Governance.model_fields) == {"quiet_hours", "caps", "budgets", "groups"}
+    assert set(care_specs.GovernanceSpec.model_fields) == {"quiet_hours", "caps", "budgets", "groups"}
 
 
 def test_reasons_of_refusals_are_documented():
@@ -147,28 +147,28 @@ def test_reasons_of_refusals_are_documented():
 
 
 #: The kinds of schemes, and the parts of each that have keys of their own.
-KINDS: dict[str, tuple[type[Scheme], dict[str, Any]]] = {
-    "thresholds": (scheme_specs.Thresholds, {"tiers": scheme_specs.ThresholdTier}),
-    "score": (scheme_specs.Score, {"metrics": scheme_specs.Graded, "tiers": scheme_specs.ScoreTier}),
-    "percentile": (scheme_specs.Percentile, {"tiers": scheme_specs.PercentileTier}),
-    "matrix": (scheme_specs.Matrix, {"rows": scheme_specs.Axis, "columns": scheme_specs.Axis}),
-    "lifecycle": (scheme_specs.Lifecycle, {}),
-    "segments": (scheme_specs.Segments, {"segments": scheme_specs.Segment}),
+KINDS: dict[str, tuple[type[SchemeSpec], dict[str, Any]]] = {
+    "thresholds": (scheme_specs.ThresholdsSpec, {"tiers": scheme_specs.ThresholdTierSpec}),
+    "score": (scheme_specs.ScoreSpec, {"metrics": scheme_specs.GradedSpec, "tiers": scheme_specs.ScoreTierSpec}),
+    "percentile": (scheme_specs.PercentileSpec, {"tiers": scheme_specs.PercentileTierSpec}),
+    "matrix": (scheme_specs.MatrixSpec, {"rows": scheme_specs.AxisSpec, "columns": scheme_specs.AxisSpec}),
+    "lifecycle": (scheme_specs.LifecycleSpec, {}),
+    "segments": (scheme_specs.SegmentsSpec, {"segments": scheme_specs.SegmentSpec}),
 }
 
 
 def test_kinds_are_those_of_the_code():
-    known = {scheme.model_fields["kind"].annotation.__args__[0] for scheme in Scheme.__subclasses__()}
+    known = {scheme.model_fields["kind"].annotation.__args__[0] for scheme in SchemeSpec.__subclasses__()}
     assert set(KINDS) == known
     (row,) = [row for row in table_rows(GUIDE, "## Schemes") if row[0] == "`kind`"]
     assert set(codes(row[2])) == known
-    assert set(Scheme.model_fields) == {"window", "demotion"}
+    assert set(SchemeSpec.model_fields) == {"window", "demotion"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_of_a_kind_are_documented_with_their_defaults(kind: str):
     scheme, parts = KINDS[kind]
-    fields = {key: value for key, value in scheme.model_fields.items() if key not in {*Scheme.model_fields, "kind"}}
+    fields = {key: value for key, value in scheme.model_fields.items() if key not in {*SchemeSpec.model_fields, "kind"}}
     nested = {f"{part}.{key}": value for part, spec in parts.items() for key, value in spec.model_fields.items()}
     rows = {codes(row[0])[0]: row[1] for row in table_rows(GUIDE, f"### {kind.capitalize()}")}
     assert set(rows) == {*fields, *nested}

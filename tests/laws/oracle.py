@@ -125,14 +125,14 @@ class Past:
         return Fraction(at - orders[0][0], DAY) if orders else None
 
     def engagement(self, at: int, window: int) -> Fraction:
-        return Fraction(sum(self.weights.get(contact.kind, 0) for contact in self.contacts(at, window)))
+        return Fraction(sum(self.weights.get(contact.kind, 0) for contact in self.interactions(at, window)))
 
     def satisfaction(self, at: int, window: int) -> Fraction | None:
-        scores = [Fraction(c.value or 0, 1000) for c in self.contacts(at, window) if c.kind == "survey"]
+        scores = [Fraction(c.value or 0, 1000) for c in self.interactions(at, window) if c.kind == "survey"]
         return sum(scores, Fraction(0)) / len(scores) if scores else None
 
     def referrals(self, at: int, window: int) -> Fraction:
-        return Fraction(sum(contact.kind == "referral" for contact in self.contacts(at, window)))
+        return Fraction(sum(contact.kind == "referral" for contact in self.interactions(at, window)))
 
     def repurchase_rate(self, at: int, window: int) -> Fraction | None:
         recent = self.recent(at, window)

@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.care.budgets import Purse
+from models.care.budgets import BudgetShare
 from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.events import Interaction, Pending, Profile
@@ -161,7 +161,7 @@ def test_no_action_violates_its_governance_whatever_the_order_of_events(
     for number, event in steps:
         name, partition = f"c{number}", number % PARTITIONS
         customer = Customer.from_row(name, rows[number]) if number in rows else Customer(name)
-        decisions = Decisions(Purse(spent[partition], partition, PARTITIONS))
+        decisions = Decisions(BudgetShare(spent[partition], partition, PARTITIONS))
         before = known[number]
         if event is None:
             engine.advance(customer, last + 200 * DAY_MS, decisions)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from models.customer.contacts import Contacts
+from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.customer.state import Customer
 from models.engine.decide import Engine
@@ -61,7 +61,7 @@ def facts(
     since: int = T0,
     weights: dict[str, int] | None = None,
 ) -> Facts:
-    kept = Contacts()
+    kept = Interactions()
     for event in contacts:
         kept.apply(event)
     return Facts(ledger(*events), kept, since, weights or {})

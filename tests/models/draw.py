@@ -3,7 +3,7 @@
 from fractions import Fraction
 from random import Random
 
-from models.customer.contacts import Contacts
+from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.instants import DAY_MS
 from models.rules.metrics import METRICS, Facts, Unit
@@ -12,7 +12,7 @@ from tests.models.build import cancel, contact, order, refund
 
 def random_facts(random: Random) -> tuple[Facts, int]:
     """Return facts on a scale of milliseconds, and an instant at or after the last of them."""
-    book, kept = Ledger(), Contacts()
+    book, kept = Ledger(), Interactions()
     for name in range(random.randrange(7)):
         placed = order(
             random.randrange(60), f"o{name}", random.choice([0, 1, 5, 10, 100]), random.choice([None, -5, 3])

@@ -59,7 +59,7 @@ class Known:
         self.placed: dict[str, Order] = {}
         self.refunds: dict[str, dict[str, int]] = defaultdict(dict)
         self.cancelled: set[str] = set()
-        self.contacts: list[tuple[int, str, Any]] = []
+        self.interactions: list[tuple[int, str, Any]] = []
         self.registered: int | None = None
         self.first_event: int | None = None
         self.orders: list[Order] = []
@@ -74,7 +74,7 @@ class Known:
         if kind == "profile":
             self.registered = instant(event["registered_at"]) if event.get("registered_at") else None
         elif kind == "interaction":
-            self.contacts.append((at, event["kind"], event.get("value")))
+            self.interactions.append((at, event["kind"], event.get("value")))
         elif kind == "order.placed":
             self.placed[event["order_id"]] = (at, cents(event["amount"]), cents(event.get("margin", "0")))
         elif kind == "order.refunded":
@@ -120,9 +120,9 @@ class Look:
     def contacts(self, kind: str) -> list[Any]:
         """The values of the interactions of a kind in the window."""
         after = self.now - self.window
-        if not self.known.contacts:
+        if not self.known.interactions:
             return []
-        return [value for at, own, value in self.known.contacts if own == kind and after < at <= self.now]
+        return [value for at, own, value in self.known.interactions if own == kind and after < at <= self.now]
 
 
 def recency(look: Look) -> Number | None:

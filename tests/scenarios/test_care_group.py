@@ -135,7 +135,7 @@ def test_eager_care_overspends_no_budget_whatever_crashes(seed: int, scheme: dic
 
 
 def lefts(group: Group, partition: Any) -> list[int]:
-    policy, purse = group.timeline.latest, group.processors[0].purse_of(partition)
-    assert purse is not None
+    policy, budget_share = group.timeline.latest, group.processors[0].budget_share_of(partition)
+    assert budget_share is not None
     instants = [START + week * 7 * DAY_MS for week in range(3)]
-    return [purse.left(budget, at, policy.zone) for budget in policy.governance.budgets for at in instants]
+    return [budget_share.left(budget, at, policy.zone) for budget in policy.governance.budgets for at in instants]

@@ -345,5 +345,5 @@ def test_a_customer_with_a_hundred_thousand_orders_has_a_bounded_row_and_costs_n
     # The ledger keeps 10,000 orders, and folds the oldest for each one more; 2,000 may wait.
     assert max(sizes) <= 1.01 * sizes[12]
     assert max(sizes) < 400_000
-    assert len(driver.partition.due) < 100
+    assert len(driver.partition.timers) < 100
     assert min(elapsed[-3:]) < 3 * min(elapsed[12:15]), elapsed

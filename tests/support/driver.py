@@ -15,7 +15,7 @@ from models.policy.timeline import Timeline
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
-from streams.partition.state import PROGRESS_KEY, Partition, Tick
+from streams.partition.state import PROGRESS_KEY, Partition, Watermark
 from streams.partition.step import Timing
 
 NOW = parse_instant("2026-06-01T00:00:00Z")
@@ -40,7 +40,7 @@ class Driver:
         timeline: Timeline | None = None,
         number: int = 0,
         max_bytes: int = 65_536,
-        home_of: Callable[[bytes], int] | None = None,
+        partition_for: Callable[[bytes], int] | None = None,
         partitions: int = 1,
     ) -> None:
         self.timeline = timeline or load_timeline(Path("demo"))
@@ -50,7 +50,7 @@ class Driver:
             timing or Timing(),
             Encoder("/test"),
             max_bytes=max_bytes,
-            home_of=home_of,
+            partition_for=partition_for,
             partitions=partitions,
         )
         self._next = dict.fromkeys(Topic, 0)
@@ -72,7 +72,7 @@ class Driver:
 
     def tick(self, at: str | int, now: int = NOW) -> Effects:
         """Move stream time, one step."""
-        return self.processor.tick(self.partition, Tick(instant(at)), now)
+        return self.processor.tick(self.partition, Watermark(instant(at)), now)
 
     def customer(self, name: str) -> Customer:
         return Customer.from_row(name, self.partition.rows[name.encode()])

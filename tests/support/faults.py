@@ -28,8 +28,8 @@ from faust.tables.recovery import Recovery
 
 from streams.faust_ext.consumer import MicroBatchConsumer
 from streams.worker import app as composition
-from streams.worker.committer import Sender
-from streams.worker.context import Shell, wall_clock_ms
+from streams.worker.committer import Committer
+from streams.worker.context import WorkerContext, wall_clock_ms
 
 #: Around each effect of a batch: outputs, then state, then the commit. `…-partly`: one acknowledgement is in, the
 #: others are on their way.
@@ -52,7 +52,7 @@ def install() -> None:
     if commits := os.environ.get("TIDEMARK_TEST_FAIL_COMMITS"):
         _fail_commits(int(commits))
     if path := os.environ.get("TIDEMARK_TEST_CLOCK"):
-        composition.Shell = partial(Shell, clock=lambda: wall_clock_ms() + int(Path(path).read_text()))
+        composition.WorkerContext = partial(WorkerContext, clock=lambda: wall_clock_ms() + int(Path(path).read_text()))
     if size := os.environ.get("TIDEMARK_TEST_FILE_BYTES"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
     if seconds := os.environ.get("TIDEMARK_TEST_SLOW_RECOVERY"):
@@ -81,7 +81,7 @@ class _Fault:
                 os.kill(self._pid, self._number)
 
     def around(self, method: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
-        async def wrapped(sender: Sender, partition: int, records: Any, *rest: Any) -> Any:
+        async def wrapped(sender: Committer, partition: int, records: Any, *rest: Any) -> Any:
             if name == "outputs":
                 self._telling = "tier-changes" in records
             if not self._telling:
@@ -96,7 +96,7 @@ class _Fault:
         return wrapped
 
     def partly(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def wrapped(sender: Sender, sends: list[Any]) -> Any:
+        async def wrapped(sender: Committer, sends: list[Any]) -> Any:
             step = getattr(sender, "step", "")
             if sends and step and self.point == f"{step}-partly":
                 await asyncio.wait([future for future, _ in sends], return_when=asyncio.FIRST_COMPLETED)
@@ -116,9 +116,9 @@ class _Fault:
 
 
 def _install_fault(fault: _Fault) -> None:
-    Sender.produce = fault.around(Sender.produce, "outputs")  # type: ignore[method-assign]  # the point of this module
-    Sender.write = fault.around(Sender.write, "state")  # type: ignore[method-assign]  # likewise
-    Sender._all = fault.partly(Sender._all)  # type: ignore[method-assign]  # likewise
+    Committer.produce = fault.around(Committer.produce, "outputs")  # type: ignore[method-assign]  # the point of this module
+    Committer.write = fault.around(Committer.write, "state")  # type: ignore[method-assign]  # likewise
+    Committer._all = fault.partly(Committer._all)  # type: ignore[method-assign]  # likewise
     MicroBatchConsumer._commit = fault.commits(MicroBatchConsumer._commit)  # type: ignore[method-assign]  # likewise
 
 
@@ -154,10 +154,10 @@ def _slow_recovery(seconds: float) -> None:
 
 
 def _slow_state(seconds: float) -> None:
-    write = Sender.write
+    write = Committer.write
 
-    async def slow_write(self: Sender, *args: Any) -> Any:
+    async def slow_write(self: Committer, *args: Any) -> Any:
         await asyncio.sleep(seconds)
         return await write(self, *args)
 
-    Sender.write = slow_write  # type: ignore[method-assign]  # the point of this module
+    Committer.write = slow_write  # type: ignore[method-assign]  # the point of this module

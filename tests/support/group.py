@@ -15,13 +15,13 @@ import msgspec
 from models.customer.state import Counters, Customer
 from models.events import Topic
 from models.policy.timeline import Timeline
-from streams.kafka.partitioner import home_of
+from streams.kafka.partitioner import partition_for
 from streams.kafka.records import CARE_ACTIONS, TIER_CHANGES, TIER_CUTOFFS
-from streams.partition.cutoff_coordinator import business_days
+from streams.partition.cutoff_coordinator import cutoff_coordinator
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
-from streams.partition.state import PROGRESS_KEY, Partition, Tick
+from streams.partition.state import PROGRESS_KEY, Partition, Watermark
 from streams.partition.step import Timing
 from tests.support.driver import Record
 
@@ -36,7 +36,7 @@ class Group:
                 timeline,
                 timing,
                 Encoder("/group"),
-                days=business_days(timeline, "populations", partitions),
+                coordinator=cutoff_coordinator(timeline, "populations", partitions),
                 partitions=partitions,
             )
             for _ in range(workers)
@@ -54,7 +54,7 @@ class Group:
 
     def produce(self, at: int, key: bytes, value: bytes) -> None:
         """Put an order into the partition of its customer."""
-        self.inputs[home_of(key, len(self.inputs))].append((key, value, at))
+        self.inputs[partition_for(key, len(self.inputs))].append((key, value, at))
 
     def consume(self, number: int, most: int, now: int = 0) -> bool:
         """Have a partition process so many unread records, at `now` (ms) by the wall; say whether any was applied."""
@@ -73,7 +73,7 @@ class Group:
         self._listen(self.owners[number])
         more = True
         while more:
-            effects = self._processor(number).tick(self.partitions[number], Tick(time), 0)
+            effects = self._processor(number).tick(self.partitions[number], Watermark(time), 0)
             more = self.perform(number, effects) and effects.more
 
     def unread(self, number: int) -> int:

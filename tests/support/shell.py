@@ -5,10 +5,10 @@ from typing import Any
 
 from models.events import Topic
 from streams.faust_ext.consumer import Chunk
-from streams.worker.context import Shell
+from streams.worker.context import WorkerContext
 
 
-def shell_of(fake: Any, **parts: Any) -> Shell:
+def shell_of(fake: Any, **parts: Any) -> WorkerContext:
     """Return a shell whose store, consumer and producer are one fake; topics have their labels for names."""
     given: dict[str, Any] = {
         "store": lambda: fake,
@@ -20,7 +20,7 @@ def shell_of(fake: Any, **parts: Any) -> Shell:
         "ticks": "ticks",
         "read_changelog": lambda *_: None,
     }
-    return Shell(**(given | parts))
+    return WorkerContext(**(given | parts))
 
 
 def chunk(first: int, last: int, epoch: int = 0, number: int = 0, topic: str = "orders") -> Chunk:

@@ -20,7 +20,7 @@ from streams.worker.faust_app import TidemarkApp
 Rows = list[tuple[bytes, bytes | None]]
 
 
-class Held(NamedTuple):
+class PartitionCollector(NamedTuple):
     """An app that is built and never started, and what a rebalance and a recovery do to its table."""
 
     app: TidemarkApp
@@ -63,7 +63,7 @@ class Held(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def held(directory: Path, store: str) -> AsyncIterator[Held]:
+async def held(directory: Path, store: str) -> AsyncIterator[PartitionCollector]:
     app = build(load_settings(data_dir=directory, policy="demo", partitions=4, store=store))
     ends: dict[int, int] = {}
 
@@ -73,7 +73,7 @@ async def held(directory: Path, store: str) -> AsyncIterator[Held]:
     app.consumer.highwaters = highwaters
     table = app.tables["state"]
     try:
-        yield Held(app, table, ends)
+        yield PartitionCollector(app, table, ends)
     finally:
         if isinstance(table.data, RocksStore):
             table.data.close()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.care.budgets import Purse
+from models.care.budgets import BudgetShare
 from models.care.governance import MAX_HELD, MAX_LOG, is_held_out
 from models.customer.state import Customer, Sent
 from models.events import Consent, Event, Interaction, Profile
@@ -310,7 +310,7 @@ def spend(found: Run, name: str, *events: Event) -> None:
 
 
 def budgeted(found: Run) -> Run:
-    found.decisions = Decisions(Purse({}))
+    found.decisions = Decisions(BudgetShare({}))
     return found
 
 
@@ -356,9 +356,9 @@ def test_actions_cost_what_their_rule_says_and_all_budgets_must_have_room() -> N
     found = budgeted(run({**TICKET, "cost": 3}, {**TICKET, "name": "cheap"}, governance=both))
     spend(found, "c1", complaint(day(0), "i"))  # three and one; the second budget is a day's one
     assert [name for name, _ in sent(found)] == ["cheap"]
-    assert found.decisions.purse is not None
-    assert found.decisions.purse.spent == {
-        name: dict.fromkeys(spent, 1) for name, spent in found.decisions.purse.spent.items()
+    assert found.decisions.budget_share is not None
+    assert found.decisions.budget_share.spent == {
+        name: dict.fromkeys(spent, 1) for name, spent in found.decisions.budget_share.spent.items()
     }
 
 
@@ -391,8 +391,8 @@ def test_the_held_out_are_told_are_always_the_same_and_spend_nothing() -> None:
     assert len(found.actions) == 400
     assert all(len(flag) == 1 for flag in flags.values())
     spent = sum(not action.holdout for action in found.actions)
-    assert found.decisions.purse is not None
-    assert [sum(each.values()) for each in found.decisions.purse.spent.values()] == [spent]
+    assert found.decisions.budget_share is not None
+    assert [sum(each.values()) for each in found.decisions.budget_share.spent.values()] == [spent]
 
 
 def test_where_the_budget_is_used_up_the_held_out_are_refused_too() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.care.statistics import MIN_GROUP, contrast, newcombe, wilson
-from models.care.uplift import Acted, Conduct, Effect, Measure, effects
+from models.care.uplift import Acted, Attribution, Conduct, Uplift, uplift
 from models.instants import DAY_MS
 from tests.models.build import day
 
@@ -59,7 +59,7 @@ def acted(number: int, when: float = 1, rule: str = "r", customer: str = "c", **
     return Acted(f"a{number}", rule, more.get("tier", "low"), customer, day(when), more.get("holdout", False))
 
 
-def of_rule(found: list[Effect], rule: str = "r", tier: str | None = None) -> Effect:
+def of_rule(found: list[Uplift], rule: str = "r", tier: str | None = None) -> Uplift:
     (effect,) = [effect for effect in found if (effect.rule, effect.tier) == (rule, tier)]
     return effect
 
@@ -69,29 +69,29 @@ def of_rule(found: list[Effect], rule: str = "r", tier: str | None = None) -> Ef
     [(1, 0), (1.0001, 1), (31, 1), (31.0001, 0), (0.5, 0)],
 )
 def test_an_order_converts_within_the_window_after_the_action(bought: float, counts: int) -> None:
-    found = effects([acted(1)], {}, {"c": Conduct([day(bought)])}, {}, day(400))
+    found = uplift([acted(1)], {}, {"c": Conduct([day(bought)])}, {}, day(400))
     effect = of_rule(found)
     assert (effect.converted, effect.repurchase.treated, effect.repurchase.treated_of) == (counts, counts, 1)
 
 
 def test_a_rule_that_names_what_converts_is_measured_by_it_and_by_orders_beside() -> None:
-    measures = {"r": Measure(10 * DAY_MS, frozenset({"coupon"}))}
+    measures = {"r": Attribution(10 * DAY_MS, frozenset({"coupon"}))}
     conducts = {"c": Conduct([day(5)]), "d": Conduct([], {"coupon": [day(3)], "click": [day(3)]})}
-    effect = of_rule(effects([acted(1), acted(2, customer="d")], {}, conducts, measures, day(400)))
+    effect = of_rule(uplift([acted(1), acted(2, customer="d")], {}, conducts, measures, day(400)))
     assert (effect.sent, effect.converted) == (2, 1)
     assert (effect.repurchase.treated, effect.conversion.treated) == (1, 1)
 
 
 def test_answers_count_for_what_was_sent_only() -> None:
     answers = {"a1": frozenset({"delivered", "opened"}), "a2": frozenset({"delivered"}), "a9": frozenset({"clicked"})}
-    effect = of_rule(effects([acted(1), acted(2, holdout=True, customer="d")], answers, {}, {}, day(400)))
+    effect = of_rule(uplift([acted(1), acted(2, holdout=True, customer="d")], answers, {}, {}, day(400)))
     assert (effect.sent, effect.held_out, effect.delivered, effect.opened, effect.clicked) == (1, 1, 1, 1, 0)
 
 
 def test_each_customer_counts_once_with_the_first_action_whose_window_is_over() -> None:
     actions = [acted(2, 50), acted(1, 1), acted(3, 90, customer="d"), acted(4, 2, customer="e", holdout=True)]
     conducts = {"c": Conduct([day(60)]), "e": Conduct([day(3)])}
-    effect = of_rule(effects(actions, {}, conducts, {}, day(100)))
+    effect = of_rule(uplift(actions, {}, conducts, {}, day(100)))
     assert (effect.sent, effect.converted, effect.open) == (3, 1, 1)
     assert (effect.repurchase.treated, effect.repurchase.treated_of) == (0, 1)
     assert (effect.repurchase.held, effect.repurchase.held_of) == (1, 1)
@@ -99,7 +99,7 @@ def test_each_customer_counts_once_with_the_first_action_whose_window_is_over() 
 
 def test_rules_are_told_over_all_and_by_tier() -> None:
     actions = [acted(1), acted(2, tier="high", customer="d"), acted(3, rule="q", tier="")]
-    found = effects(actions, {}, {}, {}, day(400))
+    found = uplift(actions, {}, {}, {}, day(400))
     assert [(effect.rule, effect.tier, effect.sent) for effect in found] == [
         ("q", None, 1),
         ("q", "", 1),

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from models.codegen.change_details import Tales
+from models.codegen.change_details import ChangeDetails
 from models.money import Money
 from models.policy.compile_schemes import GaugeBook
 from models.rules import explain
@@ -14,7 +14,7 @@ from models.rules.comparisons import OPS, Comparison, Junction, Rule
 from models.rules.metrics import Facts
 from models.rules.scheme import Demotion, Scheme, Tier
 from tests.models.build import read
-from tests.models.codegen.test_look import random_rule, rank_of
+from tests.models.codegen.test_evaluate_rules import random_rule, rank_of
 from tests.models.draw import random_facts, random_threshold
 
 WRITTEN = ("frequency", "monetary", "recency_days", "first_order_days")
@@ -54,16 +54,18 @@ def test_a_change_tells_what_the_rules_explain(seed: int) -> None:
     for _ in range(20):
         scheme, book, known, at = draw(random)
         gauges = book.gauges()
-        readings, tales = read(gauges, known, at), Tales(scheme, gauges, MONEY)
+        readings, change_details = read(gauges, known, at), ChangeDetails(scheme, gauges, MONEY)
         qualified = rank_of([tier.rule for tier in scheme.tiers], readings)
         entered = [(None, qualified), *((before, qualified) for before in range(qualified))]
         falls = [(top, to) for top in range(qualified + 1, len(scheme.tiers)) for to in range(qualified, top)]
         for before, after in entered + falls:
-            metrics, why, upcoming = tales.of(before, after)(known, at)
+            metrics, why, upcoming = change_details.of(before, after)(known, at)
             assert why == explain.whys(explain.why(scheme, before, after, readings), MONEY)
             assert upcoming == explain.upcoming(scheme, after, readings, MONEY)
             shown = [gauges[index] for index in scheme.shown]
-            assert metrics == {g.metric.name: explain.show(g.read(known, at), g.metric.unit, MONEY) for g in shown}
+            assert metrics == {
+                g.metric.name: explain.render_reading(g.read(known, at), g.metric.unit, MONEY) for g in shown
+            }
 
 
 def test_most_that_policies_say_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,4 +86,4 @@ def test_most_that_policies_say_is_written_out(monkeypatch: pytest.MonkeyPatch) 
     scheme = Scheme("s", tiers, Demotion(), (), shown, {}, ladder=True, sinking=False)
     known, at = random_facts(Random(1))
     for move in [(None, 0), (None, 1), (None, 2), (0, 1), (0, 2), (1, 2), (2, 1), (2, 0), (1, 0)]:
-        assert Tales(scheme, book.gauges(), MONEY).of(*move)(known, at)[0].keys() == {"monetary"}
+        assert ChangeDetails(scheme, book.gauges(), MONEY).of(*move)(known, at)[0].keys() == {"monetary"}

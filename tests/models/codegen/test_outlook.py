@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from models.codegen.outlook import _walk_to_fall, compile_lasts, next_fall
+from models.codegen.outlook import _walk_to_fall, compile_holds_until, next_fall
 from models.codegen.source import NO_CHANGE
 from models.policy.compile_schemes import GaugeBook
 from models.policy.compiled import Policy
@@ -55,7 +55,7 @@ def test_the_end_told_in_one_step_is_the_one_that_is_walked_to(seed: int) -> Non
         known, at = random_facts(random)
         book = GaugeBook(100)
         rules = [random_rule(random, book, known, at) for _ in range(random.randrange(4))]
-        lasts = compile_lasts(rules, book.gauges())
+        lasts = compile_holds_until(rules, book.gauges())
         assert lasts is not None
         assert max(at, lasts(known, at)) == walked(rules, book, known, at)
 
@@ -74,8 +74,8 @@ def test_what_is_not_a_whole_number_or_is_a_score_is_left_to_the_walk() -> None:
     book = GaugeBook(100)
     overdue = book.compare("overdue", "<=", Fraction(2), 100)
     score = Score((Graded(1, (book.compare("frequency", ">=", Fraction(1), 100),)),), Fraction(2))
-    assert compile_lasts([overdue], book.gauges()) is None
-    assert compile_lasts([Junction(True, (score,))], book.gauges()) is None
+    assert compile_holds_until([overdue], book.gauges()) is None
+    assert compile_holds_until([Junction(True, (score,))], book.gauges()) is None
 
 
 def ladder(random: Random) -> Policy:
@@ -98,7 +98,7 @@ def test_the_next_fall_is_the_one_that_is_walked_to(seed: int) -> None:
         outlook = rules.outlooks[rules.schemes[0].name]
         known = facts(*(order(day(random.randrange(90)), str(name), 200) for name in range(random.randrange(1, 6))))
         at = day(90 + random.randrange(60))
-        (qualified,), _ = outlook.look(known, at)
+        (qualified,), _ = outlook.evaluate_rules(known, at)
         rank = random.randrange(4)
         below = None if qualified >= rank else at - random.randrange(5)
         position = Position(max(rank, qualified) if below is None else rank, day(random.randrange(90)), below)
@@ -118,7 +118,7 @@ def test_who_falls_at_once_falls_at_the_first_instant_that_finds_them_below(seed
         known = facts(*(order(day(random.randrange(60)), str(name), 200) for name in range(random.randrange(1, 4))))
         at, position = day(60), Position(random.randrange(3), day(50), None)
         rank, fall = position.rank, None
-        for instant, moved in pass_time(scheme.demotion, outlook.look, position, known, at, zone):
+        for instant, moved in pass_time(scheme.demotion, outlook.evaluate_rules, position, known, at, zone):
             if moved.rank < rank:
                 fall = scheme.tiers[moved.rank].name, instant
                 break
@@ -131,5 +131,5 @@ def test_where_time_lifts_the_customer_first_the_fall_comes_after_it() -> None:
     (scheme,) = stages.schemes
     known, position = facts(order(T0, "a")), Position(scheme.ranks["new"], T0, None)
     outlook = stages.outlooks[scheme.name]
-    assert outlook.lasts(position.rank) is None
+    assert outlook.holds_until(position.rank) is None
     assert next_fall(outlook, position, known, T0, stages.zone) == ("dormant", day(45, 1))

@@ -18,7 +18,7 @@ from tests.models.draw import random_facts
 def customer_of(random: Random, rules: Policy) -> tuple[Customer, int]:
     known, at = random_facts(random)
     customer = Customer(random.choice(["c1", 'quo"te\\', "änn\n", "per%cent{}"]))
-    customer.ledger, customer.contacts, customer.cursor, customer.first_at = known.ledger, known.contacts, at, 0
+    customer.ledger, customer.interactions, customer.cursor, customer.first_at = known.ledger, known.interactions, at, 0
     for scheme in rules.schemes:
         tier = random.choice([*scheme.ranks, "a tier of an older version"])
         customer.standings[scheme.name] = Standing(tier, random.randrange(-(2**45), 2**45), None, random.randrange(9))

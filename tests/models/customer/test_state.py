@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from models.customer.state import NEVER, ROW_VERSION, Care, Customer, Held, Mark, Sent, Standing, row_instant
+from models.customer.state import NEVER, ROW_VERSION, Care, Customer, DeferredAction, Mark, Sent, Standing, row_instant
 from models.errors import TidemarkError
 from models.events import Consent, Profile
 from models.instants import MIN_INSTANT
@@ -25,14 +25,14 @@ def full() -> Customer:
     run.customer.care = Care(
         {"call": day(1)},
         [Sent(day(2), "churn", "churn", 7, "t1", True, 3)],
-        [Held(day(9), "churn", "1", day(8), [("frequency", 1, ">=", 1, True)], "churn", None, day(7))],
+        [DeferredAction(day(9), "churn", "1", day(8), [("frequency", 1, ">=", 1, True)], "churn", None, day(7))],
     )
     run.customer.ledger.folded, run.customer.ledger.folded_to = 3, day(-1)
     return run.customer
 
 
 def fields(customer: Customer) -> dict[str, object]:
-    ledger, contacts = customer.ledger, customer.contacts
+    ledger, contacts = customer.ledger, customer.interactions
     shown = {
         name: getattr(customer, name) for name in Customer.__slots__ if name not in ("asked", "ledger", "contacts")
     }

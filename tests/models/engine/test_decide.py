@@ -324,8 +324,8 @@ def test_interactions_are_forgotten_when_no_window_reaches_them() -> None:
     run = Run(policy(scheme, care, weights={"visit": "1"}, window="50d")).take(
         contact(day(0), "i"), contact(day(50, -1), "j")
     )
-    assert len(run.customer.contacts.times) == 2
-    assert list(run.take(contact(day(50), "k")).customer.contacts.times) == [day(50, -1), day(50)]
+    assert len(run.customer.interactions.times) == 2
+    assert list(run.take(contact(day(50), "k")).customer.interactions.times) == [day(50, -1), day(50)]
 
 
 def test_interactions_are_kept_for_the_longest_window_of_any_scheme() -> None:

@@ -12,7 +12,7 @@ from models.policy.compiled import Policy
 from models.policy.cutoff_timeline import RankedTimeline, edges, ranked
 from models.policy.timeline import Timeline
 from models.rules.ranking import CutoffSet
-from models.rules.sketch import Histogram, bucket_of
+from models.rules.sketch import Sketch, bucket_of
 from tests.models.build import day, order, policy, tiers
 
 LABEL = f"monetary/{100 * DAY_MS}"
@@ -30,8 +30,8 @@ def timeline(*versions: Policy) -> RankedTimeline:
     return RankedTimeline(versions or [policy(scheme("10", "20"))])
 
 
-def histogram(*values: int) -> Histogram:
-    return Histogram(dict(Counter(map(bucket_of, values))))
+def sketch(*values: int) -> Sketch:
+    return Sketch(dict(Counter(map(bucket_of, values))))
 
 
 def cut(known: RankedTimeline, at: int) -> list[Fraction | None]:
@@ -44,7 +44,7 @@ def cut(known: RankedTimeline, at: int) -> list[Fraction | None]:
 def test_given_cuts_hold_until_some_are_computed_and_those_from_their_instant_on() -> None:
     known = timeline()
     assert cut(known, day(5)) == [1_000, 2_000]
-    cutoffs, _ = known.compute(day(3), {LABEL: histogram(*range(1, 101))})
+    cutoffs, _ = known.compute(day(3), {LABEL: sketch(*range(1, 101))})
     assert cut(known, day(5)) == [1_000, 2_000]
     known.learn(cutoffs)
     assert cut(known, day(3, -1)) == [1_000, 2_000]
@@ -55,13 +55,13 @@ def test_given_cuts_hold_until_some_are_computed_and_those_from_their_instant_on
 def test_without_a_cut_nobody_is_admitted_before_the_first_cut_offs() -> None:
     known = timeline(policy(scheme(None, None)))
     assert cut(known, day(1)) == [None, None]
-    known.learn(known.compute(day(2), {LABEL: histogram(5, 6)})[0])
+    known.learn(known.compute(day(2), {LABEL: sketch(5, 6)})[0])
     assert cut(known, day(2)) == [6, 6]
 
 
 def test_what_is_known_for_an_instant_stays_as_it_is() -> None:
     known = timeline()
-    first, second = (known.compute(day(3), {LABEL: histogram(value)})[0] for value in (7, 8))
+    first, second = (known.compute(day(3), {LABEL: sketch(value)})[0] for value in (7, 8))
     known.learn(first)
     known.learn(second)
     assert cut(known, day(3)) == [7, 7]
@@ -70,7 +70,7 @@ def test_what_is_known_for_an_instant_stays_as_it_is() -> None:
 def test_forgotten_cut_offs_are_not_taken_for_what_held_before_any() -> None:
     known = timeline()
     for number in range(1, 9):
-        known.learn(known.compute(day(number), {LABEL: histogram(100 * number)})[0])
+        known.learn(known.compute(day(number), {LABEL: sketch(100 * number)})[0])
     assert cut(known, day(1, -1)) == [1_000, 2_000]
     assert cut(known, day(2)) == cut(known, day(5)) != cut(known, day(6))
     again = timeline()
@@ -85,7 +85,7 @@ def test_a_late_event_of_a_silent_customer_brings_them_up_to_the_cut_offs_since(
     silent, engine = Customer("c1"), Engine(known)
     for number in range(1, 9):
         # They have what the best have, until these have more.
-        known.learn(known.compute(day(number), {LABEL: histogram(*[50] * 9, 100 if number < 7 else 200)})[0])
+        known.learn(known.compute(day(number), {LABEL: sketch(*[50] * 9, 100 if number < 7 else 200)})[0])
         if number == 2:
             engine.ingest(silent, order(day(2, 5), "a", 100), Decisions())
             assert silent.standings["loyalty"].tier == "t2"
@@ -99,7 +99,7 @@ def test_a_late_event_of_a_silent_customer_brings_them_up_to_the_cut_offs_since(
 
 def test_where_nobody_is_ranked_cut_offs_stay_and_nothing_is_told() -> None:
     known = timeline()
-    known.learn(known.compute(day(3), {LABEL: histogram(7)})[0])
+    known.learn(known.compute(day(3), {LABEL: sketch(7)})[0])
     cutoffs, events = known.compute(day(4), {})
     known.learn(cutoffs)
     assert events == []
@@ -111,7 +111,7 @@ def test_a_version_that_ranks_alike_goes_on_with_the_cut_offs_and_another_begins
     alike = timeline(policy(scheme("10", "20")), policy(scheme("30", "40"), **start))
     other = timeline(policy(scheme("10", "20")), policy(scheme("30", "40", window="50d"), **start))
     for known, after in ((alike, [7, 7]), (other, [3_000, 4_000])):
-        known.learn(known.compute(day(3), {LABEL: histogram(7)})[0])
+        known.learn(known.compute(day(3), {LABEL: sketch(7)})[0])
         assert cut(known, day(10, -1)) == [7, 7]
         assert cut(known, day(10)) == after
 
@@ -129,7 +129,7 @@ def test_other_schemes_and_care_rules_are_as_they_were() -> None:
     care = {"name": "x", "kind": "x", "trigger": "condition", "when": {"frequency": ">= 3"}, "consent": "not_needed"}
     both = {"top": scheme(None, None), "plain": tiers({"monetary": ">= 5"})}
     known = timeline(policy(None, care, schemes=both))
-    known.learn(known.compute(day(3), {LABEL: histogram(150)})[0])
+    known.learn(known.compute(day(3), {LABEL: sketch(150)})[0])
     before, after = known.at(day(1)), known.at(day(3))
     assert after.schemes[1] == before.schemes[1]
     (gauge,) = [g for g in after.gauges if g.metric.name == "monetary"]
@@ -142,7 +142,7 @@ def test_other_schemes_and_care_rules_are_as_they_were() -> None:
 def test_who_is_near_a_tier_is_near_its_cut_off() -> None:
     near = {"name": "near", "kind": "near", "trigger": "near_upgrade", "within": "10%", "consent": "not_needed"}
     known = timeline(policy(None, near, schemes={"top": scheme(None, None)}))
-    known.learn(known.compute(day(3), {LABEL: histogram(10_000, 10_000, 10_000, 10_000)})[0])
+    known.learn(known.compute(day(3), {LABEL: sketch(10_000, 10_000, 10_000, 10_000)})[0])
     bought = Customer("c1")
     engine, decisions = Engine(known), Decisions()
     engine.ingest(bought, order(day(1), "a", 9_500), decisions)
@@ -177,7 +177,7 @@ def test_a_day_ends_at_midnight_of_the_policy_s_time_zone(at: str, zone: str, en
 
 
 def test_an_event_tells_cuts_wanted_and_reached_shares() -> None:
-    (event,) = timeline().compute(day(3), {LABEL: histogram(*range(1, 13))})[1]
+    (event,) = timeline().compute(day(3), {LABEL: sketch(*range(1, 13))})[1]
     assert (event.scheme, event.metric, event.population) == ("loyalty", "monetary", 12)
     assert (event.effective_at, event.policy_version) == ("2026-01-04T00:00:00Z", "test-1")
     assert [(c.tier, c.cut, c.top, c.share, c.customers) for c in event.cutoffs] == [
@@ -188,15 +188,15 @@ def test_an_event_tells_cuts_wanted_and_reached_shares() -> None:
 
 def test_an_event_tells_who_holds_a_tier_or_a_higher_one() -> None:
     held = {"loyalty": {"t0": 5, "t1": 4, "t2": 2}, "other": {"t2": 9}}
-    (event,) = timeline().compute(day(3), {LABEL: histogram(*range(1, 13))}, held)[1]
+    (event,) = timeline().compute(day(3), {LABEL: sketch(*range(1, 13))}, held)[1]
     assert [(c.holders, c.held) for c in event.cutoffs] == [(6, 0.5), (2, 2 / 12)]
-    (unknown,) = timeline().compute(day(3), {LABEL: histogram(7)})[1]
+    (unknown,) = timeline().compute(day(3), {LABEL: sketch(7)})[1]
     assert [(c.holders, c.held) for c in unknown.cutoffs] == [(None, None)] * 2
 
 
 def test_an_event_has_the_same_id_whenever_it_is_computed() -> None:
-    one, other = (timeline().compute(day(3), {LABEL: histogram(value)})[1][0] for value in (7, 8))
-    later = timeline().compute(day(4), {LABEL: histogram(7)})[1][0]
+    one, other = (timeline().compute(day(3), {LABEL: sketch(value)})[1][0] for value in (7, 8))
+    later = timeline().compute(day(4), {LABEL: sketch(7)})[1][0]
     assert one.event_id == other.event_id != later.event_id
 
 
@@ -206,7 +206,7 @@ def test_an_event_has_the_same_id_whenever_it_is_computed() -> None:
 )
 def test_cuts_are_told_in_displayed_units(metric: str, number: int, cut: str | float) -> None:
     known = timeline(policy(scheme(None, None, metric=metric)))
-    (event,) = known.compute(day(3), {f"{metric}/{100 * DAY_MS}": histogram(number)})[1]
+    (event,) = known.compute(day(3), {f"{metric}/{100 * DAY_MS}": sketch(number)})[1]
     found = event.cutoffs[0].cut
     assert float(found) == pytest.approx(float(cut), rel=0.01)
     assert type(found) is type(cut)

@@ -85,7 +85,7 @@ def test_without_grace_step_one_falls_several_times_at_one_instant() -> None:
 
 def passing(rules: Policy, position: Position, known: Facts, at: int) -> list[tuple[int, Position]]:
     (scheme,) = rules.schemes
-    return list(pass_time(scheme.demotion, rules.outlooks[scheme.name].look, position, known, at, rules.zone))
+    return list(pass_time(scheme.demotion, rules.outlooks[scheme.name].evaluate_rules, position, known, at, rules.zone))
 
 
 def test_time_alone_brings_every_change_at_its_instant() -> None:

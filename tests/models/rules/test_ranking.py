@@ -19,7 +19,7 @@ from models.rules.ranking import (
     crossed,
     heads,
 )
-from models.rules.sketch import EDGES, Histogram, bucket_of
+from models.rules.sketch import EDGES, Sketch, bucket_of
 from tests.models.build import contact, day, facts, order, refund
 
 WINDOW = 10 * 86_400_000
@@ -27,8 +27,8 @@ SPENT = Measure(METRICS["monetary"], WINDOW)
 TOP = Ranking(SPENT, (Fraction(1, 4), Fraction(1, 20)))
 
 
-def histogram(*values: int) -> Histogram:
-    return Histogram(dict(Counter(map(bucket_of, values))))
+def sketch(*values: int) -> Sketch:
+    return Sketch(dict(Counter(map(bucket_of, values))))
 
 
 def seen(measure: Measure, known: Facts, at: int) -> tuple[int, int | None]:
@@ -101,31 +101,31 @@ def test_a_share_is_rounded_down_but_never_to_nobody(population: int, share: str
 
 
 def test_the_cut_is_what_the_last_of_the_share_has() -> None:
-    cuts = TOP.cut(histogram(*range(1, 101)))
+    cuts = TOP.cut(sketch(*range(1, 101)))
     assert cuts == Cuts(TOP.label, [76, 96], [25, 5], 100)
 
 
 def test_one_customer_is_the_first_of_one() -> None:
-    assert TOP.cut(histogram(50)) == Cuts(TOP.label, [50, 50], [1, 1], 1)
+    assert TOP.cut(sketch(50)) == Cuts(TOP.label, [50, 50], [1, 1], 1)
 
 
 def test_of_a_few_the_first_is_in_the_highest_tier() -> None:
     """Of ten, 5 % is none and counts as one; 25 % are two."""
-    assert TOP.cut(histogram(*range(1, 11))) == Cuts(TOP.label, [9, 10], [2, 1], 10)
+    assert TOP.cut(sketch(*range(1, 11))) == Cuts(TOP.label, [9, 10], [2, 1], 10)
 
 
 def test_equals_are_admitted_together() -> None:
-    cuts = TOP.cut(histogram(*[1] * 90, *[2] * 9, 3))
+    cuts = TOP.cut(sketch(*[1] * 90, *[2] * 9, 3))
     assert cuts == Cuts(TOP.label, [1, 2], [100, 10], 100)
 
 
 def test_nobody_is_admitted_with_a_loss() -> None:
-    assert TOP.cut(histogram(-5, -5, -5, -5, 7)) == Cuts(TOP.label, [7, 7], [1, 1], 5)
-    assert TOP.cut(histogram(-5, -6)) == Cuts(TOP.label, [1, 1], [0, 0], 2)
+    assert TOP.cut(sketch(-5, -5, -5, -5, 7)) == Cuts(TOP.label, [7, 7], [1, 1], 5)
+    assert TOP.cut(sketch(-5, -6)) == Cuts(TOP.label, [1, 1], [0, 0], 2)
 
 
 def test_nobody_ranked_has_no_cut() -> None:
-    assert TOP.cut(Histogram()) is None
+    assert TOP.cut(Sketch()) is None
 
 
 # --- whom other cut-offs move -------------------------------------------------------------------------------

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.rules.sketch import BELOW, EDGES, Histogram, bucket_of, lower_edge, merge
+from models.rules.sketch import BELOW, EDGES, Sketch, bucket_of, lower_edge, merge
 
 numbers = st.integers(1, 2**62)
 many = st.lists(st.integers(-5, 10**9), max_size=60)
 
 
-def histogram(values: list[int]) -> Histogram:
-    return Histogram(dict(Counter(map(bucket_of, values))))
+def sketch(values: list[int]) -> Sketch:
+    return Sketch(dict(Counter(map(bucket_of, values))))
 
 
 def test_small_numbers_have_a_bucket_each_and_no_bucket_is_wider_than_one_percent() -> None:
@@ -43,22 +43,22 @@ def test_what_is_less_than_one_is_below(value: int) -> None:
 
 @given(many, many, many)
 def test_merging_does_not_mind_how_a_population_is_divided(one: list[int], two: list[int], three: list[int]) -> None:
-    whole = histogram(one + two + three)
-    assert merge([histogram(three), histogram(one), histogram(two)]) == whole
-    assert merge([merge([histogram(one), histogram(two)]), histogram(three)]) == whole
-    assert merge([histogram(one), merge([histogram(two), histogram(three)])]) == whole
+    whole = sketch(one + two + three)
+    assert merge([sketch(three), sketch(one), sketch(two)]) == whole
+    assert merge([merge([sketch(one), sketch(two)]), sketch(three)]) == whole
+    assert merge([sketch(one), merge([sketch(two), sketch(three)])]) == whole
 
 
 @given(many)
 def test_a_histogram_comes_back_from_its_bytes(values: list[int]) -> None:
-    assert Histogram.decode(histogram(values).encode()) == histogram(values)
+    assert Sketch.decode(sketch(values).encode()) == sketch(values)
 
 
 @given(many.filter(bool), st.data())
 def test_the_nth_from_the_top_is_in_the_bucket_that_is_told(values: list[int], data: st.DataObject) -> None:
     nth = data.draw(st.integers(1, len(values)))
     exact = sorted(values, reverse=True)[nth - 1]
-    found = histogram(values)
+    found = sketch(values)
     assert found.nth_from_top(nth) == bucket_of(exact)
     assert found.at_least(bucket_of(exact)) == sum(bucket_of(value) >= bucket_of(exact) for value in values)
     with pytest.raises(IndexError):
@@ -72,8 +72,8 @@ def test_a_million_customers_of_a_partition_take_less_than_20_kb(spread: str) ->
     for _ in range(1_000_000 // 20):  # each stands for twenty
         value = 10 ** draw.uniform(0, 14) if spread == "log-uniform" else draw.lognormvariate(10, 3)
         buckets[bisect_right(EDGES, int(value))] += 20
-    found = Histogram(dict(buckets))
+    found = Sketch(dict(buckets))
     assert found.total == 1_000_000
     assert len(found.encode()) <= 20_000
     # Whatever the spread: every bucket taken, by more than sixty thousand each.
-    assert len(Histogram(dict.fromkeys(range(len(EDGES) + 1), 65_535)).encode()) <= 20_000
+    assert len(Sketch(dict.fromkeys(range(len(EDGES) + 1), 65_535)).encode()) <= 20_000

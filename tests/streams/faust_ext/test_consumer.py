@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from faust.types import TP
+from tests.support.context import chunk
 
 from config.settings import load_settings
 from streams.faust_ext.consumer import Chunk, MicroBatchConsumer
 from streams.worker.app import build
 from streams.worker.faust_app import TidemarkApp
-from tests.support.shell import chunk
 
 ORDERS = TP("orders", 0)
 
@@ -109,9 +109,9 @@ def test_a_rewound_chunk_arrives_although_a_later_one_was_on_its_way(tmp_path: P
             async def rewind_meanwhile(message: Any) -> None:
                 await deliver(message)
                 if offsets(message)[0] == 20:
-                    assert await consumer.rewind(ORDERS, 0) == 1
+                    assert await consumer.seek_back(ORDERS, 0) == 1
 
-            consumer._thread.rewind = rewound
+            consumer._thread.seek_back = rewound
             consumer.callback = rewind_meanwhile
             await drain(consumer)
             assert [(offsets(message)[0], message.value.epoch) for message in delivered] == [

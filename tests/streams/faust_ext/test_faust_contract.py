@@ -280,13 +280,13 @@ def recovered(
             message.generation_id = generation
             app.tables.changelog_queue.force_put_nowait(SimpleNamespace(message=message))
 
-        async def rewind(_tp: TP, offset: int) -> None:
+        async def seek_back(_tp: TP, offset: int) -> None:
             nonlocal epoch
             epoch += 1
             for number, (first, last) in enumerate(chunk for chunk in chunks if chunk[1] >= offset):
                 comes(number, max(first, offset), last)
 
-        app.consumer.rewind = rewind
+        app.consumer.seek_back = seek_back
         if stale:
             comes(0, *stale, generation=-1)
         for number, chunk in enumerate(chunks):

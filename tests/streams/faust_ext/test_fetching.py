@@ -99,8 +99,8 @@ def test_what_is_fetched_comes_as_one_chunk_a_partition_with_epoch_and_number(tm
                 {ORDERS: Chunk(records, 0, 0)},
                 {ORDERS: Chunk(records, 0, 1)},
             ]
-            assert await thread.rewind(ORDERS, 3) == 1
-            assert await thread.rewind(ORDERS, 3) == 2
+            assert await thread.seek_back(ORDERS, 3) == 1
+            assert await thread.seek_back(ORDERS, 3) == 2
             assert kafka.sought == [(driver.ensure_aiokafka_TP(ORDERS), 3)] * 2
             assert await thread.getmany({ORDERS}, 1.0) == {ORDERS: Chunk(records, 2, 0)}
             # Recovery seeks too, and what was fetched before it is of another epoch.
@@ -115,17 +115,17 @@ def test_an_end_that_was_reached_without_a_record_is_told_from_records_that_are_
     async def check() -> None:
         async with thread_in(tmp_path) as (thread, kafka):
             tp = driver.ensure_aiokafka_TP(ORDERS)
-            assert not await thread.found_nothing(ORDERS, 6), "it is not even ours"
+            assert not await thread.reached_end(ORDERS, 6), "it is not even ours"
             kafka.told[ORDERS] = 6
-            await thread.rewind(ORDERS, 5)
-            assert not await thread.found_nothing(ORDERS, 6), "it is being fetched"
+            await thread.seek_back(ORDERS, 5)
+            assert not await thread.reached_end(ORDERS, 6), "it is being fetched"
             kafka.positions[tp] = 6
-            assert await thread.found_nothing(ORDERS, 6)
+            assert await thread.reached_end(ORDERS, 6)
             kafka.fetched = {tp: chunk(5, 5).records}
             await thread.getmany({ORDERS}, 1.0)
-            assert not await thread.found_nothing(ORDERS, 6), "there was a record, and nobody has had it yet"
-            await thread.rewind(ORDERS, 6)
-            assert await thread.found_nothing(ORDERS, 6)
+            assert not await thread.reached_end(ORDERS, 6), "there was a record, and nobody has had it yet"
+            await thread.seek_back(ORDERS, 6)
+            assert await thread.reached_end(ORDERS, 6)
 
     asyncio.run(check())
 
@@ -202,7 +202,7 @@ def test_a_fetch_that_outlasts_a_rebalance_leaves_in_the_fetcher_what_nobody_wan
 def test_a_partition_that_was_given_away_is_not_sought(tmp_path: Path) -> None:
     async def check() -> None:
         async with thread_in(tmp_path) as (thread, kafka):
-            assert await thread.rewind(ORDERS, 3) == 0
+            assert await thread.seek_back(ORDERS, 3) == 0
             assert kafka.sought == []
 
     asyncio.run(check())

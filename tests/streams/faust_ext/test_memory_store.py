@@ -65,7 +65,7 @@ def test_the_fingerprint_of_the_policy_reaches_the_partitions(run: Any) -> None:
         for number, customers in ((0, [known]), (1, [known, outdated])):
             held.recover(number, 0, [(customer.customer_id.encode(), customer.to_row()) for customer in customers])
         await held.table.on_recovery_completed(assigned, set())
-        due = [held.partition(number).due for number in (0, 1, 2)]
+        due = [held.partition(number).timers for number in (0, 1, 2)]
         first = [list(index.pop_due(MIN_INSTANT, lambda _: MIN_INSTANT)) for index in due]
         assert first == [[], [b"outdated"], []]
         assert [len(index) for index in due] == [1, 1, 0]

@@ -19,7 +19,7 @@ from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
 from streams.metrics import docs as metric_docs
 from streams.metrics.catalogue import LABELS, METRICS
-from streams.metrics.collectors import Held, Metrics
+from streams.metrics.collectors import Metrics, PartitionCollector
 from streams.partition.state import Partition
 from tests.support.driver import NOW, Driver, order, profile, touch
 
@@ -38,7 +38,7 @@ class Page:
         self.remaining: dict[TP, int] = {}
         self.held: Mapping[int, Partition] | None = None
         self.metrics.registry.register(
-            Held(
+            PartitionCollector(
                 self.metrics,
                 driver.processor,
                 lambda: {0: driver.partition} if self.held is None else self.held,

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from models.care.budgets import Purse, share
+from models.care.budgets import BudgetShare, share
 from models.events import Topic
 from models.instants import format_instant, parse_instant
 from models.policy.care_rules import Budget
 from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
-from streams.kafka.partitioner import home_of
+from streams.kafka.partitioner import partition_for
 from streams.partition import processor as processing
 from streams.partition.campaigns import MAX_WAITING
 from streams.partition.effects import Effects
@@ -254,11 +254,11 @@ def test_what_is_paid_for_and_then_decided_otherwise_stays_paid_for() -> None:
 def test_of_an_earlier_period_than_is_remembered_nothing_is_left() -> None:
     (budget,) = timeline(WELCOME, budgets=[{"name": "gifts", "at_most": 9, "period": "day"}]).latest.governance.budgets
     (rule,) = timeline(WELCOME).latest.care
-    purse, zone = Purse({}), timeline().latest.zone
+    budget_share, zone = BudgetShare({}), timeline().latest.zone
     for day in (1, 2, 3, 4):
         at = parse_instant(f"2026-01-0{day}T00:00:00Z")
-        assert purse.pays([budget], rule.action, f"action-{day}", at, zone, spends=True)
-    assert [purse.left(budget, parse_instant(f"2026-01-0{day}T00:00:00Z"), zone) for day in (1, 2, 4, 5)] == [
+        assert budget_share.pays([budget], rule.action, f"action-{day}", at, zone, spends=True)
+    assert [budget_share.left(budget, parse_instant(f"2026-01-0{day}T00:00:00Z"), zone) for day in (1, 2, 4, 5)] == [
         0,
         8,
         8,
@@ -299,9 +299,9 @@ def test_replay_serves_the_customers_that_live_partitions_serve(tmp_path: Path, 
     live: list[tuple[str, str, str]] = []
     for number in range(partitions):
         driver = Driver(SETTLED, timeline=care, number=number, partitions=partitions)
-        driver.feed(Topic.CUSTOMERS, *(record for record in people if home_of(record[0], partitions) == number))
+        driver.feed(Topic.CUSTOMERS, *(record for record in people if partition_for(record[0], partitions) == number))
         driver.feed(Topic.CAMPAIGNS, *campaigns)
-        mine = [record for record in orders if home_of(record[0], partitions) == number]
+        mine = [record for record in orders if partition_for(record[0], partitions) == number]
         for first in range(0, len(mine), 17):
             driver.feed(Topic.ORDERS, *mine[first : first + 17])
             latest = json.loads(mine[min(first + 16, len(mine) - 1)][1])["occurred_at"]

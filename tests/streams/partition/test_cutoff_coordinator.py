@@ -1,4 +1,4 @@
-"""Business days over partitions, workers and crashes come to what a replay of one population comes to."""
+"""Business days over partitions, workers and crashes come to what a replay of one rank_index comes to."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -239,7 +239,7 @@ def test_an_erased_customer_is_ranked_no_longer() -> None:
     group.perform(0, effects)
     group.settle(START + 2 * DAY_MS)
     told = sorted((c["effective_at"], c["population"]) for c in group.outputs[TIER_CUTOFFS].values())
-    assert [population for _, population in told] == [4, 4, 3, 3]
+    assert [rank_index for _, rank_index in told] == [4, 4, 3, 3]
 
 
 def test_ranking_may_begin_where_customers_are_known_already() -> None:

@@ -4,7 +4,7 @@ import msgspec
 
 from models.errors import BadRecord, Reason
 from models.outputs import CareAction, CustomerTiers, HeldTier, TierChange, Why
-from streams.kafka.records import Out
+from streams.kafka.records import OutputRecord
 from streams.partition.encoder import Encoder
 
 CHANGE = TierChange(
@@ -96,4 +96,4 @@ def test_a_dead_letter_has_key_and_value_as_they_came() -> None:
 
 def test_the_same_decision_is_the_same_bytes() -> None:
     assert Encoder("/shop").tier_change(CHANGE) == Encoder("/shop").tier_change(CHANGE)
-    assert Out(b"k", None) == (b"k", None, [])
+    assert OutputRecord(b"k", None) == (b"k", None, [])

@@ -174,7 +174,7 @@ def test_values_are_bounded() -> None:
 
 
 def test_a_record_outside_the_partition_of_its_key_is_refused() -> None:
-    driver = Driver(number=1, home_of=lambda key: len(key) % 2)
+    driver = Driver(number=1, partition_for=lambda key: len(key) % 2)
     effects = driver.feed(
         Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z"), order("anna", 2, "2026-05-01T10:00:00Z")
     )
@@ -184,14 +184,14 @@ def test_a_record_outside_the_partition_of_its_key_is_refused() -> None:
 
 
 def test_a_malformed_record_is_told_for_what_it_is_wherever_it_lies() -> None:
-    driver = Driver(number=1, home_of=lambda _: 0)
+    driver = Driver(number=1, partition_for=lambda _: 0)
     assert driver.feed(Topic.ORDERS, (b"ann", b"nope")).reasons == Counter({Reason.NOT_JSON: 1})
 
 
 def test_a_customer_who_is_known_here_may_stay_where_the_keys_were_hashed_otherwise() -> None:
     driver = Driver(number=1)
     driver.feed(Topic.ORDERS, order("anna", 1, "2026-05-01T10:00:00Z"))
-    strict = Driver(number=1, home_of=lambda _: 0)
+    strict = Driver(number=1, partition_for=lambda _: 0)
     strict.partition = driver.partition
     effects = strict.feed_at(Topic.ORDERS, 1, order("anna", 2, "2026-05-02T10:00:00Z"))
     assert effects.events == 1
@@ -380,7 +380,7 @@ def test_rows_evaluated_under_another_policy_are_due_at_once_and_come_in_steps(t
     assert steps_of(before, now) == [[]]
 
     after = restarted(before, Timeline([version("new", 50)]), timing)
-    assert (len(after.partition.due), after.partition.due.next_instant()) == (count, MIN_INSTANT)
+    assert (len(after.partition.timers), after.partition.timers.next_instant()) == (count, MIN_INSTANT)
     steps = steps_of(after, now)
     assert [len(changes) for changes in steps] == [DUE_PER_STEP, DUE_PER_STEP, 1]
     told = {(c["to"], c["cause"], c["policy_version"], c["effective_at"]) for step in steps for c in step}
@@ -412,7 +412,7 @@ def test_a_version_that_begins_later_is_taken_in_silently_and_begins_in_steps() 
     before.feed(Topic.ORDERS, *[order(f"c{n}", 1, at, "50.00") for n in range(count)])
     after = restarted(before, Timeline([version("old", 100), version("new", 50, start)]))
     assert steps_of(after, at) == [[], []]
-    assert after.partition.due.next_instant() == parse_instant(start)
+    assert after.partition.timers.next_instant() == parse_instant(start)
     assert after.tick(parse_instant(start) - 1).changelog == []
     steps = steps_of(after, start)
     assert [len(changes) for changes in steps] == [DUE_PER_STEP, 1]
@@ -421,6 +421,6 @@ def test_a_version_that_begins_later_is_taken_in_silently_and_begins_in_steps() 
 
 
 def _timeless():
-    from streams.partition.state import Tick
+    from streams.partition.state import Watermark
 
-    return Tick(None)
+    return Watermark(None)

@@ -1,4 +1,4 @@
-"""A population kept up to date by events and days comes to what one built from the rows at once does."""
+"""A rank_index kept up to date by events and days comes to what one built from the rows at once does."""
 
 from random import Random
 from typing import Any
@@ -11,8 +11,8 @@ from models.policy.compiled import compile_policy
 from models.policy.cutoff_timeline import RankedTimeline
 from models.policy.spec import PolicySpec
 from models.rules.ranking import UNRANKED, Span
-from models.rules.sketch import Histogram
-from streams.partition.rank_index import Population
+from models.rules.sketch import Sketch
+from streams.partition.rank_index import RankIndex
 from tests.models.build import T0, order, refund
 
 DAYS = 30
@@ -47,7 +47,7 @@ def buy(draw: Random, customer: Customer, at: int, number: int) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_what_is_kept_is_what_the_rows_come_to(schemes: dict[str, Any], seed: int) -> None:
     draw, rules = Random(seed), timeline(schemes)
-    kept, rows, closed = Population(rules, rules.measures, {}), dict[bytes, bytes](), T0
+    kept, rows, closed = RankIndex(rules, rules.measures, {}), dict[bytes, bytes](), T0
     at = T0
     for number in range(400):
         at += draw.randrange(4 * HOUR_MS)
@@ -63,15 +63,15 @@ def test_what_is_kept_is_what_the_rows_come_to(schemes: dict[str, Any], seed: in
             buy(draw, customer, at, number)
             customer.cursor = at
             rows[key] = customer.to_row()
-            kept.look(key, customer.ledger, customer.contacts, at)
+            kept.look(key, customer.ledger, customer.interactions, at)
         if number % 20 == 0:
             closed = at
             kept.close(at, rows)
-            built = Population(rules, rules.measures, rows, at)
-            assert kept.histograms == built.histograms
+            built = RankIndex(rules, rules.measures, rows, at)
+            assert kept.sketches == built.sketches
             everybody = [Span(0, UNRANKED)]
             for measure in rules.measures:
                 assert sorted(kept.within(measure, everybody)) == sorted(built.within(measure, everybody))
-    assert {histogram.total for histogram in kept.histograms.values()} != {0}
+    assert {sketch.total for sketch in kept.sketches.values()} != {0}
     kept.close(at + DAYS * DAY_MS, rows)
-    assert all(histogram == Histogram() for histogram in kept.histograms.values())
+    assert all(sketch == Sketch() for sketch in kept.sketches.values())

@@ -6,7 +6,7 @@ import pytest
 from models.customer.state import NEVER, Customer, row_instant
 from models.events import Topic
 from models.instants import MIN_INSTANT
-from streams.partition.state import PROGRESS_KEY, Partition, Progress, Tick, decode_tick
+from streams.partition.state import PROGRESS_KEY, Partition, Progress, Watermark, decode_watermark
 
 
 def row(name: str, due: int = NEVER, timeline: int = 0) -> bytes:
@@ -20,7 +20,7 @@ def test_a_new_partition_knows_nothing() -> None:
     assert partition.customers == 0
     assert [partition.next_offset(topic) for topic in Topic] == [0, 0, 0, 0]
     assert partition.progress.stream_time is None
-    assert partition.due.next_instant() == NEVER
+    assert partition.timers.next_instant() == NEVER
 
 
 def test_progress_travels_in_a_row_of_its_own() -> None:
@@ -28,7 +28,7 @@ def test_progress_travels_in_a_row_of_its_own() -> None:
     partition.applied(Topic.ORDERS, 12, 5_000)
     partition.applied(Topic.ORDERS, 15, 4_000)
     partition.applied(Topic.CUSTOMERS, 2, None)
-    partition.move_time(Tick(4_500))
+    partition.move_time(Watermark(4_500))
     key, value = partition.progress_row()
     assert key == PROGRESS_KEY + b"3"
     assert partition.rows == {key: value}
@@ -42,20 +42,20 @@ def test_the_due_index_is_built_from_the_rows() -> None:
     partition = Partition(0, rows)
     partition.progress_row()
     assert partition.customers == 3
-    assert len(partition.due) == 2
-    assert list(partition.due.pop_due(50, lambda key: row_instant(rows[key], 0))) == [b"bob"]
+    assert len(partition.timers) == 2
+    assert list(partition.timers.pop_due(50, lambda key: row_instant(rows[key], 0))) == [b"bob"]
 
 
 def test_rows_evaluated_under_another_timeline_are_due_at_once() -> None:
     rows = {b"ann": row("ann", 70, 5), b"bob": row("bob", 50, 5), b"eve": row("eve", timeline=5)}
     same = Partition(0, rows, timeline=5)
-    assert len(same.due) == 2
-    assert list(same.due.pop_due(49, lambda key: row_instant(rows[key], 5))) == []
-    assert same.due.next_instant() == 50
+    assert len(same.timers) == 2
+    assert list(same.timers.pop_due(49, lambda key: row_instant(rows[key], 5))) == []
+    assert same.timers.next_instant() == 50
     same.progress_row()
     other = Partition(0, rows, timeline=6)
-    assert (len(other.due), other.due.next_instant()) == (3, MIN_INSTANT)
-    assert set(other.due.pop_due(MIN_INSTANT, lambda _: MIN_INSTANT)) == {b"ann", b"bob", b"eve"}
+    assert (len(other.timers), other.timers.next_instant()) == (3, MIN_INSTANT)
+    assert set(other.timers.pop_due(MIN_INSTANT, lambda _: MIN_INSTANT)) == {b"ann", b"bob", b"eve"}
 
 
 def test_rows_are_shared_with_whoever_holds_them() -> None:
@@ -86,8 +86,8 @@ def test_progress_of_another_partition_is_not_taken_for_ones_own() -> None:
 def test_time_moves_forward_only(moves: list[int | None], reached: int | None) -> None:
     partition = Partition(0)
     for time in moves:
-        partition.move_time(Tick(time))
-    assert partition.move_time(Tick(None)) == partition.progress.stream_time == reached
+        partition.move_time(Watermark(time))
+    assert partition.move_time(Watermark(None)) == partition.progress.stream_time == reached
 
 
 def test_progress_written_by_a_later_release_with_more_fields_is_readable() -> None:
@@ -103,10 +103,10 @@ def test_progress_written_before_a_field_existed_is_readable() -> None:
 @pytest.mark.parametrize("value", [None, b"", b"nope", b"[]", b'{"time":"soon"}', b'{"time":1.5}', b"\xff"])
 def test_what_is_no_tick_is_ignored_with_a_warning(value: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert decode_tick(value) is None
+        assert decode_watermark(value) is None
     assert "not a tick" in caplog.text
 
 
 def test_a_tick_comes_back_as_it_was_sent() -> None:
-    for tick in (Tick(None), Tick(0), Tick(-5), Tick(1_800_000_000_000)):
-        assert decode_tick(msgspec.json.encode(tick)) == tick
+    for tick in (Watermark(None), Watermark(0), Watermark(-5), Watermark(1_800_000_000_000)):
+        assert decode_watermark(msgspec.json.encode(tick)) == tick

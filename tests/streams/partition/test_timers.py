@@ -6,11 +6,11 @@ import pytest
 
 from models.customer.state import NEVER
 from models.instants import HOUR_MS, MIN_INSTANT
-from streams.partition.timers import SLOT_MS, DueIndex
+from streams.partition.timers import SLOT_MS, TimerIndex
 
 
 def test_keys_come_up_at_their_instants_in_order() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     asked = {b"a": 30 * HOUR_MS, b"b": 10, b"c": 20, b"never": NEVER}
     for key, instant in asked.items():
         index.schedule(key, instant)
@@ -24,7 +24,7 @@ def test_keys_come_up_at_their_instants_in_order() -> None:
 
 
 def test_a_key_rescheduled_earlier_comes_up_earlier_and_once() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     known = NEVER
     for instant in (50, 20, 40, 20):
         index.schedule(b"a", instant, known)
@@ -35,7 +35,7 @@ def test_a_key_rescheduled_earlier_comes_up_earlier_and_once() -> None:
 
 
 def test_rows_of_another_policy_come_up_at_once() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     index.schedule(b"a", 10)
     assert list(index.pop_due(5, lambda _: 10)) == []
     index.schedule(b"b", MIN_INSTANT)
@@ -44,7 +44,7 @@ def test_rows_of_another_policy_come_up_at_once() -> None:
 
 
 def test_a_key_that_moved_on_is_put_off_to_what_its_row_asks_for() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     index.schedule(b"a", 10)
     assert list(index.pop_due(20, lambda _: 70)) == []
     assert list(index.pop_due(69, lambda _: 70)) == []
@@ -53,7 +53,7 @@ def test_a_key_that_moved_on_is_put_off_to_what_its_row_asks_for() -> None:
 
 
 def test_a_key_that_moved_on_to_another_slot_comes_up_there() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     index.schedule(b"a", 10)
     later = 5 * SLOT_MS + 3
     assert list(index.pop_due(20, lambda _: later)) == []
@@ -63,14 +63,14 @@ def test_a_key_that_moved_on_to_another_slot_comes_up_there() -> None:
 
 
 def test_a_key_that_is_gone_is_forgotten() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     index.schedule(b"a", 10)
     assert list(index.pop_due(20, lambda _: NEVER)) == []
     assert (len(index), index.next_instant()) == (0, NEVER)
 
 
 def test_a_key_scheduled_again_while_it_is_taken_comes_up_again() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     asked = {b"a": 10}
     index.schedule(b"a", 10)
     seen = []
@@ -83,7 +83,7 @@ def test_a_key_scheduled_again_while_it_is_taken_comes_up_again() -> None:
 
 
 def test_what_is_not_taken_stays() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     for number in range(5):
         index.schedule(bytes([number]), number)
     due = index.pop_due(4, lambda key: key[0])
@@ -96,7 +96,7 @@ def test_what_is_not_taken_stays() -> None:
 @pytest.mark.parametrize("span", [500, 400 * HOUR_MS])
 def test_under_random_rescheduling_none_is_missed_and_the_index_stays_small(seed: int, span: int) -> None:
     choose = random.Random(seed)
-    index = DueIndex()
+    index = TimerIndex()
     keys = [bytes([number]) for number in range(40)]
     asked = dict.fromkeys(keys, NEVER)
     horizon = 0
@@ -123,7 +123,7 @@ def test_under_random_rescheduling_none_is_missed_and_the_index_stays_small(seed
 
 def test_a_key_that_only_ever_moves_later_adds_nothing() -> None:
     """As most do: each order puts a customer's next expiry or alert off."""
-    index = DueIndex()
+    index = TimerIndex()
     for instant in range(1, 10_001):
         index.schedule(b"a", instant, NEVER if instant == 1 else instant - 1)
     assert len(index) == 1
@@ -131,7 +131,7 @@ def test_a_key_that_only_ever_moves_later_adds_nothing() -> None:
 
 def test_a_key_that_is_woken_up_again_and_again_before_a_far_instant_does_not_pile_up() -> None:
     """As settled decisions do: an order waits for its instant, and then the expiry months away is asked for again."""
-    index = DueIndex()
+    index = TimerIndex()
     asked = far = 10**9
     index.schedule(b"a", far)
     for now in range(10_000):
@@ -147,7 +147,7 @@ def test_a_key_that_is_woken_up_again_and_again_before_a_far_instant_does_not_pi
 
 
 def test_sweeping_while_keys_are_taken_loses_none() -> None:
-    index = DueIndex()
+    index = TimerIndex()
     keys = [bytes([high, low]) for high in range(2) for low in range(200)]
     for key in keys:
         for instant in (900, 800, 700):

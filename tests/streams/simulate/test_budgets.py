@@ -49,7 +49,7 @@ def test_what_is_spent_is_what_a_replay_in_steps_spends(tmp_path: Path) -> None:
     assert spent[0] == 12 < spent[1], "the smaller budget is used up, the larger one is not"
     assert population.sides[0].actions["hello"] == population.sides[1].actions["hello"] > 0
     console = Console(record=True, width=120, highlight=False)
-    tables.show(population, timelines, {}, console)
+    tables.print_tables(population, timelines, {}, console)
     text = console.export_text()
     assert "cost that care actions took of budgets" in text
     row = next(line for line in text.splitlines() if "praises" in line)

@@ -104,7 +104,7 @@ def test_flows_and_fairness_compare_customer_by_customer(known: Simulated) -> No
 
 def test_tables_and_page_show_the_cut_offs_over_time(known: Simulated) -> None:
     console = Console(record=True, width=200, highlight=False)
-    tables.show(known.population, known.timelines, {}, console)
+    tables.print_tables(known.population, known.timelines, {}, console)
     text = console.export_text()
     told = page(known.population, known.timelines, {}, known.until)
     for name, side in zip("AB", known.population.sides, strict=True):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.events import CUSTOMER_TOPICS
-from streams.tools.diff import Comparison, compare
+from streams.tools.diff import OutputDiff, compare
 from tests.support.histories import made_up, options, tidemark, told, written
 from tests.support.live import lines
 
@@ -30,7 +30,7 @@ def copied(replayed: Path, target: Path, **changed: list[dict[str, Any]]) -> Pat
     return target
 
 
-def compared(one: Path, two: Path) -> dict[str, Comparison]:
+def compared(one: Path, two: Path) -> dict[str, OutputDiff]:
     def no_settings() -> Any:
         raise AssertionError("no topic is asked for")
 

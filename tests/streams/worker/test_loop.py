@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 from faust.types import TP
+from tests.support.context import chunk, shell_of
 
 from models.events import Topic
 from streams.faust_ext.consumer import Chunk
 from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
-from streams.partition.state import Partition, Tick
+from streams.partition.state import Partition, Watermark
 from streams.worker.loop import Worker
-from tests.support.shell import chunk, shell_of
 
 ORDERS, TICKS = TP("orders", 0), TP("ticks", 0)
 #: The epoch of chunks that are ticks.
@@ -41,7 +41,7 @@ class Broker:
     def assignment(self) -> set[TP]:
         return self.assigned
 
-    async def rewind(self, _tp: TP, offset: int) -> int:
+    async def seek_back(self, _tp: TP, offset: int) -> int:
         self.rewound.append(offset)
         return len(self.rewound)
 
@@ -80,7 +80,7 @@ def worker_of(broker: Broker) -> tuple[Worker, list[int]]:
         def waits(self, partition: Partition, topic: Topic, _now: int) -> bool:
             return partition.next_offset(topic) >= broker.day_end
 
-        def tick(self, _partition: Partition, tick: Tick, _now: int) -> Effects:
+        def tick(self, _partition: Partition, tick: Watermark, _now: int) -> Effects:
             broker.day_end = tick.time
             return Effects()
 
@@ -95,7 +95,7 @@ def event(one: Chunk, tp: TP) -> Any:
 
 def ticked(time: int) -> Chunk:
     """A chunk of one tick."""
-    return Chunk([SimpleNamespace(offset=0, value=msgspec.json.encode(Tick(time)))], TICKED)
+    return Chunk([SimpleNamespace(offset=0, value=msgspec.json.encode(Watermark(time)))], TICKED)
 
 
 async def stream(*chunks: Chunk) -> AsyncIterator[Any]:
@@ -215,7 +215,7 @@ def test_what_lies_beyond_a_day_s_end_is_parked_until_time_has_come_to_it() -> N
         async with worker.quiet():
             assert processed == list(range(7))
             assert (broker.applied, broker.paused) == ({ORDERS: 7}, {ORDERS})
-            assert worker.parked.wanted.is_set()
+            assert worker.paused.wanted.is_set()
         await worker.run(stream(ticked(12)))
         assert (processed, broker.paused) == (list(range(12)), {ORDERS})
         await worker.run(stream(ticked(100), chunk(15, 19, 0, 3)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from faust.types import TP
+from tests.support.context import shell_of
 
 from models.events import Topic
 from streams.metrics.collectors import Metrics
@@ -14,7 +15,6 @@ from streams.partition.state import Partition
 from streams.worker import ownership as owning
 from streams.worker.ownership import Ownership
 from tests.support.driver import Driver, order
-from tests.support.shell import shell_of
 
 ROGUE = b"rogue-01"
 
@@ -64,7 +64,7 @@ class Log:
 
     # --- the consumer ---
 
-    async def confirm(self, _tp: TP, _offset: int) -> bool:
+    async def still_owner(self, _tp: TP, _offset: int) -> bool:
         return self.member
 
     def assignment(self) -> set[TP]:
@@ -94,9 +94,9 @@ class Log:
 
 
 def owner_of(log: Log) -> Ownership:
-    shell = shell_of(log, read_changelog=log.read)
-    ownership = Ownership(shell, log.driver.processor, Metrics())
-    ownership._sender = lambda: log
+    context = shell_of(log, read_changelog=log.read)
+    ownership = Ownership(context, log.driver.processor, Metrics())
+    ownership._committer = lambda: log
     return ownership
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from faust.types import TP
 
 from streams.faust_ext.consumer import Chunk
-from streams.worker.paused import Parked, parted
+from streams.worker.paused import Paused, parted
 
 ORDERS, OTHERS = TP("orders", 3), TP("interactions", 3)
 
@@ -15,7 +15,7 @@ class Fetching:
 
     def __init__(self) -> None:
         self.paused: set[TP] = set()
-        self.parked = Parked(self.pause)
+        self.paused = Paused(self.pause)
 
     def pause(self, tp: TP, yes: bool) -> None:
         (self.paused.add if yes else self.paused.discard)(tp)
@@ -38,34 +38,34 @@ def test_a_chunk_is_parted_at_an_offset_be_it_a_hole() -> None:
 
 def test_chunks_come_back_in_order_as_large_as_the_largest_and_are_then_fetched_again() -> None:
     fetching = Fetching()
-    parked = fetching.parked
-    parked.append(ORDERS, chunk(12, 13, 14))
-    parked.append(ORDERS, chunk(15, 16))
-    parked.put_back(ORDERS, chunk(10, 11))
+    paused = fetching.paused
+    paused.append(ORDERS, chunk(12, 13, 14))
+    paused.append(ORDERS, chunk(15, 16))
+    paused.put_back(ORDERS, chunk(10, 11))
     assert fetching.paused == {ORDERS}
-    assert (ORDERS in parked, OTHERS in parked, parked.of(3), parked.of(2)) == (True, False, [ORDERS], [])
-    assert offsets(parked.take(ORDERS)) == [10, 11, 12]
-    assert offsets(parked.take(ORDERS)) == [13, 14]
+    assert (ORDERS in paused, OTHERS in paused, paused.of(3), paused.of(2)) == (True, False, [ORDERS], [])
+    assert offsets(paused.take(ORDERS)) == [10, 11, 12]
+    assert offsets(paused.take(ORDERS)) == [13, 14]
     assert fetching.paused == {ORDERS}
-    assert offsets(parked.take(ORDERS)) == [15, 16]
-    assert (fetching.paused, ORDERS in parked) == (set(), False)
+    assert offsets(paused.take(ORDERS)) == [15, 16]
+    assert (fetching.paused, ORDERS in paused) == (set(), False)
 
 
 def test_where_something_is_missing_chunks_are_not_joined() -> None:
-    parked = Fetching().parked
-    parked.append(ORDERS, chunk(10, 11, number=7))
-    parked.append(ORDERS, chunk(13, 14, 15, number=8))
-    first, second = parked.take(ORDERS), parked.take(ORDERS)
+    paused = Fetching().paused
+    paused.append(ORDERS, chunk(10, 11, number=7))
+    paused.append(ORDERS, chunk(13, 14, 15, number=8))
+    first, second = paused.take(ORDERS), paused.take(ORDERS)
     assert (offsets(first), first.number, offsets(second), second.number) == ([10, 11], 7, [13, 14, 15], 8)
 
 
 def test_time_is_wanted_to_move_on_and_what_is_dropped_is_fetched_again() -> None:
     fetching = Fetching()
-    assert not fetching.parked.wanted.is_set()
+    assert not fetching.paused.wanted.is_set()
     for tp in (ORDERS, OTHERS):
-        fetching.parked.append(tp, chunk(1))
-    assert fetching.parked.wanted.is_set()
-    fetching.parked.drop(ORDERS)
+        fetching.paused.append(tp, chunk(1))
+    assert fetching.paused.wanted.is_set()
+    fetching.paused.drop(ORDERS)
     assert fetching.paused == {OTHERS}
-    fetching.parked.clear()
-    assert (fetching.paused, fetching.parked.of(3)) == (set(), [])
+    fetching.paused.clear()
+    assert (fetching.paused, fetching.paused.of(3)) == (set(), [])

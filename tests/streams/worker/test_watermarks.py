@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
+from tests.support.context import shell_of
 
 from config.settings import load_settings
 from models.events import Topic
@@ -13,10 +14,9 @@ from models.instants import DAY_MS, MINUTE_MS
 from streams.faust_ext.consumer import Chunk
 from streams.metrics.collectors import Metrics
 from streams.partition.fencing import Claim
-from streams.partition.state import Partition, Tick, decode_tick
+from streams.partition.state import Partition, Watermark, decode_watermark
 from streams.worker.loop import Worker
-from streams.worker.watermarks import Ticker
-from tests.support.shell import shell_of
+from streams.worker.watermarks import Watermarks
 
 NOW = 1_800_000_000_000
 GRACE = 10_000
@@ -35,7 +35,7 @@ class Fakes:
     def __post_init__(self) -> None:
         self.partitions = {number: Partition(number) for number in self.numbers}
         self.claims: dict[int, Claim] = {}
-        self.sent: list[tuple[int, Tick | None]] = []
+        self.sent: list[tuple[int, Watermark | None]] = []
         self.asked: list[TP] = []
 
     def assignment(self) -> set[TP]:
@@ -47,13 +47,13 @@ class Fakes:
     def pause(self, tp: TP, yes: bool) -> None:
         """Nothing is fetched here."""
 
-    async def found_nothing(self, tp: TP, end: int) -> bool:
+    async def reached_end(self, tp: TP, end: int) -> bool:
         self.asked.append(tp)
         return self.void.get((tp.topic, tp.partition), 0) >= end
 
     async def send(self, topic: str, value: bytes, partition: int) -> "asyncio.Future[None]":
         assert topic == "ticks"
-        self.sent.append((partition, decode_tick(value)))
+        self.sent.append((partition, decode_watermark(value)))
         return asyncio.get_running_loop().create_future()
 
     def apply(self, topic: Topic, number: int, next_offset: int, latest: int | None = None) -> None:
@@ -67,14 +67,14 @@ class Rig:
 
     def __init__(self, fakes: Fakes, **settings: Any) -> None:
         self.fakes = fakes
-        shell = shell_of(fakes, clock=lambda: fakes.now)
-        self.worker = Worker(shell, None, Metrics())
-        self.ticker = Ticker(load_settings(clock_grace=GRACE, **settings), shell, self.worker)
+        context = shell_of(fakes, clock=lambda: fakes.now)
+        self.worker = Worker(context, None, Metrics())
+        self.watermarks = Watermarks(load_settings(clock_grace=GRACE, **settings), context, self.worker)
 
     def tick(self) -> tuple[dict[int, int | None], list[TP]]:
         """Return the time that each partition is told, and the partitions that stand still."""
         self.fakes.sent.clear()
-        stalled = asyncio.run(self.ticker.tick())
+        stalled = asyncio.run(self.watermarks.tick())
         return {number: tick.time for number, tick in self.fakes.sent}, stalled
 
 
@@ -164,7 +164,7 @@ def test_a_tick_is_not_made_while_a_batch_is_in_flight() -> None:
 
     async def check() -> None:
         await rig.worker._turn.acquire()
-        tick = asyncio.ensure_future(rig.ticker.tick())
+        tick = asyncio.ensure_future(rig.watermarks.tick())
         for _ in range(10):
             await asyncio.sleep(0)
         assert fakes.sent == []
@@ -250,7 +250,7 @@ def test_what_is_parked_until_a_day_s_end_does_not_keep_others_from_coming_to_it
     fakes.apply(Topic.ORDERS, 1, 5, 1_000)
     fakes.ends["orders", 0] = 9
     assert rig.tick() == ({0: 9_000, 1: 1_000}, [])  # more of partition 0 is to be read, and may be older
-    rig.worker.parked.append(TP("orders", 0), Chunk([SimpleNamespace(offset=5)], 0))
+    rig.worker.paused.append(TP("orders", 0), Chunk([SimpleNamespace(offset=5)], 0))
     # It stays unread, and is no failure of ours; others come as far as it has, be nothing heard for long.
     fakes.now += 10 * DAY_MS
     assert [rig.tick() for _ in range(3)] == [({0: 9_000, 1: 9_000}, [])] * 3
@@ -308,10 +308,12 @@ def test_a_tick_of_another_claim_is_passed_over() -> None:
     ours, theirs = Claim(8, b"owner-02"), Claim(7, b"owner-01")
     fakes.claims[0] = ours
 
-    def latest(*ticks: Tick) -> Tick | None:
+    def latest(*ticks: Watermark) -> Watermark | None:
         records = [SimpleNamespace(value=msgspec.json.encode(tick)) for tick in ticks]
         return rig.worker._latest_tick(fakes.partitions[0], Chunk(records, 0))
 
-    mine = Tick(NOW, ours.encoded)
-    assert latest(Tick(NOW - 1, ours.encoded), mine, Tick(NOW + 1, theirs.encoded), Tick(NOW + 2)) == mine
-    assert latest(Tick(NOW, theirs.encoded), Tick(NOW)) is None
+    mine = Watermark(NOW, ours.encoded)
+    assert (
+        latest(Watermark(NOW - 1, ours.encoded), mine, Watermark(NOW + 1, theirs.encoded), Watermark(NOW + 2)) == mine
+    )
+    assert latest(Watermark(NOW, theirs.encoded), Watermark(NOW)) is None

@@ -29,17 +29,17 @@ from models.rules.scheme import Scheme
 MAX_AHEAD = 6
 #: How far (ms) ahead care actions are looked for: a birthday comes within it.
 CARE_AHEAD = 366 * DAY_MS
-#: Metrics that look at everything there is, whatever the window.
+#: Metrics that evaluate_rules at everything there is, whatever the window.
 UNWINDOWED = frozenset({"recency_days", "tenure_days", "first_order_days", "rhythm_days", "overdue", SCORE.name})
 #: Metrics that nothing lowers once they are defined: only time moves them.
 ONLY_GROWING = frozenset({"tenure_days", "first_order_days"})
 
 
-class AccountError(UnusableInput):
+class ReportError(UnusableInput):
     """There is no account as of that instant. Ask for a later one: what was decided is not undone."""
 
 
-class Reason(msgspec.Struct, frozen=True):
+class ReportedComparison(msgspec.Struct, frozen=True):
     """A comparison as it stands, in displayed units. `value` None: undefined. `window_days` None: all there is."""
 
     metric: str
@@ -50,7 +50,7 @@ class Reason(msgspec.Struct, frozen=True):
     window_days: float | None
 
 
-class Shortfall(Reason, frozen=True):
+class Shortfall(ReportedComparison, frozen=True):
     """A comparison that does not hold: how much is missing, and whether `more` or `less` of the metric is needed.
 
     `on`: when time alone makes it hold, if nothing else happens. `possible` False: nothing can make it hold any more.
@@ -97,7 +97,7 @@ class Below(msgspec.Struct, frozen=True):
     nearest: bool
 
 
-class Move(msgspec.Struct, frozen=True):
+class ExpectedMove(msgspec.Struct, frozen=True):
     """A move by time alone, if nothing more happens."""
 
     tier: str
@@ -115,7 +115,7 @@ class Passed(msgspec.Struct, frozen=True):
     on: str
 
 
-class SchemeAccount(msgspec.Struct, frozen=True):
+class SchemeReport(msgspec.Struct, frozen=True):
     """Everything about one scheme. `why`: what holds of the held tier's rule, or fails where `below` is set.
 
     At the lowest tier, which has no rule (`lowest`), `why` is what fails of the next one's. Where the tiers are no
@@ -127,11 +127,11 @@ class SchemeAccount(msgspec.Struct, frozen=True):
     since: str
     lowest: bool
     ladder: bool
-    why: list[Reason]
+    why: list[ReportedComparison]
     below: Below | None
     next: NextTier | None
     at_risk: AtRisk | None
-    ahead: list[Move]
+    ahead: list[ExpectedMove]
     grades: list[Grade]
     metrics: dict[str, Any]
 
@@ -152,7 +152,7 @@ class NextPolicy(msgspec.Struct, frozen=True):
     on: str
 
 
-class Account(msgspec.Struct, frozen=True):
+class CustomerReport(msgspec.Struct, frozen=True):
     """One customer as of an instant. Instants are RFC 3339 in UTC; `timezone` is the policy's.
 
     `decided_to`: as of when the customer was last decided about before time was let pass to `as_of` (`passed`, and
@@ -169,17 +169,17 @@ class Account(msgspec.Struct, frozen=True):
     next_policy: NextPolicy | None
     timezone: str
     currency: str
-    schemes: list[SchemeAccount]
+    schemes: list[SchemeReport]
     care: list[UpcomingCare]
 
 
-def account(customer: Customer, timeline: Timeline, at: int) -> Account:
-    """Return the account of a customer as of an instant (ms). Raises AccountError where it lies before a decision."""
+def customer_report(customer: Customer, timeline: Timeline, at: int) -> CustomerReport:
+    """Return the account of a customer as of an instant (ms). Raises ReportError where it lies before a decision."""
     if not MIN_INSTANT <= at <= MAX_INSTANT:
-        raise AccountError("the instant: allowed are the years 1 to 8999")
+        raise ReportError("the instant: allowed are the years 1 to 8999")
     decided_to = customer.cursor
     if decided_to is not None and at < decided_to:
-        raise AccountError(
+        raise ReportError(
             f"{format_instant(at)} is too early: the customer is decided about as of {format_instant(decided_to)}, "
             "allowed is that or later"
         )
@@ -188,7 +188,7 @@ def account(customer: Customer, timeline: Timeline, at: int) -> Account:
     Engine(timeline).advance(customer, at, decisions)
     policy, starts = timeline.at(at), timeline.next_start(at)
     evaluation = Evaluation(customer, policy, at)
-    return Account(
+    return CustomerReport(
         customer_id=customer.customer_id,
         as_of=format_instant(at),
         decided_to=None if decided_to is None else format_instant(decided_to),
@@ -208,17 +208,17 @@ def _copy(customer: Customer) -> Customer:
     return Customer.from_row(customer.customer_id, customer.to_row())
 
 
-def _schemes(evaluation: Evaluation) -> Iterator[SchemeAccount]:
+def _schemes(evaluation: Evaluation) -> Iterator[SchemeReport]:
     for scheme in evaluation.policy.schemes:
         standing, position = evaluation.standing(scheme)
         if standing is not None and position is not None:
             yield _scheme(evaluation, scheme, position)
 
 
-def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> SchemeAccount:
+def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> SchemeReport:
     policy, facts, readings, at = evaluation.policy, evaluation.facts, evaluation.readings, evaluation.at
     findings = explain.why(scheme, None, position.rank, readings)
-    return SchemeAccount(
+    return SchemeReport(
         scheme=scheme.name,
         tier=scheme.tiers[position.rank].name,
         since=format_instant(position.since),
@@ -230,7 +230,7 @@ def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> Schem
         at_risk=at_risk(policy.outlooks[scheme.name], position, facts, at, policy.zone),
         ahead=_ahead(scheme, policy, position, facts, at),
         grades=_grades(evaluation, scheme),
-        metrics=policy.shows[scheme.name](facts, at),
+        metrics=policy.render_scheme_metrics[scheme.name](facts, at),
     )
 
 
@@ -249,16 +249,16 @@ def _window_days(policy: Policy, comparison: Comparison) -> float | None:
     return policy.gauges[comparison.gauge].window / DAY_MS
 
 
-def _reasons(policy: Policy, findings: list[Finding]) -> list[Reason]:
+def _reasons(policy: Policy, findings: list[Finding]) -> list[ReportedComparison]:
     """Return findings in displayed units, each comparison of a metric over a window once."""
     unique = {(f.comparison.gauge, f.comparison.label): f for f in findings}
     return [_reason(policy, finding) for finding in unique.values()]
 
 
-def _reason(policy: Policy, finding: Finding) -> Reason:
+def _reason(policy: Policy, finding: Finding) -> ReportedComparison:
     (why,) = explain.whys([finding], policy.money)
     window_days = _window_days(policy, finding.comparison)
-    return Reason(why.metric, why.value, why.op, why.threshold, why.met, window_days)
+    return ReportedComparison(why.metric, why.value, why.op, why.threshold, why.met, window_days)
 
 
 def _next(evaluation: Evaluation, scheme: Scheme, rank: int) -> NextTier | None:
@@ -302,7 +302,7 @@ def _missing(policy: Policy, lack: Lack) -> Shown:
     missing = least_missing(lack)
     if missing is None:
         return None
-    return explain.show((missing.numerator, missing.denominator), lack.comparison.metric.unit, policy.money)
+    return explain.render_reading((missing.numerator, missing.denominator), lack.comparison.metric.unit, policy.money)
 
 
 def _reading(evaluation: Evaluation, lack: Lack) -> Reading:
@@ -325,14 +325,14 @@ def _holds_on(evaluation: Evaluation, comparison: Comparison) -> int | None:
     return None
 
 
-def _ahead(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> list[Move]:
+def _ahead(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> list[ExpectedMove]:
     """Return the moves that time alone brings, in order."""
-    moves: list[Move] = []
-    look = policy.outlooks[scheme.name].look
-    for instant, moved in pass_time(scheme.demotion, look, position, facts, at, policy.zone):
+    moves: list[ExpectedMove] = []
+    evaluate_rules = policy.outlooks[scheme.name].evaluate_rules
+    for instant, moved in pass_time(scheme.demotion, evaluate_rules, position, facts, at, policy.zone):
         if moved.rank != position.rank:
             direction: Direction = "up" if moved.rank > position.rank else "down"
-            moves.append(Move(scheme.tiers[moved.rank].name, direction, format_instant(instant)))
+            moves.append(ExpectedMove(scheme.tiers[moved.rank].name, direction, format_instant(instant)))
             if len(moves) == MAX_AHEAD:
                 break
         position = moved

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from models.codegen.look import compile_look, compile_show
+from models.codegen.evaluate_rules import compile_evaluate_rules, compile_render_metrics
 from models.codegen.source import NO_CHANGE
 from models.money import Money
 from models.policy.compile_schemes import GaugeBook
@@ -57,7 +57,7 @@ def test_metrics_are_shown_as_their_readings_are(seed: int) -> None:
             book.index(name, random.choice([1, 40, 41, 120]))
         gauges = book.gauges()
         expected = {gauge.metric.name: show(gauge.read(known, at), gauge.metric.unit, money) for gauge in gauges}
-        assert compile_show(gauges, money)(known, at) == expected
+        assert compile_render_metrics(gauges, money)(known, at) == expected
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -70,7 +70,7 @@ def test_one_look_says_what_the_rules_say_of_the_readings(seed: int) -> None:
             [None, *(random_rule(random, book, known, at) for _ in range(random.randrange(4)))] for _ in range(2)
         ]
         gauges = book.gauges()
-        look = compile_look(gauges, ladders)
+        look = compile_evaluate_rules(gauges, ladders)
         for instant in (at, at + 1, at + random.randrange(150)):
             readings = read(gauges, known, instant)
             ranks = tuple(rank_of(rules, readings) for rules in ladders)
@@ -83,7 +83,7 @@ def test_the_tests_examples_reach_every_rank_and_none() -> None:
         known, at = random_facts(random)
         book = GaugeBook(100)
         rules: list[Rule | None] = [None, *(random_rule(random, book, known, at) for _ in range(3))]
-        seen.add(compile_look(book.gauges(), [rules])(known, at)[0])
+        seen.add(compile_evaluate_rules(book.gauges(), [rules])(known, at)[0])
     assert seen == {(0,), (1,), (2,), (3,)}
 
 
@@ -119,7 +119,7 @@ def test_a_scheme_alone_does_not_look_at_what_others_compare() -> None:
 
 
 def test_rules_without_comparisons_never_change() -> None:
-    assert compile_look((), [[None, Junction(True, ())], [None, Junction(False, ())]])(facts(), T0) == (
+    assert compile_evaluate_rules((), [[None, Junction(True, ())], [None, Junction(False, ())]])(facts(), T0) == (
         (1, 0),
         NO_CHANGE,
     )

@@ -11,10 +11,10 @@ from models.customer.ledger import NO_IDS, NO_TIMES, Outcome
 from models.events import Interaction
 
 #: Beyond this many kept interactions the oldest is forgotten (docs/contract.md, "Bounds").
-MAX_CONTACTS = 4_000
+MAX_INTERACTIONS = 4_000
 
 
-class Contacts:
+class Interactions:
     """Parallel lists of kept interactions. `values` are thousandths, None where an interaction has none."""
 
     __slots__ = ("ids", "kinds", "times", "values")
@@ -26,7 +26,7 @@ class Contacts:
         kinds: list[str] | None = None,
         values: list[int | None] | None = None,
     ) -> None:
-        """No contacts, or those of the arrays' bytes (64-bit numbers in the machine's order) and the lists."""
+        """No interactions, or those of the arrays' bytes (64-bit numbers in the machine's order) and the lists."""
         self.times = NO_TIMES[:]
         self.times.frombytes(times)
         self.ids = NO_IDS[:]
@@ -50,7 +50,7 @@ class Contacts:
         self.ids.insert(index, event.interaction)
         self.kinds.insert(index, event.kind)
         self.values.insert(index, event.value)
-        if len(self.times) > MAX_CONTACTS:
+        if len(self.times) > MAX_INTERACTIONS:
             self._drop(1)
 
     def forget_until(self, instant: int) -> None:

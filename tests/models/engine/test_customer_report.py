@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from models.customer.state import Customer
-from models.engine.account import UNWINDOWED, Account, AccountError, Move, SchemeAccount, account
+from models.engine.customer_report import UNWINDOWED, CustomerReport, ExpectedMove, ReportError, SchemeReport, account
 from models.engine.decide import Engine
 from models.events import Consent, Event, Profile
 from models.instants import format_instant
@@ -25,11 +25,11 @@ def known(rules: Policy | Timeline, *events: Event, settled: bool = False) -> tu
     return customer, timeline
 
 
-def told(rules: Policy | Timeline, at: int, *events: Event) -> Account:
+def told(rules: Policy | Timeline, at: int, *events: Event) -> CustomerReport:
     return account(*known(rules, *events), at)
 
 
-def only(rules: Policy | Timeline, at: int, *events: Event) -> SchemeAccount:
+def only(rules: Policy | Timeline, at: int, *events: Event) -> SchemeReport:
     (scheme,) = told(rules, at, *events).schemes
     return scheme
 
@@ -74,7 +74,7 @@ def test_at_the_top_there_is_no_next_tier_and_time_takes_it_away() -> None:
     assert (scheme.tier, scheme.next, scheme.lowest) == ("t2", None, False)
     assert brief(scheme.why) == [("monetary", "50.00", ">=", "50.00", True)]
     assert scheme.at_risk == AtRisk("t0", on(100))
-    assert scheme.ahead == [Move("t0", "down", on(100))]
+    assert scheme.ahead == [ExpectedMove("t0", "down", on(100))]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_in_grace_it_tells_since_when_until_when_and_what_keeps_the_tier() -> No
     assert (scheme.below.since, scheme.below.falls_on) == (on(100), on(110))
     assert missing(scheme.below.needs) == [("frequency", 1, "more", None, True)]
     assert scheme.at_risk == AtRisk("t0", on(110))
-    assert scheme.ahead == [Move("t0", "down", on(110))]
+    assert scheme.ahead == [ExpectedMove("t0", "down", on(110))]
 
 
 def test_what_time_has_changed_since_the_last_decision_is_told() -> None:
@@ -165,7 +165,7 @@ def test_what_comes_by_time_alone_is_told_with_its_instant() -> None:
     scheme = only(policy(tiers({"tenure_days": ">= 30"}, {"tenure_days": "> 60"})), day(10), order(day(0), "a"))
     assert scheme.next is not None
     assert missing(scheme.next.needs) == [("tenure_days", 20.0, "more", on(30), True)]
-    assert scheme.ahead == [Move("t1", "up", on(30)), Move("t2", "up", on(60, 1))]
+    assert scheme.ahead == [ExpectedMove("t1", "up", on(30)), ExpectedMove("t2", "up", on(60, 1))]
     assert scheme.at_risk is None
 
 
@@ -185,9 +185,9 @@ def test_what_is_too_much_must_become_less_and_may_by_itself() -> None:
 def test_a_life_is_told_to_its_end() -> None:
     scheme = only(policy(schemes={"life": {"kind": "lifecycle"}}), day(1), order(day(0), "a"))
     assert scheme.ahead == [
-        Move("active", "up", on(30, 1)),
-        Move("dormant", "down", on(90, 1)),
-        Move("churned", "down", on(180, 1)),
+        ExpectedMove("active", "up", on(30, 1)),
+        ExpectedMove("dormant", "down", on(90, 1)),
+        ExpectedMove("churned", "down", on(180, 1)),
     ]
     assert scheme.at_risk == AtRisk("dormant", on(90, 1))
 
@@ -217,9 +217,9 @@ def test_metrics_without_a_window_are_those_that_ignore_it() -> None:
 
 def test_an_instant_before_the_last_decision_is_refused() -> None:
     customer, timeline = known(policy(), order(day(2), "a"))
-    with pytest.raises(AccountError, match=f"decided about as of {on(2)}"):
+    with pytest.raises(ReportError, match=f"decided about as of {on(2)}"):
         account(customer, timeline, day(2) - 1)
-    with pytest.raises(AccountError, match="1 to 8999"):
+    with pytest.raises(ReportError, match="1 to 8999"):
         account(customer, timeline, 10**16)
 
 
@@ -294,13 +294,13 @@ def test_it_agrees_with_what_events_tell(spec: dict[str, Any], at: int) -> None:
     assert scheme.ahead == moves(customer, timeline)[: len(scheme.ahead)]
 
 
-def moves(customer: Customer, timeline: Timeline) -> list[Move]:
+def moves(customer: Customer, timeline: Timeline) -> list[ExpectedMove]:
     """What the engine itself decides as time passes."""
     decisions = Decisions()
     Engine(timeline).advance(customer, day(2_000), decisions)
-    return [Move(change.to_tier, change.direction, change.effective_at) for change in decisions.changes]
+    return [ExpectedMove(change.to_tier, change.direction, change.effective_at) for change in decisions.changes]
 
 
 def test_it_goes_through_json_and_back() -> None:
     whole = told(policy(tiers({"frequency": ">= 2"}, grace="10d")), day(3), order(day(0), "a"))
-    assert msgspec.json.decode(msgspec.json.encode(whole), type=Account) == whole
+    assert msgspec.json.decode(msgspec.json.encode(whole), type=CustomerReport) == whole

@@ -3,7 +3,7 @@
 Walking rule objects costs a call a comparison; here the same comparisons become one Python function over the ledger's
 arrays, on integers throughout: whether rules hold, when time alone may change that, and the metrics that events show.
 What explains a decision (readings, findings, what is missing) is asked of the rules themselves.
-tests/models/codegen/test_look.py and the laws hold the two against each other.
+tests/models/codegen/test_evaluate_rules.py and the laws hold the two against each other.
 """
 
 from bisect import bisect_left, bisect_right
@@ -23,16 +23,16 @@ from models.codegen.source import (
 from models.money import Money
 from models.rules.comparisons import Rule
 from models.rules.metrics import Facts, Gauge
-from models.rules.scheme import Look
+from models.rules.scheme import EvaluateRules
 
-#: `rank(facts, at)`: the rank of a ladder, as `look` tells it.
+#: `rank(facts, at)`: the rank of a ladder, as `evaluate_rules` tells it.
 Rank = Callable[[Facts, int], int]
 
-#: `show(facts, at)`: metrics by name as events show them; None where one is undefined.
-Show = Callable[[Facts, int], dict[str, Any]]
+#: `render_metrics(facts, at)`: metrics by name as events show them; None where one is undefined.
+RenderMetrics = Callable[[Facts, int], dict[str, Any]]
 
 
-def compile_look(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None]]) -> Look:
+def compile_evaluate_rules(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None]]) -> EvaluateRules:
     """Return the function for some ladders of rules (lowest first) over the gauges of their policy.
 
     Only gauges that a rule compares are read. A ladder's first rule may be None; its rank is the index of the highest
@@ -41,7 +41,7 @@ def compile_look(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None
     read = sorted({leaf.gauge for rules in ladders for rule in rules if rule is not None for leaf in rule.leaves()})
     scope: dict[str, Any] = {"bisect_left": bisect_left, "bisect_right": bisect_right}
     lines = [
-        "def look(facts, at):",
+        "def evaluate_rules(facts, at):",
         HEAD,
         f"    due = {NO_CHANGE}",
         *windows(gauges[index] for index in read),
@@ -51,8 +51,8 @@ def compile_look(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None
         lines.append(change_lines(index, gauges[index], scope))
     ranks = [ladder(rules, gauges) for rules in ladders]
     lines.append(f"    return ({''.join(f'{rank}, ' for rank in ranks)}), due")
-    look: Look = define("look", lines, scope)
-    return look
+    evaluate_rules: EvaluateRules = define("evaluate_rules", lines, scope)
+    return evaluate_rules
 
 
 def compile_rank(gauges: Sequence[Gauge], rules: Sequence[Rule | None]) -> Rank:
@@ -65,12 +65,12 @@ def compile_rank(gauges: Sequence[Gauge], rules: Sequence[Rule | None]) -> Rank:
     return rank
 
 
-def compile_show(gauges: Sequence[Gauge], money: Money) -> Show:
+def compile_render_metrics(gauges: Sequence[Gauge], money: Money) -> RenderMetrics:
     """Return the function that shows gauges: money as decimal texts, days and numbers as floats, counts as integers."""
     scope: dict[str, Any] = {"bisect_right": bisect_right, "text": money.text, "text_of_ratio": money.text_of_ratio}
-    lines = ["def show(facts, at):", HEAD, *windows(gauges)]
+    lines = ["def render_metrics(facts, at):", HEAD, *windows(gauges)]
     lines += [value_line(index, gauge, scope) for index, gauge in enumerate(gauges)]
     parts = [f"{gauge.metric.name!r}: {shown(index, gauge)}, " for index, gauge in enumerate(gauges)]
     lines.append(f"    return {{{''.join(parts)}}}")
-    show: Show = define("show", lines, scope)
-    return show
+    render_metrics: RenderMetrics = define("render_metrics", lines, scope)
+    return render_metrics

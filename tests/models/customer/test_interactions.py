@@ -2,8 +2,8 @@ from itertools import permutations
 
 import pytest
 
-from models.customer import contacts as module
-from models.customer.contacts import Contacts
+from models.customer import interactions as module
+from models.customer.interactions import Interactions
 from models.customer.ledger import Outcome
 from models.events import Interaction
 from tests.models.build import contact
@@ -11,8 +11,8 @@ from tests.models.build import contact
 WEIGHTS = {"visit": 1_000, "complaint": -2_500}
 
 
-def kept(*events: Interaction) -> Contacts:
-    book = Contacts()
+def kept(*events: Interaction) -> Interactions:
+    book = Interactions()
     for event in events:
         assert book.check(event) is Outcome.APPLIED
         book.apply(event)
@@ -64,6 +64,6 @@ def test_forgets_up_to_and_including_an_instant() -> None:
 
 
 def test_beyond_the_cap_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CONTACTS", 3)
+    monkeypatch.setattr(module, "MAX_INTERACTIONS", 3)
     book = kept(*(contact(number, str(number)) for number in (4, 2, 3, 5, 1)))
     assert list(book.times) == [3, 4, 5]
