@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from models.codegen.source import HEAD, MAY_BE_UNDEFINED, VALUES, define, holds, shown, value_line, windows
+from models.codegen.source import HEAD, MAY_BE_UNDEFINED, VALUES, Unwritable, define, holds, shown, value_line, windows
 from models.instants import DAY_MS
 from models.money import Money
 from models.outputs import Need, Next, Why
@@ -41,10 +41,6 @@ class ChangeDetails:
         if details is None:
             details = self._details[move] = _compile(self._scheme, *move, self._gauges, self._money)
         return details
-
-
-class _Unwritable(Exception):
-    """A rule of which the comparisons to be listed do not follow from truths alone."""
 
 
 class _Listed(NamedTuple):
@@ -85,7 +81,7 @@ def _why_lines(
     chosen = tiers[after + 1 : before + 1] if before is not None else [tiers[after] if after else tiers[1]]
     try:
         listed = [entry for tier in chosen if tier.rule is not None for entry in _decisive(tier.rule, truth, gauges)]
-    except _Unwritable:
+    except Unwritable:
         scope["whys"] = lambda facts, at: explain.whys(
             explain.why(scheme, before, after, [gauge.read(facts, at) for gauge in gauges]), money
         )
@@ -108,7 +104,7 @@ def _why_lines(
 
 
 def _decisive(rule: Rule, truth: bool, gauges: Sequence[Gauge], condition: str = "") -> Iterator[_Listed]:
-    """Yield what `rule.decisive` lists where the rule's truth is known. Raises _Unwritable for a score."""
+    """Yield what `rule.decisive` lists where the rule's truth is known. Raises Unwritable for a score."""
     if isinstance(rule, Comparison):
         yield _Listed(rule, truth, condition)
     elif isinstance(rule, Junction):
@@ -117,7 +113,7 @@ def _decisive(rule: Rule, truth: bool, gauges: Sequence[Gauge], condition: str =
             own = "" if certain else holds(part, gauges) if truth else f"not {holds(part, gauges)}"
             yield from _decisive(part, truth, gauges, " and ".join(filter(None, [condition, own])))
     else:
-        raise _Unwritable
+        raise Unwritable
 
 
 def _next_lines(
@@ -130,7 +126,7 @@ def _next_lines(
     leaves = [] if tier.rule is None else list(tier.rule.leaves())
     try:
         lines = [] if tier.rule is None else _lack_lines(tier.rule, gauges, money, scope)
-    except _Unwritable:
+    except Unwritable:
         scope["next_of"] = lambda facts, at: explain.upcoming(
             scheme, after, [gauge.read(facts, at) for gauge in gauges], money
         )
@@ -146,7 +142,7 @@ def _lack_lines(rule: Rule, gauges: Sequence[Gauge], money: Money, scope: dict[s
     lines: list[str] = []
     for part in parts:
         if not isinstance(part, Comparison) or not _is_whole(part):
-            raise _Unwritable
+            raise Unwritable
         need = _need(part)
         if part.metric.name in MAY_BE_UNDEFINED:
             undefined = f"unread{len(lines)}"
@@ -161,7 +157,7 @@ def _nearest_lines(rule: Junction, gauges: Sequence[Gauge]) -> list[str]:
     """Of single comparisons, the one of whose threshold the least part is missing; of equally near ones the first."""
     parts = [part for part in rule.parts if isinstance(part, Comparison) and _is_whole(part)]
     if not parts or len(parts) < len(rule.parts) or any(part.metric.name in MAY_BE_UNDEFINED for part in parts):
-        raise _Unwritable
+        raise Unwritable
     lines = [f"    if not {holds(rule, gauges)}:"]
     for place, part in enumerate(parts):
         size, missing = abs(part.edge.numerator or 1), f"abs({part.edge.numerator} - g{part.gauge})"

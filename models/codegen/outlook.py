@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from models.codegen.evaluate_rules import compile_evaluate_rules, compile_rank
-from models.codegen.source import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, define
+from models.codegen.source import HEAD, MAY_BE_UNDEFINED, NO_CHANGE, VALUES, Unwritable, define
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import AtRisk
 from models.rules.comparisons import Comparison, Junction, Rule
@@ -53,7 +53,7 @@ def compile_holds_until(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -
     lines: dict[str, str] = {}
     try:
         ends = [_ends(rule, gauges, lines) for rule in rules if rule is not None]
-    except _Unwritable:
+    except Unwritable:
         return None
     scope: dict[str, Any] = {"bisect_left": bisect_left}
     holds_until: HoldsUntil = define(
@@ -64,17 +64,13 @@ def compile_holds_until(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -
     return holds_until
 
 
-class _Unwritable(Exception):
-    """A rule with a metric that is not a whole number, or with a score."""
-
-
 def _ends(rule: Rule, gauges: Sequence[Gauge], lines: dict[str, str]) -> str:
     """Return the expression of when a rule ceases to hold; the lines that it needs are added, each once."""
     if isinstance(rule, Junction):
         parts = [_ends(part, gauges, lines) for part in rule.parts]
         return _of("min", parts, str(NO_CHANGE)) if rule.every else _of("max", parts, "at")
     if not isinstance(rule, Comparison) or rule.metric.name not in VALUES:
-        raise _Unwritable
+        raise Unwritable
     text = _end(rule, gauges[rule.gauge].window)
     lines.setdefault(text, f"    e{len(lines)} = {text}")
     return lines[text].split()[0]

@@ -171,3 +171,7 @@ def _whole(op: str, edge: Fraction) -> int | float:
     if op == "==":
         return edge.numerator if edge.denominator == 1 else 0.5  # what is whole is never between
     return ceil(edge) if op in (">=", "<") else floor(edge)
+
+
+class Unwritable(Exception):
+    """A rule that no generated function covers: a metric that is not a whole number, or a score."""

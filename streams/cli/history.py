@@ -262,7 +262,7 @@ def simulate(
         click.echo(f"the report is in {html}")
 
 
-@click.command()
+@click.command("effects")
 @click.option("--result", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A replay's directory.")
 @click.option("--actions", type=FILE, help="JSON lines of care-actions, instead of a replay's directory.")
 @click.option("--orders", type=FILE, multiple=True, help="A file of order events; may be given several times.")

@@ -97,7 +97,9 @@ def _rate(load: list[list[FileRecord]], timeline: Timeline) -> tuple[float, int]
 
 
 def _tick(work: Processor, held: Partition, at: int) -> None:
-    hear: Callable[[bytes | None, bytes | None], bool] | None = None if work.days is None else work.days.hear
+    hear: Callable[[bytes | None, bytes | None], bool] | None = (
+        None if work.coordinator is None else work.coordinator.hear
+    )
     more = True
     while more:
         effects = work.tick(held, Watermark(at), NOW_MS)

@@ -65,7 +65,7 @@ def test_the_population_is_of_customers_with_their_orders() -> None:
     assert held.customers == 1_500
     assert {len(row) for row in held.rows.values()} <= set(range(200, 320))
     assert len({id(row) for _, row in list(rows(1_500))}) == 1_500
-    assert len(held.due) == 1_500
+    assert len(held.timers) == 1_500
 
 
 def test_batches_hold_all_orders_at_offsets_in_a_row() -> None:

@@ -15,7 +15,7 @@ import yaml
 from config.messages import MessagesError, _Teller, catalogue, languages, render
 from config.policy_files import load_timeline, presets
 from models.customer.state import Customer
-from models.engine.customer_report import UNWINDOWED, CustomerReport, NextPolicy, Passed, UpcomingCare, account
+from models.engine.customer_report import UNWINDOWED, CustomerReport, NextPolicy, Passed, UpcomingCare, customer_report
 from models.engine.decide import Engine
 from models.events import Event, Profile
 from models.instants import zone
@@ -34,7 +34,7 @@ def told(rules: Policy, at: int, *events: Event) -> CustomerReport:
     customer, timeline = Customer("c1"), Timeline([rules])
     for event in events:
         Engine(timeline).ingest(customer, event, Decisions())
-    return account(customer, timeline, at)
+    return customer_report(customer, timeline, at)
 
 
 def fields(message: str) -> set[str]:

@@ -89,7 +89,7 @@ class Past:
     def recent(self, at: int, window: int) -> list[tuple[int, int, int]]:
         return [order for order in self.orders() if at - window < order[0] <= at]
 
-    def contacts(self, at: int, window: int) -> list[Interaction]:
+    def interactions(self, at: int, window: int) -> list[Interaction]:
         return [e for e in self.events if isinstance(e, Interaction) and at - window < e.at <= at]
 
     def since(self) -> int:

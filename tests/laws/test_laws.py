@@ -136,8 +136,8 @@ def test_every_order_of_arrival_comes_to_the_same_ledger(
     # Which interactions are still kept depends on how far time was evaluated; those that a window reaches are.
     since = until - policy.horizon
     weights = policy.latest.weights
-    assert shuffled.contacts.weight(since, weights) == in_order.contacts.weight(since, weights)
-    assert shuffled.contacts.scores(since) == in_order.contacts.scores(since)
+    assert shuffled.interactions.weight(since, weights) == in_order.interactions.weight(since, weights)
+    assert shuffled.interactions.scores(since) == in_order.interactions.scores(since)
 
 
 @given(timelines(), histories(), st.data())

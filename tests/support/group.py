@@ -149,7 +149,7 @@ class Group:
     listening = 0.5
 
     def _listen(self, worker: int) -> None:
-        days = self.processors[worker].days
+        days = self.processors[worker].coordinator
         for key, value in self.told[self.heard[worker] :]:
             assert days is not None
             days.hear(key, value)

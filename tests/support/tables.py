@@ -20,7 +20,7 @@ from streams.worker.faust_app import TidemarkApp
 Rows = list[tuple[bytes, bytes | None]]
 
 
-class PartitionCollector(NamedTuple):
+class Held(NamedTuple):
     """An app that is built and never started, and what a rebalance and a recovery do to its table."""
 
     app: TidemarkApp
@@ -63,7 +63,7 @@ class PartitionCollector(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def held(directory: Path, store: str) -> AsyncIterator[PartitionCollector]:
+async def held(directory: Path, store: str) -> AsyncIterator[Held]:
     app = build(load_settings(data_dir=directory, policy="demo", partitions=4, store=store))
     ends: dict[int, int] = {}
 
@@ -73,7 +73,7 @@ async def held(directory: Path, store: str) -> AsyncIterator[PartitionCollector]
     app.consumer.highwaters = highwaters
     table = app.tables["state"]
     try:
-        yield PartitionCollector(app, table, ends)
+        yield Held(app, table, ends)
     finally:
         if isinstance(table.data, RocksStore):
             table.data.close()

@@ -11,7 +11,7 @@ from models.money import Money
 from models.policy.compile_schemes import GaugeBook
 from models.policy.compiled import Policy
 from models.rules.comparisons import OPS, Comparison, Graded, Junction, Readings, Rule, Score
-from models.rules.explain import show
+from models.rules.explain import render_reading
 from models.rules.metrics import METRICS, Facts, Gauge
 from tests.models.build import T0, day, facts, order, policy, read, tiers
 from tests.models.draw import random_facts, random_threshold
@@ -56,7 +56,9 @@ def test_metrics_are_shown_as_their_readings_are(seed: int) -> None:
         for name in random.sample(list(METRICS), 9):
             book.index(name, random.choice([1, 40, 41, 120]))
         gauges = book.gauges()
-        expected = {gauge.metric.name: show(gauge.read(known, at), gauge.metric.unit, money) for gauge in gauges}
+        expected = {
+            gauge.metric.name: render_reading(gauge.read(known, at), gauge.metric.unit, money) for gauge in gauges
+        }
         assert compile_render_metrics(gauges, money)(known, at) == expected
 
 
@@ -94,28 +96,28 @@ def ladder() -> Policy:
 @pytest.mark.parametrize(("orders", "rank"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)])
 def test_the_rank_is_that_of_the_highest_rule_that_holds(orders: int, rank: int) -> None:
     known = facts(*(order(day(number), str(number)) for number in range(orders)))
-    assert ladder().look(known, day(10))[0] == (rank,)
+    assert ladder().evaluate_rules(known, day(10))[0] == (rank,)
 
 
 def test_a_higher_tier_does_not_need_the_lower_ones_rule() -> None:
     odd = policy(tiers({"frequency": ">= 9"}, {"monetary": ">= 1"}))
-    assert odd.look(facts(order(day(0), "a")), day(1))[0] == (2,)
+    assert odd.evaluate_rules(facts(order(day(0), "a")), day(1))[0] == (2,)
 
 
 def test_conditions_of_care_rules_come_after_the_schemes() -> None:
     care = {"name": "c", "kind": "c", "trigger": "condition", "when": {"monetary": ">= 10"}}
     birthday = {"name": "b", "kind": "b", "trigger": "birthday"}
     both = policy(tiers({"frequency": ">= 1"}), birthday, care)
-    assert both.look(facts(order(T0, "a", 999)), T0) == ((1, 0), day(100))
-    assert both.look(facts(order(T0, "a", 1_000)), T0) == ((1, 1), day(100))
+    assert both.evaluate_rules(facts(order(T0, "a", 999)), T0) == ((1, 0), day(100))
+    assert both.evaluate_rules(facts(order(T0, "a", 1_000)), T0) == ((1, 1), day(100))
 
 
 def test_a_scheme_alone_does_not_look_at_what_others_compare() -> None:
     two = policy(schemes={"a": tiers({"recency_days": "<= 3"}), "b": tiers({"frequency": ">= 1"})})
     known = facts(order(T0, "a"))
-    assert two.outlooks["b"].look(known, T0) == ((1,), day(100))
-    assert two.outlooks["a"].look(known, T0) == ((1,), day(3, 1))
-    assert two.look(known, T0) == ((1, 1), day(3, 1))
+    assert two.outlooks["b"].evaluate_rules(known, T0) == ((1,), day(100))
+    assert two.outlooks["a"].evaluate_rules(known, T0) == ((1,), day(3, 1))
+    assert two.evaluate_rules(known, T0) == ((1, 1), day(3, 1))
 
 
 def test_rules_without_comparisons_never_change() -> None:

@@ -32,12 +32,12 @@ def full() -> Customer:
 
 
 def fields(customer: Customer) -> dict[str, object]:
-    ledger, contacts = customer.ledger, customer.interactions
+    ledger, interactions = customer.ledger, customer.interactions
     shown = {
-        name: getattr(customer, name) for name in Customer.__slots__ if name not in ("asked", "ledger", "contacts")
+        name: getattr(customer, name) for name in Customer.__slots__ if name not in ("asked", "ledger", "interactions")
     }
     shown |= {f"ledger.{name}": getattr(ledger, name) for name in type(ledger).__slots__}
-    return shown | {f"contacts.{name}": getattr(contacts, name) for name in type(contacts).__slots__}
+    return shown | {f"interactions.{name}": getattr(interactions, name) for name in type(interactions).__slots__}
 
 
 def test_a_row_holds_everything() -> None:
@@ -66,9 +66,9 @@ def test_a_restored_customer_can_be_worked_on() -> None:
     restored = Customer.from_row("c1", full().to_row())
     restored.ledger.apply(order(day(200), "z", 100, 5))
     restored.ledger.apply(refund(day(201), "r9", "z", 1))
-    restored.contacts.apply(contact(day(200), "z"))
+    restored.interactions.apply(contact(day(200), "z"))
     again = Customer.from_row("c1", restored.to_row())
-    assert again.ledger.times[-1] == again.contacts.times[-1] == day(200)
+    assert again.ledger.times[-1] == again.interactions.times[-1] == day(200)
     assert again.ledger.net(len(again.ledger.times) - 1) == 99
 
 

@@ -4,7 +4,14 @@ import msgspec
 import pytest
 
 from models.customer.state import Customer
-from models.engine.customer_report import UNWINDOWED, CustomerReport, ExpectedMove, ReportError, SchemeReport, account
+from models.engine.customer_report import (
+    UNWINDOWED,
+    CustomerReport,
+    ExpectedMove,
+    ReportError,
+    SchemeReport,
+    customer_report,
+)
 from models.engine.decide import Engine
 from models.events import Consent, Event, Profile
 from models.instants import format_instant
@@ -26,7 +33,7 @@ def known(rules: Policy | Timeline, *events: Event, settled: bool = False) -> tu
 
 
 def told(rules: Policy | Timeline, at: int, *events: Event) -> CustomerReport:
-    return account(*known(rules, *events), at)
+    return customer_report(*known(rules, *events), at)
 
 
 def only(rules: Policy | Timeline, at: int, *events: Event) -> SchemeReport:
@@ -98,7 +105,7 @@ def test_in_grace_it_tells_since_when_until_when_and_what_keeps_the_tier() -> No
         policy(tiers({"frequency": ">= 2"}, grace="10d")), *(order(day(n), str(n)) for n in (0, 4))
     )
     row = customer.to_row()
-    whole = account(customer, timeline, day(103))
+    whole = customer_report(customer, timeline, day(103))
     assert customer.to_row() == row, "the customer asked about stays as it is"
     assert (whole.as_of, whole.decided_to, whole.passed) == (on(103), on(4), [])
     (scheme,) = whole.schemes
@@ -218,14 +225,14 @@ def test_metrics_without_a_window_are_those_that_ignore_it() -> None:
 def test_an_instant_before_the_last_decision_is_refused() -> None:
     customer, timeline = known(policy(), order(day(2), "a"))
     with pytest.raises(ReportError, match=f"decided about as of {on(2)}"):
-        account(customer, timeline, day(2) - 1)
+        customer_report(customer, timeline, day(2) - 1)
     with pytest.raises(ReportError, match="1 to 8999"):
-        account(customer, timeline, 10**16)
+        customer_report(customer, timeline, 10**16)
 
 
 def test_events_that_wait_are_counted_or_left() -> None:
     customer, timeline = known(policy(), *(order(day(n), str(n)) for n in (0, 5, 9)), settled=True)
-    whole = account(customer, timeline, day(6))
+    whole = customer_report(customer, timeline, day(6))
     assert (whole.settled, whole.pending, whole.decided_to) == (2, 1, None)
     assert [(passed.direction, passed.from_tier) for passed in whole.passed] == [("enter", None)]
     assert whole.schemes[0].metrics["frequency"] == 2
@@ -280,7 +287,7 @@ RULES = [
 def test_it_agrees_with_what_events_tell(spec: dict[str, Any], at: int) -> None:
     rules = policy(schemes={"s": spec})
     customer, timeline = known(rules, *(order(day(n * 2), str(n), 1_000 + n * 3_333) for n in range(4)))
-    (scheme,) = account(customer, timeline, day(at)).schemes
+    (scheme,) = customer_report(customer, timeline, day(at)).schemes
     Engine(timeline).advance(customer, day(at), Decisions())
     evaluation = Evaluation(customer, rules, day(at))
     compiled = rules.schemes[0]

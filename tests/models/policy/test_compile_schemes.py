@@ -19,7 +19,7 @@ def tier(scheme: dict[str, Any], known: Facts, at: int) -> str:
     """Return the name of the qualified tier."""
     compiled = policy(schemes={"s": scheme})
     (only,) = compiled.schemes
-    (rank,), _ = compiled.look(known, at)
+    (rank,), _ = compiled.evaluate_rules(known, at)
     return only.tiers[rank].name
 
 

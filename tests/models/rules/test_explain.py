@@ -181,14 +181,14 @@ def test_at_risk_of_a_customer_who_never_bought() -> None:
 
 
 def test_shows_counts_as_integers_and_numbers_as_floats() -> None:
-    from models.rules.explain import show
+    from models.rules.explain import render_reading
 
     money = Money("JPY")
-    assert show((7, 1), Unit.COUNT, money) == 7
-    assert show((7, 2), Unit.NUMBER, money) == 3.5
-    assert show((129_600_000, 1), Unit.DAYS, money) == 1.5
-    assert show((7, 2), Unit.MONEY, money) == "3.500000"
-    assert show(None, Unit.MONEY, money) is None
+    assert render_reading((7, 1), Unit.COUNT, money) == 7
+    assert render_reading((7, 2), Unit.NUMBER, money) == 3.5
+    assert render_reading((129_600_000, 1), Unit.DAYS, money) == 1.5
+    assert render_reading((7, 2), Unit.MONEY, money) == "3.500000"
+    assert render_reading(None, Unit.MONEY, money) is None
 
 
 def test_at_risk_sees_the_next_step_of_a_fall_at_the_same_instant() -> None:

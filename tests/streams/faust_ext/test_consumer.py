@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from faust.types import TP
-from tests.support.context import chunk
 
 from config.settings import load_settings
 from streams.faust_ext.consumer import Chunk, MicroBatchConsumer
 from streams.worker.app import build
 from streams.worker.faust_app import TidemarkApp
+from tests.support.worker_context import chunk
 
 ORDERS = TP("orders", 0)
 

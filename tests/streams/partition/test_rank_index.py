@@ -63,7 +63,7 @@ def test_what_is_kept_is_what_the_rows_come_to(schemes: dict[str, Any], seed: in
             buy(draw, customer, at, number)
             customer.cursor = at
             rows[key] = customer.to_row()
-            kept.look(key, customer.ledger, customer.interactions, at)
+            kept.note(key, customer.ledger, customer.interactions, at)
         if number % 20 == 0:
             closed = at
             kept.close(at, rows)

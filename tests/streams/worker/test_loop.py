@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 from faust.types import TP
-from tests.support.context import chunk, shell_of
 
 from models.events import Topic
 from streams.faust_ext.consumer import Chunk
@@ -16,6 +15,7 @@ from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
 from streams.partition.state import Partition, Watermark
 from streams.worker.loop import Worker
+from tests.support.worker_context import chunk, shell_of
 
 ORDERS, TICKS = TP("orders", 0), TP("ticks", 0)
 #: The epoch of chunks that are ticks.

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from faust.types import TP
-from tests.support.context import shell_of
 
 from models.events import Topic
 from streams.metrics.collectors import Metrics
@@ -15,6 +14,7 @@ from streams.partition.state import Partition
 from streams.worker import ownership as owning
 from streams.worker.ownership import Ownership
 from tests.support.driver import Driver, order
+from tests.support.worker_context import shell_of
 
 ROGUE = b"rogue-01"
 

@@ -14,11 +14,11 @@ class Fetching:
     """Of which partitions nothing is fetched."""
 
     def __init__(self) -> None:
-        self.paused: set[TP] = set()
+        self.held: set[TP] = set()
         self.paused = Paused(self.pause)
 
     def pause(self, tp: TP, yes: bool) -> None:
-        (self.paused.add if yes else self.paused.discard)(tp)
+        (self.held.add if yes else self.held.discard)(tp)
 
 
 def chunk(*offsets: int, epoch: int = 0, number: int = 0) -> Chunk:
@@ -42,13 +42,13 @@ def test_chunks_come_back_in_order_as_large_as_the_largest_and_are_then_fetched_
     paused.append(ORDERS, chunk(12, 13, 14))
     paused.append(ORDERS, chunk(15, 16))
     paused.put_back(ORDERS, chunk(10, 11))
-    assert fetching.paused == {ORDERS}
+    assert fetching.held == {ORDERS}
     assert (ORDERS in paused, OTHERS in paused, paused.of(3), paused.of(2)) == (True, False, [ORDERS], [])
     assert offsets(paused.take(ORDERS)) == [10, 11, 12]
     assert offsets(paused.take(ORDERS)) == [13, 14]
-    assert fetching.paused == {ORDERS}
+    assert fetching.held == {ORDERS}
     assert offsets(paused.take(ORDERS)) == [15, 16]
-    assert (fetching.paused, ORDERS in paused) == (set(), False)
+    assert (fetching.held, ORDERS in paused) == (set(), False)
 
 
 def test_where_something_is_missing_chunks_are_not_joined() -> None:
@@ -66,6 +66,6 @@ def test_time_is_wanted_to_move_on_and_what_is_dropped_is_fetched_again() -> Non
         fetching.paused.append(tp, chunk(1))
     assert fetching.paused.wanted.is_set()
     fetching.paused.drop(ORDERS)
-    assert fetching.paused == {OTHERS}
+    assert fetching.held == {OTHERS}
     fetching.paused.clear()
-    assert (fetching.paused, fetching.paused.of(3)) == (set(), [])
+    assert (fetching.held, fetching.paused.of(3)) == (set(), [])

@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
-from tests.support.context import shell_of
 
 from config.settings import load_settings
 from models.events import Topic
@@ -17,6 +16,7 @@ from streams.partition.fencing import Claim
 from streams.partition.state import Partition, Watermark, decode_watermark
 from streams.worker.loop import Worker
 from streams.worker.watermarks import Watermarks
+from tests.support.worker_context import shell_of
 
 NOW = 1_800_000_000_000
 GRACE = 10_000
