@@ -11,7 +11,8 @@ import pytest
 from models.outputs import CareAction, CustomerTiers, TierChange, TierCutoffs
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
+PAGES = [README, README_ZH, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONTRACT, GUIDE, OPERATIONS, CARE = (
     ROOT / "docs" / f"{name}.md" for name in ("contract", "policy-guide", "operations", "care")
 )

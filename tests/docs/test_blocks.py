@@ -32,6 +32,7 @@ from tests.docs.pages import (
 def test_every_block_says_what_it_is():
     known = {
         "bash": {"", "run"},
+        "mermaid": {""},
         "json": {"output", *CUTOFFS, "change", *OUTPUTS, *(topic.label for topic in Topic)},
         "python": {""},
         "text": {"", "output", "mistakes"},

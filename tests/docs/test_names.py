@@ -16,7 +16,7 @@ from models.instants import HOUR_MS
 from models.outputs import Decisions
 from streams.metrics.catalogue import METRICS as METRIC_LIST
 from tests.bench.brokers import VARIABLE as BENCH_BROKER
-from tests.docs.pages import FENCE, OPERATIONS, PAGES, ROOT, codes, prose, table_rows
+from tests.docs.pages import FENCE, OPERATIONS, PAGES, README, README_ZH, ROOT, codes, prose, table_rows
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -38,14 +38,15 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_exist(page: Path):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = re.findall(r"^make (\w+)|`make (\w+)", page.read_text(), re.MULTILINE)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"^make ([\w-]+)|`make ([\w-]+)", page.read_text(), re.MULTILINE)
     assert {first or second for first, second in named} <= targets
 
 
-def test_readme_names_every_make_target():
-    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help", "demo"}
-    rows = table_rows(ROOT / "README.md", "## Development")
+@pytest.mark.parametrize(("page", "heading"), [(README, "## Development"), (README_ZH, "## 开发")])
+def test_readme_names_every_make_target(page: Path, heading: str):
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"help", "demo"}
+    rows = table_rows(page, heading)
     assert {codes(row[0])[0].removeprefix("make ") for row in rows} == targets
 
 

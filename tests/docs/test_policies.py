@@ -22,7 +22,8 @@ from tests.docs.pages import (
     BLOCKS,
     CARE,
     GUIDE,
-    ROOT,
+    README,
+    README_ZH,
     Block,
     codes,
     following,
@@ -179,8 +180,9 @@ def test_keys_of_a_kind_are_documented_with_their_defaults(kind: str):
             assert rows[key] == f"`{field.default}`", key
 
 
-def test_readme_names_every_preset():
-    section = (ROOT / "README.md").read_text().partition("## Presets\n")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(("page", "heading"), [(README, "## Presets"), (README_ZH, "## 预设")])
+def test_readme_names_every_preset(page: Path, heading: str):
+    section = page.read_text().partition(f"{heading}\n")[2].partition("\n## ")[0]
     assert set(presets()) <= set(codes(section))
     assert len(presets()) == 14, "the README says thirteen, and demo"
 
