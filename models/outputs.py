@@ -5,8 +5,6 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from models.care.budgets import BudgetShare
-
 Direction = Literal["up", "down", "enter"]
 Cause = Literal["order", "refund", "interaction", "profile", "time", "late", "policy"]
 
@@ -143,17 +141,16 @@ class TierCutoffs(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decisions:
-    """What was decided while working through some events: to be performed by whoever asked.
+    """What the engine decided about some events, for the caller to act on.
 
-    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …), `refusals` care actions by
-    rule and reason, `outcomes` what came of them by rule, tier, hold-out and outcome. `budget_share` is what care may
-    spend; None: nobody counts. Where `moves` is a list, tier changes are told there in short, and `changes` stays
-    empty: to explain them is most of the work.
+    `notes` counts events and actions by what an operator looks for (`duplicate`, `late`, `unknown_kind`, …).
+    `refusals` counts care actions that were not emitted, by rule and reason. `outcomes` counts what emitted actions led
+    to, by rule, tier, hold-out and outcome. If `moves` is a list, tier changes go there without an explanation and
+    `changes` stays empty: explaining them is most of the work. `lateness_ms` holds one entry for each late event.
     """
 
     __slots__ = (
         "actions",
-        "budget_share",
         "changes",
         "cutoffs",
         "lateness_ms",
@@ -163,7 +160,7 @@ class Decisions:
         "refusals",
     )
 
-    def __init__(self, budget_share: BudgetShare | None = None, moves: list[Move] | None = None) -> None:
+    def __init__(self, moves: list[Move] | None = None) -> None:
         self.moves = moves
         self.changes: list[TierChange] = []
         self.actions: list[CareAction] = []
@@ -172,7 +169,6 @@ class Decisions:
         self.lateness_ms: list[int] = []
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.outcomes: Counter[tuple[str, str, bool, str]] = Counter()
-        self.budget_share = budget_share
 
     def refuse(self, rule: str, reason: str) -> None:
         """Count a care action that is not emitted."""

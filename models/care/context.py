@@ -5,6 +5,7 @@ from datetime import date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from models.care.budgets import BudgetShare
 from models.customer.state import Customer, Mark
 from models.events import Campaign, Pending
 from models.instants import local_date, zone
@@ -30,12 +31,19 @@ class Candidate(NamedTuple):
 
 
 class CareContext:
-    """An evaluation as care rules see it: the tier changes it brought, and the event that it is about, if any."""
+    """An evaluation as care rules see it: the tier changes it made and the event that caused it, if any.
 
-    __slots__ = ("_today", "_zone", "at", "candidates", "customer", "evaluation", "event", "moved", "policy")
+    `budget` is what actions may spend; None means that budgets are not counted.
+    """
+
+    __slots__ = ("_today", "_zone", "at", "budget", "candidates", "customer", "evaluation", "event", "moved", "policy")
 
     def __init__(
-        self, evaluation: Evaluation, moved: Sequence[TierChange | Move], event: Pending | Campaign | None
+        self,
+        evaluation: Evaluation,
+        moved: Sequence[TierChange | Move],
+        event: Pending | Campaign | None,
+        budget: BudgetShare | None,
     ) -> None:
         self.evaluation = evaluation
         self.customer: Customer = evaluation.customer
@@ -43,6 +51,7 @@ class CareContext:
         self.at = evaluation.at
         self.moved = moved
         self.event = event
+        self.budget = budget
         self.candidates: list[Candidate] = []
         self._zone: ZoneInfo | None = None
         self._today: date | None = None

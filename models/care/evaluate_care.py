@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from models.care.budgets import BudgetShare
 from models.care.context import Candidate, CareContext
 from models.care.date_triggers import evaluate_dated
 from models.care.event_triggers import evaluate_campaign, evaluate_interaction
@@ -68,6 +69,7 @@ def evaluate_care(
     moved: Sequence[TierChange | Move],
     event: Pending | Campaign | None,
     decisions: Decisions,
+    budget: BudgetShare | None,
 ) -> int | None:
     """Fire what is due at an evaluation; return the next instant (ms) at which something may be, or None.
 
@@ -75,7 +77,7 @@ def evaluate_care(
     their comparisons say. `moved`: the tier changes of this evaluation, in full or in short; `event`: what it is about,
     if anything.
     """
-    context, ladders = CareContext(evaluation, moved, event), iter(ranks)
+    context, ladders = CareContext(evaluation, moved, event, budget), iter(ranks)
     instants = []
     for rule in context.policy.care:
         kind = type(rule)

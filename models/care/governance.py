@@ -48,7 +48,7 @@ def _settle(context: CareContext, candidate: Candidate, decisions: Decisions) ->
     budgets = [budget for budget in governance.budgets if budget.covers(context.tier(action), action.kind)]
     holdout = is_held_out(context.customer.customer_id, action)
     action_id = event_id(context.customer.customer_id, action.rule, candidate.occasion)
-    budget_share = decisions.budget_share if budgets else None  # without one nobody counts
+    budget_share = context.budget if budgets else None
     # The held-out spend nothing, but are refused with the others.
     if budget_share is not None and not budget_share.pays(
         budgets, action, action_id, at, context.policy.zone, spends=not holdout

@@ -9,10 +9,11 @@ from bisect import bisect_right
 
 import msgspec
 
+from models.care.budgets import BudgetShare
 from models.care.event_triggers import is_addressed
 from models.customer.ledger import Outcome
 from models.customer.state import NEVER, Care, Customer
-from models.engine.evaluate import evaluate
+from models.engine.evaluate import DecisionContext, evaluate
 from models.errors import TidemarkError
 from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
 from models.instants import format_instant
@@ -36,11 +37,20 @@ class Engine:
         #: Events from this instant (ms) on wait, settled or not: cut-offs that may decide them are not known yet.
         self.barrier = NEVER
 
-    def ingest(self, customer: Customer, event: Event, decisions: Decisions, now: int | None = None) -> None:
-        """Take in one event. `now` (ms) is told as `decided_at`; None: the instant decided about.
+    def ingest(
+        self,
+        customer: Customer,
+        event: Event,
+        decisions: Decisions,
+        now: int | None = None,
+        budget: BudgetShare | None = None,
+    ) -> None:
+        """Take in one event.
 
-        Raises TidemarkError for an `Erasure`, which is not for the engine: whoever holds the state drops it.
+        `now` (ms) becomes `decided_at`; None: the instant of each decision. `budget` is what care may spend; None: it
+        is not counted. Raises TidemarkError for an `Erasure`: the caller drops the customer's state instead.
         """
+        context = DecisionContext(decisions, now, budget)
         if (
             type(event) is OrderPlaced
             and customer.timeline == self._fingerprint
@@ -51,12 +61,12 @@ class Engine:
         ):
             steady = self.timeline.steady(event.at)  # as in `_evaluate`, and one call less for nearly all events
             if steady is None or not steady(customer, event.at):
-                evaluate(customer, self.timeline, event.at, "order", decisions, now, event)
+                evaluate(customer, self.timeline, event.at, "order", context, event)
             return
         if type(event) is Erasure:
             raise TidemarkError("an erasure removes the customer's state; there is nothing to decide")
         if customer.timeline != self._fingerprint:
-            self._reconcile(customer, decisions, now)
+            self._reconcile(customer, context)
         at = event.at
         if (
             (self._settled or self.barrier != NEVER)
@@ -64,28 +74,46 @@ class Engine:
             and (self._settled or at >= self.barrier)
             and (customer.cursor is None or at >= customer.cursor)
         ):
-            self._wait(customer, event, decisions, now)
+            self._wait(customer, event, context)
             return
         if customer.pending and not self._settled and at is not None:
-            self._settle(customer, at, decisions, now)  # what waited for cut-offs comes first
-        self._apply(customer, event, decisions, now)
+            self._settle(customer, at, context)  # what waited for cut-offs comes first
+        self._apply(customer, event, context)
 
-    def advance(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None = None) -> None:
-        """Settle waiting events and evaluate due instants up to and including `horizon` (ms)."""
+    def advance(
+        self,
+        customer: Customer,
+        horizon: int,
+        decisions: Decisions,
+        now: int | None = None,
+        budget: BudgetShare | None = None,
+    ) -> None:
+        """Settle waiting events and evaluate due instants up to and including `horizon` (ms).
+
+        `now` and `budget` are as in `ingest`.
+        """
+        context = DecisionContext(decisions, now, budget)
         if customer.timeline != self._fingerprint:
-            self._reconcile(customer, decisions, now)
-        self._settle(customer, horizon, decisions, now)
-        self._evaluate_due(customer, horizon, decisions, now)
+            self._reconcile(customer, context)
+        self._settle(customer, horizon, context)
+        self._evaluate_due(customer, horizon, context)
 
-    def rerank(self, customer: Customer, at: int, decisions: Decisions, now: int | None = None) -> bool:
+    def rerank(
+        self,
+        customer: Customer,
+        at: int,
+        decisions: Decisions,
+        now: int | None = None,
+        budget: BudgetShare | None = None,
+    ) -> bool:
         """Evaluate a customer as of the instant (ms) from which other cut-offs hold, or as of the cursor if later.
 
-        False: they are as they were, and need not be written.
+        `now` and `budget` are as in `ingest`. Return False if the customer is unchanged and need not be written.
         """
         if customer.cursor is None:
             return False
         before = _noted(customer)
-        steadily = self._evaluate(customer, max(at, customer.cursor), "time", decisions, now)
+        steadily = self._evaluate(customer, max(at, customer.cursor), "time", DecisionContext(decisions, now, budget))
         return not steadily or _noted(customer) != before
 
     def falls_due(self, customer: Customer, at: int, until: int) -> bool:
@@ -101,10 +129,20 @@ class Engine:
         at = campaign.at if customer.cursor is None else max(campaign.at, customer.cursor)
         return is_addressed(customer, self.timeline.at(at), campaign)
 
-    def announce(self, customer: Customer, campaign: Campaign, decisions: Decisions, now: int | None = None) -> None:
-        """Tell a customer of a campaign that addresses them, at its instant, or at the cursor where that is later."""
+    def announce(
+        self,
+        customer: Customer,
+        campaign: Campaign,
+        decisions: Decisions,
+        now: int | None = None,
+        budget: BudgetShare | None = None,
+    ) -> None:
+        """Apply a campaign to a customer whom it addresses, at its instant or at the cursor if that is later.
+
+        `now` and `budget` are as in `ingest`.
+        """
         at = campaign.at if customer.cursor is None else max(campaign.at, customer.cursor)
-        evaluate(customer, self.timeline, at, "time", decisions, now, campaign)
+        evaluate(customer, self.timeline, at, "time", DecisionContext(decisions, now, budget), campaign)
 
     def tiers(self, customer: Customer, at: int | None = None) -> CustomerTiers | None:
         """Return the customer's tiers, and metrics as of `at` (ms; default: the cursor); None before any evaluation."""
@@ -129,11 +167,11 @@ class Engine:
         written = policy.snapshot(customer.customer_id, customer.standings, facts_of(customer, policy, at), at)
         return msgspec.json.encode(self.tiers(customer, at)) if written is None else written
 
-    def _settle(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None) -> None:
+    def _settle(self, customer: Customer, horizon: int, context: DecisionContext) -> None:
         while customer.pending and _instant(customer.pending[0]) <= horizon:
-            self._apply(customer, customer.pending.pop(0), decisions, now)
+            self._apply(customer, customer.pending.pop(0), context)
 
-    def _wait(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
+    def _wait(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
         pending = customer.pending
         pending.insert(bisect_right(pending, _order(event), key=_order), event)
         # They only become more with one more.
@@ -141,23 +179,23 @@ class Engine:
         while len(pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
             oldest = pending.pop(0)
             profiles -= type(oldest) is Profile
-            decisions.notes["settled_early"] += 1
-            self._apply(customer, oldest, decisions, now)
+            context.decisions.notes["settled_early"] += 1
+            self._apply(customer, oldest, context)
 
-    def _reconcile(self, customer: Customer, decisions: Decisions, now: int | None) -> None:
+    def _reconcile(self, customer: Customer, context: DecisionContext) -> None:
         """Evaluate anew, once, where the policy's versions are not those that the customer was evaluated under."""
         customer.timeline = self._fingerprint
         if customer.cursor is not None:
             customer.forget_due()
-            evaluate(customer, self.timeline, customer.cursor, "policy", decisions, now)
+            evaluate(customer, self.timeline, customer.cursor, "policy", context)
 
-    def _apply(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
+    def _apply(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
         outcome = _check(customer, event)
         customer.counters.events += 1
         if outcome is not Outcome.APPLIED:
-            _count(customer, outcome, decisions)
+            _count(customer, outcome, context.decisions)
             if outcome is Outcome.EXPIRED:
-                self._begin_earlier(customer, event, decisions, now)
+                self._begin_earlier(customer, event, context)
             return
         at, cause = event.at, _cause(event)
         if at is None:
@@ -165,21 +203,21 @@ class Engine:
         elif type(event) is Profile and event.updated_at is None and customer.cursor is not None:
             customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
             at = max(at, customer.cursor)  # only its registration has a time: what it says holds from now on
-            self._evaluate_due(customer, at - 1, decisions, now)
+            self._evaluate_due(customer, at - 1, context)
         elif customer.cursor is not None and at < customer.cursor:
             customer.counters.late += 1
-            decisions.notes["late"] += 1
-            decisions.lateness_ms.append(customer.cursor - at)
+            context.decisions.notes["late"] += 1
+            context.decisions.lateness_ms.append(customer.cursor - at)
             customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
             at, cause = customer.cursor, "late"
         else:
             if customer.due < at:
-                self._evaluate_due(customer, at - 1, decisions, now)
+                self._evaluate_due(customer, at - 1, context)
             if customer.first_at is None or at < customer.first_at:
                 customer.first_at = at
-        self._record(customer, event, decisions)
+        self._record(customer, event, context.decisions)
         if at is not None:
-            self._evaluate(customer, at, cause, decisions, now, event)
+            self._evaluate(customer, at, cause, context, event)
 
     def _in_order(self, customer: Customer, order: OrderPlaced) -> bool:
         """Enter an order for which nothing but an evaluation is to be done, as for nearly all; False: nothing is done.
@@ -194,12 +232,12 @@ class Engine:
             customer.first_at = at
         return True
 
-    def _begin_earlier(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
+    def _begin_earlier(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
         """Let tenure start at an event that happened, though what it says is outdated."""
         at, first, cursor = event.at, customer.first_at, customer.cursor
         if at is not None and first is not None and cursor is not None and at < first:
             customer.first_at = at
-            evaluate(customer, self.timeline, cursor, "late", decisions, now)
+            evaluate(customer, self.timeline, cursor, "late", context)
 
     def _record(self, customer: Customer, event: Pending, decisions: Decisions) -> None:
         if type(event) is Interaction:
@@ -228,8 +266,7 @@ class Engine:
         customer: Customer,
         at: int,
         cause: Cause,
-        decisions: Decisions,
-        now: int | None,
+        context: DecisionContext,
         event: Pending | None = None,
     ) -> bool:
         """Evaluate a customer as of an instant (ms); say whether the shorter way did, as where no scheme moves them."""
@@ -237,14 +274,14 @@ class Engine:
             steady = self.timeline.steady(at)
             if steady is not None and steady(customer, at):
                 return True
-        evaluate(customer, self.timeline, at, cause, decisions, now, event)
+        evaluate(customer, self.timeline, at, cause, context, event)
         return False
 
-    def _evaluate_due(self, customer: Customer, horizon: int, decisions: Decisions, now: int | None) -> None:
+    def _evaluate_due(self, customer: Customer, horizon: int, context: DecisionContext) -> None:
         while customer.due <= horizon:
             at = customer.due
             started = self.timeline.at(at).version != customer.policy_version
-            self._evaluate(customer, at, "policy" if started else "time", decisions, now)
+            self._evaluate(customer, at, "policy" if started else "time", context)
 
 
 def _noted(customer: Customer) -> tuple[int, list[int | None]]:

@@ -96,7 +96,7 @@ class Processor:
                     continue
                 if customer is None:
                     customer = self._load(partition, key, touched)
-                ingest(customer, event, decisions, decided_at)
+                ingest(customer, event, decisions, decided_at, effects.budget_share)
             if at_once:
                 yield key, touched.pop(key)
         yield from touched.items()
@@ -207,7 +207,7 @@ class Processor:
             until = instant_of(key) if budgeted else horizon
             customer = touched.get(key) or self._load(partition, key, touched)
             customer.asked = NEVER  # its entry in the index was just taken
-            self.engine.advance(customer, until, effects.decisions, decided_at)
+            self.engine.advance(customer, until, effects.decisions, decided_at, effects.budget_share)
             if budgeted:
                 customer.asked = customer.next_instant
                 due.schedule(key, customer.asked)
@@ -270,7 +270,9 @@ class Processor:
             if row is None:
                 continue
             customer = Customer.from_row(key.decode(), row)
-            if (surely or engine.falls_due(customer, at, until)) and engine.rerank(customer, at, decisions, decided_at):
+            if not surely and not engine.falls_due(customer, at, until):
+                continue
+            if engine.rerank(customer, at, decisions, decided_at, effects.budget_share):
                 partition.row_bytes -= len(row)
                 yield key, customer
 
@@ -313,7 +315,7 @@ class Processor:
                 if known is None:
                     partition.row_bytes -= len(row)
                     touched[key] = customer
-                self.engine.announce(customer, campaign, effects.decisions, decided_at)
+                self.engine.announce(customer, campaign, effects.decisions, decided_at, effects.budget_share)
 
     def restate(self, partition: Partition, keys: Iterable[bytes]) -> Effects:
         """Say anew what the rows of some keys are, and what `customer-tiers` shows: somebody wrote over them."""
@@ -355,7 +357,7 @@ class Processor:
     def _effects(self, partition: Partition) -> Effects:
         """Return effects to collect in; care's decisions draw on the partition's share of the budgets."""
         effects = Effects()
-        effects.decisions.budget_share = self.budget_share_of(partition)
+        effects.budget_share = self.budget_share_of(partition)
         return effects
 
     def _dead_letter(self, partition: Partition, name: str, record: Record, bad: BadRecord, effects: Effects) -> None:
@@ -412,7 +414,7 @@ class Processor:
 
     def _reserve(self, partition: Partition, effects: Effects, topic: Topic | None) -> None:
         """Note what a step spends, so that nothing is spent twice where a crash cuts it off."""
-        budget_share = effects.decisions.budget_share
+        budget_share = effects.budget_share
         if budget_share is None:
             return
         until = (partition.progress.stream_time or 0) if topic is None else partition.next_offset(topic)

@@ -161,12 +161,12 @@ def test_no_action_violates_its_governance_whatever_the_order_of_events(
     for number, event in steps:
         name, partition = f"c{number}", number % PARTITIONS
         customer = Customer.from_row(name, rows[number]) if number in rows else Customer(name)
-        decisions = Decisions(BudgetShare(spent[partition], partition, PARTITIONS))
+        decisions, budget = Decisions(), BudgetShare(spent[partition], partition, PARTITIONS)
         before = known[number]
         if event is None:
-            engine.advance(customer, last + 200 * DAY_MS, decisions)
+            engine.advance(customer, last + 200 * DAY_MS, decisions, budget=budget)
         else:
-            engine.ingest(customer, event, decisions)
+            engine.ingest(customer, event, decisions, budget=budget)
             known[number] = before.after(event)
         for action in decisions.actions:
             old = event is None or parse_instant(action.due_at) < place(event)[0]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from models.care.budgets import BudgetShare
 from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.customer.state import Customer
@@ -144,14 +145,15 @@ class Run:
         self.engine = engine(*versions, settled=settled)
         self.customer = Customer("c1")
         self.decisions = Decisions()
+        self.budget: BudgetShare | None = None
 
     def take(self, *events: Event) -> "Run":
         for event in events:
-            self.engine.ingest(self.customer, event, self.decisions)
+            self.engine.ingest(self.customer, event, self.decisions, budget=self.budget)
         return self
 
     def until(self, instant: int) -> "Run":
-        self.engine.advance(self.customer, instant, self.decisions)
+        self.engine.advance(self.customer, instant, self.decisions, budget=self.budget)
         return self
 
     @property

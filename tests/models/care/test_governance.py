@@ -11,7 +11,6 @@ from models.customer.state import Customer, Sent
 from models.events import Consent, Event, Interaction, Profile
 from models.identity import id64
 from models.instants import DAY_MS, HOUR_MS, parse_instant
-from models.outputs import Decisions
 from models.policy.care_rules import Refusal
 from tests.models.build import Run, cancel, contact, day, order, refund
 from tests.models.care.build import LADDER, at, care_policy, dues, profile, rule, run, sent
@@ -306,11 +305,11 @@ def spend(found: Run, name: str, *events: Event) -> None:
     """Have another customer of the same partition do something."""
     customer = Customer(name)
     for event in events:
-        found.engine.ingest(customer, event, found.decisions)
+        found.engine.ingest(customer, event, found.decisions, budget=found.budget)
 
 
 def budgeted(found: Run) -> Run:
-    found.decisions = Decisions(BudgetShare({}))
+    found.budget = BudgetShare({})
     return found
 
 
@@ -356,10 +355,8 @@ def test_actions_cost_what_their_rule_says_and_all_budgets_must_have_room() -> N
     found = budgeted(run({**TICKET, "cost": 3}, {**TICKET, "name": "cheap"}, governance=both))
     spend(found, "c1", complaint(day(0), "i"))  # three and one; the second budget is a day's one
     assert [name for name, _ in sent(found)] == ["cheap"]
-    assert found.decisions.budget_share is not None
-    assert found.decisions.budget_share.spent == {
-        name: dict.fromkeys(spent, 1) for name, spent in found.decisions.budget_share.spent.items()
-    }
+    assert found.budget is not None
+    assert found.budget.spent == {name: dict.fromkeys(spent, 1) for name, spent in found.budget.spent.items()}
 
 
 # --- hold-outs ----------------------------------------------------------------------------------------------
@@ -391,8 +388,8 @@ def test_the_held_out_are_told_are_always_the_same_and_spend_nothing() -> None:
     assert len(found.actions) == 400
     assert all(len(flag) == 1 for flag in flags.values())
     spent = sum(not action.holdout for action in found.actions)
-    assert found.decisions.budget_share is not None
-    assert [sum(each.values()) for each in found.decisions.budget_share.spent.values()] == [spent]
+    assert found.budget is not None
+    assert [sum(each.values()) for each in found.budget.spent.values()] == [spent]
 
 
 def test_where_the_budget_is_used_up_the_held_out_are_refused_too() -> None:
