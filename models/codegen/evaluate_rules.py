@@ -25,9 +25,6 @@ from models.rules.comparisons import Rule
 from models.rules.metrics import Facts, Gauge
 from models.rules.scheme import EvaluateRules
 
-#: `rank(facts, at)`: the rank of a ladder, as `evaluate_rules` tells it.
-Rank = Callable[[Facts, int], int]
-
 #: `render_metrics(facts, at)`: metrics by name as events show them; None where one is undefined.
 RenderMetrics = Callable[[Facts, int], dict[str, Any]]
 
@@ -53,16 +50,6 @@ def compile_evaluate_rules(gauges: Sequence[Gauge], ladders: Sequence[Sequence[R
     lines.append(f"    return ({''.join(f'{rank}, ' for rank in ranks)}), due")
     evaluate_rules: EvaluateRules = define("evaluate_rules", lines, scope)
     return evaluate_rules
-
-
-def compile_rank(gauges: Sequence[Gauge], rules: Sequence[Rule | None]) -> Rank:
-    """Return the function that tells the rank of one ladder of rules, as a look at it does."""
-    read = sorted({leaf.gauge for rule in rules if rule is not None for leaf in rule.leaves()})
-    scope: dict[str, Any] = {"bisect_right": bisect_right}
-    lines = ["def rank(facts, at):", HEAD, *windows(gauges[index] for index in read)]
-    lines += [value_line(index, gauges[index], scope) for index in read]
-    rank: Rank = define("rank", [*lines, f"    return {ladder(rules, gauges)}"], scope)
-    return rank
 
 
 def compile_render_metrics(gauges: Sequence[Gauge], money: Money) -> RenderMetrics:

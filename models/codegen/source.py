@@ -50,14 +50,12 @@ _OTHER_CHANGE = """\
 """
 
 
-#: How a generated function that knows the ledger begins, and how one of facts does.
-LEDGER = """\
+#: The first lines of every generated function of facts.
+HEAD = """\
+    ledger = facts.ledger
     times, paid = ledger.times, ledger.paid
     n = len(times)
 """
-
-
-HEAD = f"    ledger = facts.ledger\n{LEDGER}"
 
 
 #: Of these, the ones that are None before the first order.

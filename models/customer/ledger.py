@@ -119,28 +119,6 @@ class Ledger:
         while len(self.times) > MAX_ORDERS:
             self._fold_oldest()
 
-    def append(self, event: OrderPlaced) -> bool:
-        """Do what `check` and `apply` do to the plainest of orders: new, later than all, and without a margin.
-
-        Returns False, having changed nothing, where this one is not so plain, or some earlier event was not.
-        """
-        times, at = self.times, event.at
-        if (
-            not times
-            or at <= times[-1]
-            or self.adjusted
-            or event.margin
-            or self.margins
-            or self.folded_to is not None
-            or len(times) >= MAX_ORDERS
-            or self._find(event.order) >= 0
-        ):
-            return False
-        times.append(at)
-        self.ids.append(event.order)
-        self.paid.append(self.paid[-1] + event.amount)
-        return True
-
     def net(self, index: int) -> int:
         """Return the minor units that the counted order at `index` counts for."""
         return self.paid[index + 1] - self.paid[index]

@@ -7,8 +7,6 @@ lateness, has passed it, so that arrival order no longer matters. One place for 
 
 from bisect import bisect_right
 
-import msgspec
-
 from models.care.budgets import BudgetShare
 from models.care.event_triggers import is_addressed
 from models.customer.ledger import Outcome
@@ -51,18 +49,6 @@ class Engine:
         is not counted. Raises TidemarkError for an `Erasure`: the caller drops the customer's state instead.
         """
         context = DecisionContext(decisions, now, budget)
-        if (
-            type(event) is OrderPlaced
-            and customer.timeline == self._fingerprint
-            and not customer.pending
-            and not self._settled
-            and event.at < self.barrier
-            and self._in_order(customer, event)
-        ):
-            steady = self.timeline.steady(event.at)  # as in `_evaluate`, and one call less for nearly all events
-            if steady is None or not steady(customer, event.at):
-                evaluate(customer, self.timeline, event.at, "order", context, event)
-            return
         if type(event) is Erasure:
             raise TidemarkError("an erasure removes the customer's state; there is nothing to decide")
         if customer.timeline != self._fingerprint:
@@ -112,9 +98,9 @@ class Engine:
         """
         if customer.cursor is None:
             return False
-        before = _noted(customer)
-        steadily = self._evaluate(customer, max(at, customer.cursor), "time", DecisionContext(decisions, now, budget))
-        return not steadily or _noted(customer) != before
+        before, at = _noted(customer), max(at, customer.cursor)
+        evaluate(customer, self.timeline, at, "time", DecisionContext(decisions, now, budget))
+        return bool(self.timeline.at(at).care) or _noted(customer) != before
 
     def falls_due(self, customer: Customer, at: int, until: int) -> bool:
         """Whether the cut-offs that hold at an instant (ms) make a customer due before `until`, earlier than known."""
@@ -157,15 +143,6 @@ class Engine:
         }
         shown = policy.render_metrics(facts_of(customer, policy, at), at)
         return CustomerTiers(customer.customer_id, format_instant(at), held, shown, policy.version)
-
-    def snapshot(self, customer: Customer, at: int | None = None) -> bytes | None:
-        """Return `tiers` as JSON, for the same arguments; None before any evaluation."""
-        at = customer.cursor if at is None else at
-        if at is None or not customer.standings:
-            return None
-        policy = self.timeline.at(at)
-        written = policy.snapshot(customer.customer_id, customer.standings, facts_of(customer, policy, at), at)
-        return msgspec.json.encode(self.tiers(customer, at)) if written is None else written
 
     def _settle(self, customer: Customer, horizon: int, context: DecisionContext) -> None:
         while customer.pending and _instant(customer.pending[0]) <= horizon:
@@ -217,20 +194,7 @@ class Engine:
                 customer.first_at = at
         self._record(customer, event, context.decisions)
         if at is not None:
-            self._evaluate(customer, at, cause, context, event)
-
-    def _in_order(self, customer: Customer, order: OrderPlaced) -> bool:
-        """Enter an order for which nothing but an evaluation is to be done, as for nearly all; False: nothing is done.
-
-        A shorter way to where `_apply` comes too: nothing is due before the order, and it is as plain as can be.
-        """
-        at, cursor = order.at, customer.cursor
-        if cursor is None or at < cursor or customer.due < at or not customer.ledger.append(order):
-            return False
-        customer.counters.events += 1
-        if customer.first_at is None or at < customer.first_at:
-            customer.first_at = at
-        return True
+            evaluate(customer, self.timeline, at, cause, context, event)
 
     def _begin_earlier(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
         """Let tenure start at an event that happened, though what it says is outdated."""
@@ -261,32 +225,17 @@ class Engine:
                 customer.care = Care()
             customer.care.seen[event.kind] = max(event.at, customer.care.seen.get(event.kind, event.at))
 
-    def _evaluate(
-        self,
-        customer: Customer,
-        at: int,
-        cause: Cause,
-        context: DecisionContext,
-        event: Pending | None = None,
-    ) -> bool:
-        """Evaluate a customer as of an instant (ms); say whether the shorter way did, as where no scheme moves them."""
-        if customer.cursor is not None and customer.timeline == self._fingerprint:
-            steady = self.timeline.steady(at)
-            if steady is not None and steady(customer, at):
-                return True
-        evaluate(customer, self.timeline, at, cause, context, event)
-        return False
-
     def _evaluate_due(self, customer: Customer, horizon: int, context: DecisionContext) -> None:
         while customer.due <= horizon:
             at = customer.due
             started = self.timeline.at(at).version != customer.policy_version
-            self._evaluate(customer, at, "policy" if started else "time", context)
+            evaluate(customer, self.timeline, at, "policy" if started else "time", context)
 
 
-def _noted(customer: Customer) -> tuple[int, list[int | None]]:
-    """What evaluating a customer whom no scheme moves may change, but for the instant up to which they are."""
-    return customer.due, [standing.below_since for standing in customer.standings.values()]
+def _noted(customer: Customer) -> tuple[str | None, int, list[tuple[str, int, int | None]]]:
+    """Return what an evaluation without care rules may change in a customer, except the cursor."""
+    standings = [(name, each.sequence, each.below_since) for name, each in customer.standings.items()]
+    return customer.policy_version, customer.due, standings
 
 
 def _check(customer: Customer, event: Pending) -> Outcome:

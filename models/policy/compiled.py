@@ -12,8 +12,6 @@ from zoneinfo import ZoneInfo
 from models.codegen.change_details import ChangeDetails
 from models.codegen.evaluate_rules import RenderMetrics, compile_evaluate_rules, compile_render_metrics
 from models.codegen.outlook import Outlook
-from models.codegen.snapshot import Snapshot, compile_snapshot
-from models.codegen.unchanged import Steady, compile_steady
 from models.events import KNOWN_KINDS
 from models.instants import MIN_INSTANT, format_instant, parse_duration, parse_instant, zone
 from models.money import Money
@@ -66,13 +64,6 @@ class Policy:
         return compile_evaluate_rules(self.gauges, ladders)
 
     @cached_property
-    def steady(self) -> Steady | None:
-        """What evaluates customers for whom no scheme moves; None where care, or a rule, asks for more."""
-        if self.care:
-            return None
-        return compile_steady(self.schemes, self.gauges, self.version, self.horizon)
-
-    @cached_property
     def ladders(self) -> tuple[tuple[Scheme, str, tuple[str, ...]], ...]:
         """Each scheme, its name and its tiers' names, lowest first: they are asked for at every evaluation."""
         return tuple((scheme, scheme.name, tuple(tier.name for tier in scheme.tiers)) for scheme in self.schemes)
@@ -86,11 +77,6 @@ class Policy:
     def render_metrics(self) -> RenderMetrics:
         """Metrics as `customer-tiers` shows them."""
         return compile_render_metrics(self._shown, self.money)
-
-    @cached_property
-    def snapshot(self) -> Snapshot:
-        """A customer's tiers and metrics as JSON."""
-        return compile_snapshot([scheme.name for scheme in self.schemes], self._shown, self.money, self.version)
 
     @property
     def _shown(self) -> list[Gauge]:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from models.codegen.unchanged import Steady
 from models.identity import event_id
 from models.instants import DAY_MS, format_instant, local_date, local_midnight, next_midnight
 from models.money import Money
@@ -110,10 +109,6 @@ class RankedTimeline(Timeline):
         known = self._known  # read once: another thread may replace it
         return known.policies[bisect_right(known.starts, instant)]
 
-    def steady(self, instant: int) -> Steady | None:
-        """As `Timeline`, with the cut-offs that hold; None where it is to be decided again soon."""
-        return None if self._only is None or self.catches_up(instant) is not None else self.at(instant).steady
-
     def day_end(self, instant: int) -> int:
         """Return the first end of a business day (ms) after an instant, in the time zone of the version that holds."""
         return next_midnight(instant, super().at(instant).zone)
@@ -209,7 +204,6 @@ def _apply(policy: Policy, cutoffs: Mapping[str, Cuts]) -> Policy:
     changed.__dict__.update(
         render_metrics=policy.render_metrics,
         render_scheme_metrics=policy.render_scheme_metrics,
-        snapshot=policy.snapshot,
     )
     return changed
 

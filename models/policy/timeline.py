@@ -4,7 +4,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 
-from models.codegen.unchanged import Steady
 from models.errors import PolicyError
 from models.identity import id64
 from models.policy.compiled import Policy
@@ -43,10 +42,6 @@ class Timeline:
             return None
         index = max(1, bisect_right(self._starts, instant))
         return self._starts[index] if index < len(self._starts) else None
-
-    def steady(self, _instant: int) -> Steady | None:
-        """Return what evaluates customers as of an instant (ms) for whom no scheme moves; None where more is asked."""
-        return None if self._only is None else self._only.steady
 
     def catches_up(self, _instant: int) -> int | None:
         """Return as of when (ms) is to be decided again about who an event at an instant is found late for, or None."""

@@ -408,7 +408,7 @@ class Processor:
         `counted`: they are counted, where anybody is, as they are.
         """
         rank_index = None if self.coordinator is None or counted else self.coordinator.rank_index(partition)
-        write_back(partition, closing, effects, self.engine.snapshot, self._encoder, rank_index)
+        write_back(partition, closing, effects, self.engine.tiers, self._encoder, rank_index)
         self._reserve(partition, effects, topic)
         effects.changelog.append(partition.progress_row())
 

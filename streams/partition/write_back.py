@@ -6,6 +6,7 @@ It is gone through once for every customer of every step. Nothing is decided her
 from collections.abc import Callable, Iterable
 
 from models.customer.state import Customer
+from models.outputs import CustomerTiers
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, OutputRecord
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
@@ -17,7 +18,7 @@ def write_back(
     partition: Partition,
     closing: Iterable[tuple[bytes, Customer | None]],
     effects: Effects,
-    snapshot_of: Callable[[Customer], bytes | None],
+    tiers_of: Callable[[Customer], CustomerTiers | None],
     encoder: Encoder,
     rank_index: RankIndex | None,
 ) -> None:
@@ -43,9 +44,9 @@ def write_back(
         size += len(row)
         changelog.append((key, row))
         schedule(key, customer.next_instant, customer.asked)
-        snapshot = snapshot_of(customer)
-        if snapshot is not None:
-            held.append(encoder.customer_tiers(key, snapshot))
+        tiers = tiers_of(customer)
+        if tiers is not None:
+            held.append(encoder.customer_tiers(key, tiers))
     if decisions.changes:
         partition.moved(decisions.changes)
         effects.outputs[TIER_CHANGES] = [encoder.tier_change(change) for change in decisions.changes]

@@ -8,7 +8,7 @@ from models.customer import ledger as module
 from models.customer.ledger import Ledger, Outcome
 from models.events import OrderCancelled, OrderPlaced, OrderRefunded
 from models.identity import id64
-from tests.models.build import cancel, day, ledger, order, refund
+from tests.models.build import cancel, ledger, order, refund
 
 Entry = OrderPlaced | OrderRefunded | OrderCancelled
 
@@ -256,40 +256,3 @@ def test_an_order_is_found_among_ids_that_contain_its_bytes_elsewhere() -> None:
     wanted = int.from_bytes(bytes(range(4, 12)), "little")  # astride the first two
     assert odd._find(wanted) == -1
     assert odd._find(odd.ids[2]) == 2
-
-
-def test_a_plain_order_is_appended_as_if_it_were_checked_and_applied() -> None:
-    plain, other = ledger(order(day(0), "a", 500)), ledger(order(day(0), "a", 500))
-    assert plain.append(order(day(1), "b", 250, margin=0))
-    other.apply(order(day(1), "b", 250))
-    assert plain.arrays() == other.arrays()
-
-
-@pytest.mark.parametrize(
-    ("known", "event"),
-    [
-        ([], order(day(1), "b")),
-        ([order(day(0), "a")], order(day(0), "b")),
-        ([order(day(0), "a")], order(day(-1), "b")),
-        ([order(day(0), "a")], order(day(1), "a")),
-        ([order(day(0), "a")], order(day(1), "b", margin=-5)),
-        ([order(day(0), "a", margin=5)], order(day(1), "b")),
-        ([order(day(0), "a"), refund(day(0), "r", "b", 100)], order(day(1), "b")),
-        ([order(day(0), "a"), order(day(1), "b"), cancel(day(1), "b")], order(day(2), "b")),
-    ],
-    ids=["first", "same instant", "late", "known", "margin", "margins", "refunded before it came", "cancelled"],
-)
-def test_an_order_that_is_not_plain_is_left_alone(known: list[Entry], event: OrderPlaced) -> None:
-    book = ledger(*known)
-    before = book.arrays(), dict(book.adjusted)
-    assert not book.append(event)
-    assert (book.arrays(), book.adjusted) == before
-
-
-def test_nothing_is_appended_where_orders_were_folded_or_are_about_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.customer.ledger.MAX_ORDERS", 2)
-    book = ledger(order(day(0), "a"), order(day(1), "b"))
-    assert not book.append(order(day(2), "c"))
-    book.apply(order(day(2), "c"))
-    book.apply(cancel(day(3), "c"))
-    assert not book.append(order(day(3), "d"))

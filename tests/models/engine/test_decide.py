@@ -57,6 +57,14 @@ def test_a_fall_is_dated_at_its_instant_however_late_it_is_noticed() -> None:
     assert run.moves[1:] == [("t1", "t0", day(110), "time"), ("t0", "t1", day(400), "order")]
 
 
+def test_a_customer_who_qualifies_again_in_the_grace_is_no_longer_below() -> None:
+    run = Run(policy(tiers({"frequency": ">= 2"}, grace="20d", window="10d")))
+    run.take(order(day(0), "a"), order(day(1), "b")).until(day(10.5))
+    assert run.customer.standings["loyalty"].below_since == day(10)
+    run.take(order(day(10.6), "c"))
+    assert run.customer.standings["loyalty"].below_since is None
+
+
 def test_coming_back_within_the_grace_keeps_the_tier() -> None:
     run = Run(policy(ONE)).take(order(day(0), "a"), order(day(110, -1), "b")).until(day(200))
     assert [move[1] for move in run.moves] == ["t1"]

@@ -156,6 +156,17 @@ def test_who_is_near_a_tier_is_near_its_cut_off() -> None:
     assert decisions.actions == [action], "once"
 
 
+@pytest.mark.parametrize(("latest", "changed"), [(10_000, False), (50_000, True)])
+def test_a_rerank_reports_whether_the_customer_changed(latest: int, changed: bool) -> None:
+    known = timeline(policy(scheme(None, None, demotion={"grace": "1d"})))
+    known.learn(known.compute(day(1), {LABEL: sketch(10_000)})[0])
+    customer, engine = Customer("c1"), Engine(known)
+    engine.ingest(customer, order(day(1), "a", 20_000), Decisions())
+    known.learn(known.compute(day(3), {LABEL: sketch(latest)})[0])
+    assert engine.rerank(customer, day(3), Decisions()) is changed
+    assert not engine.rerank(Customer("new"), day(3), Decisions())
+
+
 @pytest.mark.parametrize(
     ("at", "zone", "end"),
     [
