@@ -1,8 +1,8 @@
-"""The decision engine: events and time in, decisions out. Live agents and replay drive this very code.
+"""The decision engine: events and time in, decisions out. The live worker and replay call the same code.
 
-A customer is evaluated from instant to instant in the order of event time: every due instant before an event,
-then the event. *Eager* evaluates an event as it arrives; *settled* keeps it until stream time, less the allowed
-lateness, has passed it, so that arrival order no longer matters. One place for both, no IO, no clock.
+A customer is evaluated from instant to instant in the order of event time: every due instant before an event, then the
+event. An *eager* engine evaluates an event as it arrives. A *settled* one keeps it until stream time, minus the allowed
+lateness, has passed it, so that the order of arrival does not matter.
 """
 
 from bisect import bisect_right
@@ -19,20 +19,20 @@ from models.outputs import Cause, CustomerTiers, Decisions, HeldTier
 from models.policy.evaluation import facts_of
 from models.policy.timeline import Timeline
 
-#: Beyond this many waiting events of one customer the oldest is settled early (docs/contract.md, "Bounds").
+#: With more waiting events of one customer than this, the oldest is settled early (docs/contract.md, "Bounds").
 MAX_PENDING = 2_000
-#: Likewise for waiting profiles, which are larger.
+#: The same for waiting profiles, which are larger.
 MAX_PENDING_PROFILES = 8
 
 
 class Engine:
-    """Decides by the versions of a policy. `settled`: events wait until `advance` passes their instant."""
+    """Decides by the versions of a policy. If `settled`, events wait until `advance` passes their instant."""
 
     def __init__(self, timeline: Timeline, *, settled: bool = False) -> None:
         self.timeline = timeline
         self._fingerprint = timeline.fingerprint
         self._settled = settled
-        #: Events from this instant (ms) on wait, settled or not: cut-offs that may decide them are not known yet.
+        #: Events from this instant (ms) on wait in any case: the cut-offs that decide them are not known yet.
         self.barrier = NEVER
 
     def ingest(
@@ -63,7 +63,7 @@ class Engine:
             self._wait(customer, event, context)
             return
         if customer.pending and not self._settled and at is not None:
-            self._settle(customer, at, context)  # what waited for cut-offs comes first
+            self._settle(customer, at, context)  # events that waited for cut-offs come first
         self._apply(customer, event, context)
 
     def advance(
@@ -103,7 +103,7 @@ class Engine:
         return bool(self.timeline.at(at).care) or _noted(customer) != before
 
     def falls_due(self, customer: Customer, at: int, until: int) -> bool:
-        """Whether the cut-offs that hold at an instant (ms) make a customer due before `until`, earlier than known."""
+        """Whether the cut-offs that hold at `at` (ms) make a customer due before `until` (ms), earlier than known."""
         if customer.cursor is None or customer.cursor >= at:
             return False
         policy = self.timeline.at(at)
@@ -111,7 +111,7 @@ class Engine:
         return due < min(customer.due, until)
 
     def is_addressed(self, customer: Customer, campaign: Campaign) -> bool:
-        """Whether a campaign is for this customer, as they stand; they are evaluated up to its instant."""
+        """Whether a campaign addresses a customer as they stand; they are evaluated up to its instant."""
         at = campaign.at if customer.cursor is None else max(campaign.at, customer.cursor)
         return is_addressed(customer, self.timeline.at(at), campaign)
 
@@ -131,7 +131,7 @@ class Engine:
         evaluate(customer, self.timeline, at, "time", DecisionContext(decisions, now, budget), campaign)
 
     def tiers(self, customer: Customer, at: int | None = None) -> CustomerTiers | None:
-        """Return the customer's tiers, and metrics as of `at` (ms; default: the cursor); None before any evaluation."""
+        """Return the tiers, and the metrics as of `at` (ms; default: the cursor); None before any evaluation."""
         at = customer.cursor if at is None else at
         if at is None or not customer.standings:
             return None
@@ -151,16 +151,16 @@ class Engine:
     def _wait(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
         pending = customer.pending
         pending.insert(bisect_right(pending, _order(event), key=_order), event)
-        # They only become more with one more.
+        # Counted only if a profile was added: otherwise their number did not grow.
         profiles = sum(type(waiting) is Profile for waiting in pending) if type(event) is Profile else 0
         while len(pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
             oldest = pending.pop(0)
             profiles -= type(oldest) is Profile
-            context.decisions.notes["settled_early"] += 1
+            context.decisions.counts["settled_early"] += 1
             self._apply(customer, oldest, context)
 
     def _reconcile(self, customer: Customer, context: DecisionContext) -> None:
-        """Evaluate anew, once, where the policy's versions are not those that the customer was evaluated under."""
+        """Evaluate a customer once who was last evaluated under other versions of the policy."""
         customer.timeline = self._fingerprint
         if customer.cursor is not None:
             customer.forget_due()
@@ -176,14 +176,14 @@ class Engine:
             return
         at, cause = event.at, _cause(event)
         if at is None:
-            at = customer.cursor  # a profile without any time holds as of now
+            at = customer.cursor  # a profile without a time holds from the cursor on
         elif type(event) is Profile and event.updated_at is None and customer.cursor is not None:
             customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
-            at = max(at, customer.cursor)  # only its registration has a time: what it says holds from now on
+            at = max(at, customer.cursor)  # only its registration has a time: the rest holds from the cursor on
             self._evaluate_due(customer, at - 1, context)
         elif customer.cursor is not None and at < customer.cursor:
             customer.counters.late += 1
-            context.decisions.notes["late"] += 1
+            context.decisions.counts["late"] += 1
             context.decisions.lateness_ms.append(customer.cursor - at)
             customer.first_at = at if customer.first_at is None else min(customer.first_at, at)
             at, cause = customer.cursor, "late"
@@ -197,7 +197,7 @@ class Engine:
             evaluate(customer, self.timeline, at, cause, context, event)
 
     def _begin_earlier(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
-        """Let tenure start at an event that happened, though what it says is outdated."""
+        """Let tenure start at an event that is expired but did happen."""
         at, first, cursor = event.at, customer.first_at, customer.cursor
         if at is not None and first is not None and cursor is not None and at < first:
             customer.first_at = at
@@ -215,7 +215,7 @@ class Engine:
     def _record_interaction(self, customer: Customer, event: Interaction, decisions: Decisions) -> None:
         if event.kind not in self.timeline.at(event.at).known_kinds:
             customer.counters.unknown_kinds += 1
-            decisions.notes["unknown_kind"] += 1
+            decisions.counts["unknown_kind"] += 1
         if event.kind == "unsubscribe":
             customer.unsubscribed_at = max(event.at, customer.unsubscribed_at or event.at)
         if event.kind in self.timeline.kept_kinds:
@@ -239,6 +239,8 @@ def _noted(customer: Customer) -> tuple[str | None, int, list[tuple[str, int, in
 
 
 def _check(customer: Customer, event: Pending) -> Outcome:
+    if type(event) is OrderPlaced:  # first, because most events are orders
+        return customer.ledger.check(event)
     if type(event) is Interaction:
         return customer.interactions.check(event)
     if type(event) is Profile:
@@ -250,12 +252,12 @@ def _check(customer: Customer, event: Pending) -> Outcome:
 
 
 def _instant(event: Pending) -> int:
-    """The instant of an event that waits; those without one never wait."""
+    """Return the instant (ms) of a waiting event. An event without one never waits."""
     return 0 if event.at is None else event.at
 
 
 def _order(event: Pending) -> tuple[int, int]:
-    """The place of an event among those that wait."""
+    """Return the sort key of a waiting event."""
     return _instant(event), rank(event)
 
 
@@ -276,4 +278,4 @@ def _count(customer: Customer, outcome: Outcome, decisions: Decisions) -> None:
             counters.conflicts += 1
         case _:
             counters.expired += 1
-    decisions.notes[outcome.value] += 1
+    decisions.counts[outcome.value] += 1

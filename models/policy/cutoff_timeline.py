@@ -1,8 +1,8 @@
-"""Cut-offs in time: computed for a day's end, put into the policy, and told as events.
+"""Cut-offs over time: computed at a day's end, compiled into the policy, and reported as events.
 
-A `RankedTimeline` is the versions of a policy with the cut-offs that are known so far. It answers, like any timeline,
-which policy holds at an instant; the cut-offs of percentile schemes are then ordinary comparisons in it, so that
-evaluating, explaining and hysteresis need not know where they come from.
+A `RankedTimeline` holds the versions of a policy and the cut-offs known so far. Like any timeline, it returns the
+policy that holds at an instant. In that policy the cut-offs of percentile schemes are ordinary comparisons, so
+evaluation, explanation and hysteresis need not know where they come from.
 """
 
 from bisect import bisect_right
@@ -27,9 +27,9 @@ from models.rules.ranking import CutoffSet, Cuts, Measure, Ranking
 from models.rules.scheme import Scheme
 from models.rules.sketch import Sketch
 
-#: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
+#: The number of sets of cut-offs that are kept. Partitions are never more than one set apart.
 KEPT = 4
-#: How many customers stand in each tier, by scheme and tier.
+#: The number of customers in each tier, by scheme and tier.
 Tiers = Mapping[str, Mapping[str, int]]
 
 
@@ -110,22 +110,21 @@ class RankedTimeline(Timeline):
         return known.policies[bisect_right(known.starts, instant)]
 
     def day_end(self, instant: int) -> int:
-        """Return the first end of a business day (ms) after an instant, in the time zone of the version that holds."""
+        """Return the end of the business day that holds an instant (both ms), in the time zone of the version."""
         return next_midnight(instant, super().at(instant).zone)
 
     def day_start(self, instant: int) -> int:
-        """Return when the business day (ms) of an instant begins: the day's end before it."""
+        """Return the start of the business day that holds an instant (both ms)."""
         tz = super().at(instant).zone
         return local_midnight(local_date(instant, tz), tz)
 
     def compute(
         self, at: int, sketches: Mapping[str, Sketch], held: Tiers | None = None
     ) -> tuple[CutoffSet, list[TierCutoffs]]:
-        """Return the cut-offs that hold from an instant (ms) on, and the events that tell them.
+        """Return the cut-offs that hold from an instant (ms) on, and the events that report them.
 
-        `sketches` are those of the whole population, by the labels of measures; `held` says how many customers stand
-        in each tier, by scheme, where that is known. A scheme in which nobody is ranked keeps the cut-offs that it had,
-        and tells nothing.
+        `sketches` cover the whole population, by the labels of measures. `held` is the number of customers in each
+        tier, if known. A scheme in which nobody is ranked keeps its cut-offs and has no event.
         """
         version = super().at(at)
         cuts = {} if self.latest_set is None else dict(self.latest_set.schemes)
@@ -178,13 +177,13 @@ def ranked(timeline: Timeline) -> bool:
 
 
 def edges(scheme: Scheme) -> list[Fraction | None]:
-    """Return the cut-offs in force of a percentile scheme, in the metric's native unit; None where there is none."""
+    """Return the cut-offs of a percentile scheme in the metric's native unit, lowest first; None for an unknown one."""
     rules = [tier.rule for tier in scheme.tiers[1:]]
     return [rule.edge if isinstance(rule, Comparison) else None for rule in rules]
 
 
 def _apply(policy: Policy, cutoffs: Mapping[str, Cuts]) -> Policy:
-    """Return a policy in which the cut-offs are the rules of its schemes, where they were computed for such schemes."""
+    """Return the policy with the cut-offs as rules of the schemes for whose ranking they were computed."""
     schemes: list[Scheme] = []
     for scheme in policy.schemes:
         ranking, cuts = scheme.ranking, cutoffs.get(scheme.name)
@@ -200,7 +199,7 @@ def _apply(policy: Policy, cutoffs: Mapping[str, Cuts]) -> Policy:
         compared[leaf.gauge].add((leaf.op, leaf.edge))
     gauges = tuple(replace(gauge, edges=Edges.of(pairs)) for gauge, pairs in zip(policy.gauges, compared, strict=True))
     changed = replace(policy, schemes=tuple(schemes), care=care, gauges=gauges)
-    # What is shown does not depend on cut-offs, and is not compiled again.
+    # What is shown does not depend on cut-offs, so it is not compiled again.
     changed.__dict__.update(
         render_metrics=policy.render_metrics,
         render_scheme_metrics=policy.render_scheme_metrics,
@@ -224,7 +223,7 @@ def _cut(policy: Policy, scheme: Scheme, ranking: Ranking, cuts: Cuts) -> Scheme
 
 
 def _near(rule: CareRule, schemes: Sequence[Scheme]) -> CareRule:
-    """Return a care rule as it is with cut-offs: what is near them moves with them."""
+    """Return a care rule for the new cut-offs: `near_upgrade` eases the new rules."""
     if not isinstance(rule, NearUpgradeRule):
         return rule
     tiers = next(scheme.tiers for scheme in schemes if scheme.name == rule.action.scheme)
@@ -249,7 +248,7 @@ def _displayed(edge: Fraction, unit: Unit, money: Money) -> Fraction:
 
 
 def _holders(scheme: Scheme, held: Tiers | None) -> Sequence[int | None]:
-    """Return how many hold each tier above the lowest, or one above it."""
+    """Return how many customers hold each tier above the lowest, or a higher one."""
     tiers, count = scheme.tiers[1:], 0
     if held is None:
         return [None] * len(tiers)
@@ -261,7 +260,7 @@ def _event(
     policy: Policy, scheme: Scheme, ranking: Ranking, at: int, cuts: Cuts, holders: Sequence[int | None]
 ) -> TierCutoffs:
     ranked = cuts.population
-    told = [
+    listed = [
         Cutoff(
             tier.name,
             threshold(tier.rule, policy.money),
@@ -276,4 +275,4 @@ def _event(
     ]
     identity = event_id("tier-cutoffs", scheme.name, at, policy.version)
     metric = ranking.measure.metric.name
-    return TierCutoffs(identity, scheme.name, metric, format_instant(at), ranked, told, policy.version)
+    return TierCutoffs(identity, scheme.name, metric, format_instant(at), ranked, listed, policy.version)

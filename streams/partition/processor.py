@@ -290,7 +290,7 @@ class Processor:
             effects.events += 1
             note = partition.announcements.take(campaign)
             if note is not None:
-                effects.decisions.notes[note] += 1
+                effects.decisions.counts[note] += 1
             watermark = campaign.at if watermark is None else max(watermark, campaign.at)
         partition.applied(topic, next_offset, watermark)
         self._write_back(partition, (), effects)

@@ -58,7 +58,7 @@ def gather(work: Work, shard: int, until: int | None) -> Figures:
             rows += map(_row_entry, block, customers)
         figures.add(count_decisions(decisions.changes, decisions.actions, decisions.refusals))
         figures.add(count_customers(customers))
-        figures.add(Figures(notes=dict(decisions.notes)))
+        figures.add(Figures(notes=dict(decisions.counts)))
     for name in SORTED:
         write_run(work.run(name, shard), sorted(entries[name]))
     if work.plan.request.keep_rows:

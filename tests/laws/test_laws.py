@@ -102,7 +102,7 @@ def test_settled_decides_the_same_for_every_order_of_arrival_within_the_lateness
     replayed, expected = eager(policy, history, until)
     assert decisions.changes == expected.changes
     assert decisions.actions == expected.actions
-    assert decisions.notes == expected.notes
+    assert decisions.counts == expected.counts
     assert not decisions.lateness_ms
     assert customer.to_row() == replayed.to_row()
 
@@ -267,7 +267,7 @@ def test_a_row_brings_back_everything_at_any_time(
         assert restored.to_row() == kept.to_row()
     engine.advance(kept, end_of(history), decisions)
     engine.advance(reopened(restored), end_of(history), again)
-    assert (again.changes, again.actions, again.notes) == (decisions.changes, decisions.actions, decisions.notes)
+    assert (again.changes, again.actions, again.counts) == (decisions.changes, decisions.actions, decisions.counts)
 
 
 @given(timelines(), histories(), st.data())

@@ -123,7 +123,7 @@ def test_quiet_hours_put_off_to_their_end(quiet: dict[str, str], zone: str, aske
     found.take(profile("2025-06-01T00:00:00Z", timezone=zone), complaint(asked, "i"))
     assert sent(found.until(at(asked) + 30 * DAY_MS)) == [("interaction", sent_at)]
     assert found.actions[0].expires_at == run(TICKET).take(complaint(asked, "i")).actions[0].expires_at
-    assert found.decisions.notes["care_deferred"] == (asked != sent_at)
+    assert found.decisions.counts["care_deferred"] == (asked != sent_at)
 
 
 def test_what_would_expire_in_quiet_hours_is_refused() -> None:

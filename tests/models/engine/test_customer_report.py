@@ -4,15 +4,9 @@ import msgspec
 import pytest
 
 from models.customer.state import Customer
-from models.engine.customer_report import (
-    UNWINDOWED,
-    CustomerReport,
-    ExpectedMove,
-    ReportError,
-    SchemeReport,
-    customer_report,
-)
+from models.engine.customer_report import UNWINDOWED, ReportError, customer_report
 from models.engine.decide import Engine
+from models.engine.report_shapes import CustomerReport, ExpectedMove, SchemeReport
 from models.events import Consent, Event, Profile
 from models.instants import format_instant
 from models.outputs import AtRisk, Decisions

@@ -134,7 +134,7 @@ def test_without_grace_step_one_tells_every_tier_on_the_way_down() -> None:
 def test_a_late_event_corrects_the_ledger_and_is_judged_at_the_cursor() -> None:
     run = Run(policy(TWO)).take(order(day(20), "a"), order(day(3), "b"))
     assert run.moves[-1] == ("t1", "t2", day(20), "late")
-    assert run.customer.counters.late == run.decisions.notes["late"] == 1
+    assert run.customer.counters.late == run.decisions.counts["late"] == 1
     assert run.decisions.lateness_ms == [day(17) - day(0)]
     assert list(run.customer.ledger.times) == [day(3), day(20)]
 
@@ -208,14 +208,14 @@ def test_duplicates_and_conflicts_are_counted_apart() -> None:
     run = Run(policy(ONE)).take(order(day(0), "a", 500), order(day(0), "a", 500), order(day(9), "a", 900))
     counters = run.customer.counters
     assert (counters.events, counters.duplicates, counters.conflicts) == (3, 1, 1)
-    assert run.decisions.notes == {"duplicate": 1, "conflict": 1}
+    assert run.decisions.counts == {"duplicate": 1, "conflict": 1}
     assert run.customer.cursor == day(0)
 
 
 def test_unknown_kinds_are_counted_and_weigh_what_the_policy_says() -> None:
     run = Run(policy(tiers({"engagement": ">= 2"}), weights={"sings": "2"}))
     run.take(contact(day(0), "i", "dances"), contact(day(1), "j", "sings"))
-    assert run.customer.counters.unknown_kinds == run.decisions.notes["unknown_kind"] == 1
+    assert run.customer.counters.unknown_kinds == run.decisions.counts["unknown_kind"] == 1
     assert run.moves[-1] == ("t0", "t1", day(1), "interaction")
 
 
@@ -301,7 +301,7 @@ def test_beyond_the_cap_of_waiting_events_the_oldest_is_settled_early(monkeypatc
     run = Run(policy(TWO), settled=True).take(*(order(day(number), str(number)) for number in (3, 1, 2)))
     assert run.moves == [(None, "t1", day(1), "order")]
     assert [event.at for event in run.customer.pending] == [day(2), day(3)]
-    assert run.decisions.notes["settled_early"] == 1
+    assert run.decisions.counts["settled_early"] == 1
 
 
 # --- the rest ---------------------------------------------------------------------------------------
