@@ -195,10 +195,10 @@ class Ledger:
     def _find(self, order: int) -> int:
         """Return the index of a counted order; -1 if there is none."""
         # Searching bytes is as fast as searching the array at ten orders, and far faster at ten thousand.
-        ids, wanted = self.ids.tobytes(), _as_bytes(order)
-        found = ids.find(wanted)
+        ids, target = self.ids.tobytes(), _as_bytes(order)
+        found = ids.find(target)
         while found >= 0 and found % 8:
-            found = ids.find(wanted, found + 1)
+            found = ids.find(target, found + 1)
         return found // 8 if found >= 0 else -1
 
     def _insert(self, at: int, order: int, net: int, margin: int) -> None:

@@ -46,7 +46,7 @@ class Known:
 
 @dataclass
 class Judge:
-    """Holds every action against the policy as it was written."""
+    """Checks every action against the policy as written."""
 
     spec: dict[str, Any]
     sent: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=lambda: defaultdict(list))
@@ -79,10 +79,10 @@ class Judge:
             return
         own = None if known.profile is None else known.profile.timezone
         moment = datetime.fromtimestamp(0, ZoneInfo("UTC")) + timedelta(milliseconds=at)
-        told = moment.astimezone(ZoneInfo(own or self.spec["timezone"])).time()
+        local = moment.astimezone(ZoneInfo(own or self.spec["timezone"])).time()
         since, until = time.fromisoformat(quiet["since"]), time.fromisoformat(quiet["until"])
-        inside = since <= told < until if since < until else told >= since or told < until
-        assert not inside, (action.due_at, told)
+        inside = since <= local < until if since < until else local >= since or local < until
+        assert not inside, (action.due_at, local)
 
     def check_caps(self, rule: dict[str, Any], at: int, earlier: list[tuple[int, dict[str, Any]]]) -> None:
         for cap in self.spec["governance"]["caps"]:

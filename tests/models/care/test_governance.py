@@ -1,4 +1,4 @@
-"""What governance does to actions that rules want, rule by rule: to whom, when, how often, and at whose cost."""
+"""What governance does to proposed actions: to whom, when, how often, and at whose cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -108,7 +108,7 @@ NEW_YORK, NUUK, SHANGHAI, LORD_HOWE = "America/New_York", "America/Nuuk", "Asia/
         (NIGHT, NEW_YORK, "2026-11-01T05:30:00Z", "2026-11-01T13:00:00Z"),
         # The end is skipped: an hour later.
         ({"since": "00:00", "until": "02:30"}, NEW_YORK, "2026-03-08T06:00:00Z", "2026-03-08T07:30:00Z"),
-        # The beginning is skipped: from then on, where it has begun.
+        # The clocks skip the beginning: quiet from the skip on.
         ({"since": "02:30", "until": "05:00"}, NEW_YORK, "2026-03-08T07:00:00Z", "2026-03-08T09:00:00Z"),
         # The end is repeated: the first time, and for what comes later, the second.
         ({"since": "00:00", "until": "01:30"}, NEW_YORK, "2026-11-01T05:00:00Z", "2026-11-01T05:30:00Z"),
@@ -317,7 +317,7 @@ def budget(at_most: int, period: str = "month", **more: Any) -> dict[str, Any]:
     return {"budgets": [{"name": "gifts", "at_most": at_most, "period": period, **more}]}
 
 
-def test_a_budget_is_of_all_customers_and_begins_anew_with_the_period() -> None:
+def test_a_budget_is_of_all_customers_and_starts_over_with_the_period() -> None:
     found = budgeted(run(TICKET, governance=budget(2)))
     for number in range(4):
         spend(found, f"c{number}", complaint(f"2026-01-3{number % 2}T12:00:00Z", "i"))
@@ -378,7 +378,7 @@ def test_hold_outs_of_two_rules_have_nothing_to_do_with_each_other() -> None:
     assert 0.23 < both < 0.27
 
 
-def test_the_held_out_are_told_are_always_the_same_and_spend_nothing() -> None:
+def test_held_out_actions_are_emitted_are_always_the_same_and_spend_nothing() -> None:
     found = budgeted(run({**TICKET, "holdout": "50%"}, governance=budget(1_000)))
     for name in range(200):
         spend(found, f"c{name}", complaint(day(0), "i"), complaint(day(1), "j"))

@@ -14,12 +14,12 @@ Entry = OrderPlaced | OrderRefunded | OrderCancelled
 
 
 def totals(sums: "array[int]") -> list[int]:
-    """Return what the orders add up to, one after the other."""
+    """Return the net amounts of the counted orders, in order."""
     return [each - sums[0] for each in sums[1:]]
 
 
 def state(book: Ledger) -> dict[str, Any]:
-    """Return what a ledger says, without how its dictionaries and arrays came to be."""
+    """Return a ledger's content in a comparable form."""
     return {
         "times": list(book.times),
         "ids": list(book.ids),
@@ -33,7 +33,7 @@ def state(book: Ledger) -> dict[str, Any]:
 
 
 def take(book: Ledger, *events: Entry) -> list[str]:
-    """Enter what is applicable, as the engine does; return every outcome."""
+    """Apply what is applicable, as the engine does; return every outcome."""
     outcomes = []
     for event in events:
         outcomes.append(book.check(event).value)
@@ -89,7 +89,7 @@ def test_an_order_is_recognised_after_it_was_touched(touch: Entry) -> None:
     assert book.check(order(10, "a", 70, 5)) is Outcome.CONFLICT
 
 
-def test_an_untold_margin_is_the_same_as_a_margin_of_zero() -> None:
+def test_a_missing_margin_is_the_same_as_a_margin_of_zero() -> None:
     assert ledger(order(10, "a", 100, 0)).check(order(10, "a", 100)) is Outcome.DUPLICATE
 
 
@@ -253,6 +253,6 @@ def test_orders_without_margins_are_folded_too() -> None:
 def test_an_order_is_found_among_ids_that_contain_its_bytes_elsewhere() -> None:
     odd = Ledger()
     odd.ids.frombytes(bytes(range(24)))
-    wanted = int.from_bytes(bytes(range(4, 12)), "little")  # astride the first two
-    assert odd._find(wanted) == -1
+    target = int.from_bytes(bytes(range(4, 12)), "little")  # astride the first two
+    assert odd._find(target) == -1
     assert odd._find(odd.ids[2]) == 2

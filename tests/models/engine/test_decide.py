@@ -120,7 +120,7 @@ def test_step_one_falls_tier_by_tier() -> None:
     assert [move[1:3] for move in run.moves[3:]] == [("t2", day(110)), ("t1", day(120)), ("t0", day(130))]
 
 
-def test_without_grace_step_one_tells_every_tier_on_the_way_down() -> None:
+def test_without_grace_step_one_emits_every_tier_on_the_way_down() -> None:
     scheme = tiers({"frequency": ">= 1"}, {"frequency": ">= 2"}, step="one")
     run = Run(policy(scheme)).take(order(day(0), "a"), order(day(0), "b")).until(day(999))
     assert [move[:3] for move in run.moves[2:]] == [("t2", "t1", day(100)), ("t1", "t0", day(100))]
@@ -381,7 +381,7 @@ def test_a_tier_that_a_new_policy_no_longer_has_is_left_for_the_qualified_one() 
 
     assert run.moves[-1] == ("t1", "high", day(100), "policy")
     assert (run.changes[-1].direction, run.changes[-1].sequence) == ("enter", 2)
-    # The stay below began anew with the new tier: nobody falls for what happened under the old one.
+    # The new tier restarts the stay below: nobody falls for what happened under the old tier.
     run.take(cancel(day(111), "a"), cancel(day(111), "b")).until(day(121, -1))
     assert run.moves[-1][1] == "high"
     assert run.until(day(121)).moves[-1][:3] == ("high", "low", day(121))
