@@ -82,14 +82,14 @@ def test_files_are_explained_as_of_their_last_event(place: Path) -> None:
     done = run(place, "c1", *FILES)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "Customer c1, as of 20 January 2026, 00:00 (UTC+00:00), by version 1 of the policy.",
-        "The last decision about this customer was taken as of 1 January 2026, 00:00 (UTC+00:00); from there time was "
-        "let pass up to the instant above. This is a calculation only: nothing was stored or sent.",
+        "Customer c1, as of 20 January 2026, 00:00 (UTC+00:00), under version 1 of the policy.",
+        "The last decision about this customer was made as of 1 January 2026, 00:00 (UTC+00:00). The situation since "
+        "then is calculated; nothing was stored or sent.",
         "In loyalty, the customer has been silver since 1 January 2026, 00:00 (UTC+00:00).",
-        "The conditions of silver hold: net spending in the last 100 days is 500.00 USD, and at least 300.00 USD is "
-        "needed.",
-        "The nearest way to gold: net spending in the last 100 days must rise by 300.00 USD (at least 800.00 USD is "
-        "needed, and it is 500.00 USD).",
+        "The customer meets the conditions of silver: net spending in the last 100 days is 500.00 USD (required: at "
+        "least 300.00 USD).",
+        "The shortest way to gold is this: net spending in the last 100 days must rise by 300.00 USD (now 500.00 USD, "
+        "required: at least 800.00 USD).",
         "If nothing more happens, the customer falls to regular on 11 May 2026, 00:00 (UTC+00:00).",
     ]
 
