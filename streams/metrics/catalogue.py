@@ -201,8 +201,10 @@ DUE_EVALUATED = MetricDefinition(
     "Customers evaluated at a due instant",
     "For information: how much of the work is due to time alone.",
 )
-CUSTOMERS = Metric("tidemark_customers", "gauge", ("partition",), "Customers in the state", "Use it to size memory.")
-STATE_BYTES = Metric(
+CUSTOMERS = MetricDefinition(
+    "tidemark_customers", "gauge", ("partition",), "Customers in the state", "Use it to size memory."
+)
+STATE_BYTES = MetricDefinition(
     "tidemark_state_bytes",
     "gauge",
     ("partition",),
