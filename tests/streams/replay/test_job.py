@@ -17,11 +17,10 @@ from streams.history.formats import FileError
 from streams.replay import plan as planning
 from streams.replay import sorted_runs as runs
 from streams.replay.command import Asked, InterruptedRun, plan_of, replay_history
-from streams.replay.outputs import write_result
 from streams.replay.plan import Plan
-from streams.replay.stepwise import replay
 from streams.replay.workspace import NAME, working_in
 from tests.support.histories import contents, made_up, options, tidemark, told, written
+from tests.support.in_steps import replay, write_result
 from tests.support.process import ROOT
 
 POLICY = Path("demo")
@@ -248,7 +247,7 @@ def test_a_disk_that_is_full_is_told_and_the_work_is_kept(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("streams.replay.job.runs.merge", full)
+        patched.setattr("streams.replay.job.merge", full)
         with pytest.raises(InterruptedRun, match="No space left on device; --resume goes on when it can"):
             replay_history(planned(paths), POLICY, tmp_path / "out", quiet)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {NAME}

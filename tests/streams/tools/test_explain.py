@@ -23,9 +23,9 @@ from models.outputs import Decisions
 from streams.demo.broker import EmbeddedBroker
 from streams.kafka.topics import changelog_name, create_topics
 from streams.partition.state import PROGRESS_KEY
-from streams.replay.stepwise import replay
 from streams.tools.explain import explain_files, explain_live, latest_row
 from tests.models.build import order
+from tests.support.in_steps import replay
 
 ROOT = Path(__file__).parents[3]
 T0 = parse_instant("2026-01-01T00:00:00Z")
