@@ -20,6 +20,7 @@ from streams.history.formats import lines_before
 from streams.replay.collect import CUTOFFS, ShardReport, outputs_of
 from streams.replay.coupled import SortedReport, decide_together, sort_shard
 from streams.replay.decide import decide_shard
+from streams.replay.histories import campaigns_of, take_in
 from streams.replay.outputs import Figures, dead_letter, encode_summary, summarise
 from streams.replay.plan import Part, check_unchanged
 from streams.replay.process_pool import Pool
@@ -149,6 +150,9 @@ def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]
     figures = reading.figures
     for report in reports:
         figures.add(report.figures)
+    if not work.plan.request.together:  # else the partitions counted them
+        for campaigns in campaigns_of(work).values():
+            figures.add(Figures(notes=take_in(campaigns).notes))
     figures.by_reason = dict(Counter(reason for _, (reason, _, _) in _letters(work, reading)))
     summary = summarise(figures, until, work.timeline())
     if work.plan.request.since is not None:

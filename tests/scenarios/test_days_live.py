@@ -97,7 +97,7 @@ def test_partitions_of_a_live_worker_take_the_cut_offs_of_replay(broker: str, hi
 
         name = result.changes[-1].customer_id
         live = asyncio.run(explain_live(rig.settings, load_timeline(Path("abc")), name, history.last_ms))
-        asked_again = explain_files(load_timeline(Path("abc")), history.files, name, history.last_ms)
+        asked_again = explain_files(Path("abc"), history.files, name, history.last_ms)
         assert live.schemes[0].why == asked_again.schemes[0].why
         assert live.schemes[0].next == asked_again.schemes[0].next
 
