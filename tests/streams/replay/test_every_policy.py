@@ -1,6 +1,8 @@
 """Whatever couples customers, the pipeline decides what the processor decides in steps: the same bytes."""
 
+import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,8 @@ from streams.replay import plan as planning
 from streams.replay import sorted_runs as runs
 from streams.replay.command import Asked, plan_of, replay_history
 from streams.replay.plan import Plan
+from streams.simulate.population import Kept
+from streams.simulate.run import simulate
 from tests.support.histories import OUTPUTS, Events, campaigns, contents, made_up, written
 from tests.support.in_steps import replay, write_result
 
@@ -138,3 +142,16 @@ def test_ties_of_one_instant_do_not_depend_on_the_order_of_lines(case: Case, tmp
         found.append({file: out[file] for file in case.outputs if file != "dead-letters.jsonl"})
     assert found[0] == found[1] == found[2]
     assert set(OUTPUTS) <= set(case.outputs)
+
+
+def test_a_simulation_counts_what_the_replay_decides(case: Case) -> None:
+    timeline = load_timeline(case.policy)
+    asked = Asked({topic: [path] for topic, path in case.paths.items()}, until=UNTIL, partitions=PARTITIONS)
+    population, until = simulate(asked, [case.policy] * 2, [timeline] * 2, lambda *_: None, kept=Kept())
+    actions = [json.loads(line) for line in case.expected["care-actions.jsonl"].splitlines()]
+    changes = [json.loads(line) for line in case.expected["tier-changes.jsonl"].splitlines()]
+    assert until == UNTIL
+    for side in population.sides:
+        assert side.actions == Counter(action["rule"] for action in actions)
+        moves = Counter((change["scheme"], change["direction"]) for change in changes)
+        assert {(s, d): n for s, directions in side.moves.items() for d, n in directions.items()} == moves
