@@ -13,7 +13,7 @@ from models.customer.ledger import Outcome
 from models.customer.state import NEVER, Care, Customer
 from models.engine.evaluate import DecisionContext, evaluate
 from models.errors import TidemarkError
-from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
+from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, order_of
 from models.instants import format_instant
 from models.outputs import Cause, CustomerTiers, Decisions, HeldTier
 from models.policy.evaluation import facts_of
@@ -150,7 +150,7 @@ class Engine:
 
     def _wait(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
         pending = customer.pending
-        pending.insert(bisect_right(pending, _order(event), key=_order), event)
+        pending.insert(bisect_right(pending, order_of(event), key=order_of), event)
         # Counted only if a profile was added: otherwise their number did not grow.
         profiles = sum(type(waiting) is Profile for waiting in pending) if type(event) is Profile else 0
         while len(pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
@@ -254,11 +254,6 @@ def _check(customer: Customer, event: Pending) -> Outcome:
 def _instant(event: Pending) -> int:
     """Return the instant (ms) of a waiting event. An event without one never waits."""
     return 0 if event.at is None else event.at
-
-
-def _order(event: Pending) -> tuple[int, int]:
-    """Return the sort key of a waiting event."""
-    return _instant(event), rank(event)
 
 
 def _cause(event: Pending) -> Cause:
