@@ -5,8 +5,9 @@ kept as a running total: it looks at a customer at every instant at which anythi
 off the plain list of their orders each time. The definitions, in plain words:
 
 *Time.* Whole milliseconds since 1970. A day is 24 hours. Events are taken one after another by instant; at one instant
-profiles come before orders, refunds and cancellations, those before interactions, and else the order of the file
-decides. After each of them the customer is looked at, and so they are at every other instant listed below.
+profiles come before orders, refunds and cancellations, and those before interactions. Cancellations come before
+orders, orders before refunds, and of one type the lesser hash of the id comes first; after that the file decides.
+The customer is evaluated after each event and at every other instant listed below.
 
 *Orders.* An order counts from its instant on, for its amount less all its refunds known so far. It stops counting
 altogether, as if it had never been, once it is cancelled or its refunds reach its amount. A refund known before its
@@ -53,6 +54,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from functools import cache
+from hashlib import blake2b
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -243,8 +245,16 @@ def read_events(files: Iterable[Path]) -> dict[str, list[Event]]:
             if key is None or identity not in seen:
                 events[event["customer_id"]].append(event)
             seen.add(identity)
-    # Sorting is stable: at one instant the order of the files, then of their lines, stays.
-    return {customer: sorted(listed, key=_when) for customer, listed in events.items()}
+    return {customer: sorted(listed, key=_order) for customer, listed in events.items()}
+
+
+def _order(event: Event) -> tuple[int, int, int]:
+    """The sort key of an event. Sorting is stable: beyond it, the order of the files and their lines stays."""
+    kind = event.get("type", "profile")
+    place = ["profile", "order.cancelled", "order.placed", "order.refunded", "interaction"].index(kind)
+    named = {"order.refunded": "refund_id", "interaction": "interaction_id"}.get(kind, "order_id")
+    digest = blake2b(event.get(named, "").encode(), digest_size=8).digest()
+    return _when(event), place, int.from_bytes(digest, "little")
 
 
 def all_changes(policy: dict[str, Any], events: dict[str, list[Event]], until: int) -> list[Change]:
