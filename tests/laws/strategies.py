@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from models.events import Consent, Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Pending, Profile, rank
+from models.events import Consent, Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Pending, Profile, order_of
 from models.identity import id64
 from models.instants import DAY_MS, HOUR_MS, format_instant, parse_instant
 
@@ -109,7 +109,7 @@ def _redelivered(event: Pending, events: list[Pending]) -> Pending:
 
 @st.composite
 def histories(draw: st.DrawFn, *, conflicts: bool = False) -> list[Pending]:
-    """Draw one customer's events in the order of event time (ties: by topic, then as drawn), with redeliveries."""
+    """Draw one customer's events in the order of event time (ties: as in the contract), with redeliveries."""
     events: list[Pending] = []
     seen: list[int] = []
     for number in range(draw(st.sampled_from((8, 5, 12, 3, 2, 1)))):
@@ -133,16 +133,16 @@ def moves(draw: st.DrawFn) -> list[Pending]:
     return [draw(_profile(around + hour * HOUR_MS)) for hour in sorted(hours)]
 
 
-def place(event: Pending) -> tuple[int, int]:
-    """Return the sort key of an event in event time."""
+def place(event: Pending) -> tuple[int, int, str, int]:
+    """Return the sort key of an event in event time. Its first part is the instant (ms)."""
     assert event.at is not None
-    return event.at, rank(event)
+    return order_of(event)
 
 
 @st.composite
 def arrivals(draw: st.DrawFn, history: list[Pending]) -> list[Pending]:
-    """Draw any order of arrival in which events of one topic and instant keep their order (one partition)."""
-    waiting: dict[tuple[int, int], deque[Pending]] = defaultdict(deque)
+    """Draw any order of arrival in which events of one instant, type and id keep their order (one partition)."""
+    waiting: dict[tuple[int, int, str, int], deque[Pending]] = defaultdict(deque)
     for event in history:
         waiting[place(event)].append(event)
     return [waiting[where].popleft() for where in draw(st.permutations([place(event) for event in history]))]
