@@ -62,7 +62,7 @@ def decide_together(
     processor = Processor(
         timeline, timing, Encoder("/replay"), coordinator=cutoff_coordinator(timeline), wire=_Decoded()
     )
-    partition = Partition(0, timeline=timeline.fingerprint)
+    partition = processor.open_partition(0)
     step_through(processor, [partition], _lines(work), until, collect)
     return processor, partition
 

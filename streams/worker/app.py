@@ -142,7 +142,7 @@ def _agent(app: TidemarkApp, settings: Settings, context: WorkerContext, worker:
 
 
 def _listen(app: TidemarkApp, settings: Settings, days: CutoffCoordinator, worker: Worker) -> None:
-    days.current = False
+    days.mark_behind()
 
     @app.task
     async def listen() -> None:

@@ -38,7 +38,7 @@ async def listen_to_cutoffs(settings: Settings, days: CutoffCoordinator) -> Asyn
             records = [record for chunk in chunks.values() for record in chunk]
             news = [record.key for record in records if days.hear(record.key, record.value)]
             if not days.current and all([await consumer.position(tp) >= ends[tp] for tp in tps]):
-                days.current = True
+                days.mark_current()
             if news:
                 yield news
     finally:

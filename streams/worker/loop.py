@@ -157,7 +157,7 @@ class Worker:
         tick = self._latest_tick(partition, chunk)
         more = tick is not None
         while more and tick is not None:
-            effects = await asyncio.to_thread(self._processor.tick, partition, tick, self._context.clock())
+            effects = await asyncio.to_thread(self._processor.advance, partition, tick, self._context.clock())
             if effects.changelog:
                 await self._ownership.perform(partition, effects)
                 self.metrics.observe("ticks", effects)

@@ -72,7 +72,7 @@ class Driver:
 
     def tick(self, at: str | int, now: int = NOW) -> Effects:
         """Move stream time, one step."""
-        return self.processor.tick(self.partition, Watermark(instant(at)), now)
+        return self.processor.advance(self.partition, Watermark(instant(at)), now)
 
     def customer(self, name: str) -> Customer:
         return Customer.from_row(name, self.partition.rows[name.encode()])

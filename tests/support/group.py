@@ -73,7 +73,7 @@ class Group:
         self._listen(self.owners[number])
         more = True
         while more:
-            effects = self._processor(number).tick(self.partitions[number], Watermark(time), 0)
+            effects = self._processor(number).advance(self.partitions[number], Watermark(time), 0)
             more = self.perform(number, effects) and effects.more
 
     def unread(self, number: int) -> int:

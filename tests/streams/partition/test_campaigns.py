@@ -14,7 +14,7 @@ from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
 from streams.kafka.partitioner import partition_for
-from streams.partition import processor as processing
+from streams.partition import campaign_steps
 from streams.partition.campaigns import MAX_WAITING
 from streams.partition.effects import Effects
 from streams.partition.step import Timing
@@ -84,7 +84,7 @@ def test_everything_due_before_is_decided_before_and_nothing_later() -> None:
 
 @pytest.mark.parametrize("stop", range(5))
 def test_a_restart_in_the_midst_goes_on_where_the_state_is(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
-    monkeypatch.setattr(processing, "TOLD_PER_STEP", 2)
+    monkeypatch.setattr(campaign_steps, "CUSTOMERS_PER_STEP", 2)
     names = [f"c{number}" for number in range(7)]
     driver = crowd(Driver(SETTLED, timeline=timeline(LAUNCH)), *names)
     driver.feed(Topic.CAMPAIGNS, campaign())

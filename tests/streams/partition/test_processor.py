@@ -9,9 +9,9 @@ from models.events import Topic
 from models.instants import DAY_MS, MIN_INSTANT, parse_instant
 from models.policy.timeline import Timeline
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
-from streams.partition.processor import DUE_PER_STEP
 from streams.partition.state import Partition
 from streams.partition.step import Timing
+from streams.partition.time_steps import DUE_PER_STEP
 from tests.support.driver import NOW, Driver, order, profile, touch, values, version
 
 SETTLED = Timing(settled=True, lateness=DAY_MS, wall_decides=False)
@@ -306,7 +306,7 @@ def test_stream_time_never_moves_backward() -> None:
 def test_a_tick_without_a_time_says_nothing() -> None:
     driver = Driver()
     driver.feed(Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z"))
-    effects = driver.processor.tick(driver.partition, _timeless(), NOW)
+    effects = driver.processor.advance(driver.partition, _timeless(), NOW)
     assert (effects.changelog, effects.outputs, effects.more) == ([], {}, False)
     assert driver.partition.progress.stream_time is None
 
