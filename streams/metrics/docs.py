@@ -1,4 +1,4 @@
-"""docs/metrics.md, written from the closed list of metrics. `make docs` writes it anew; a test says when it is old.
+"""docs/metrics.md, written from the closed list of metrics. `make docs` writes it; a test fails if it is out of date.
 
 Run as `python -m streams.metrics.docs FILE`.
 """

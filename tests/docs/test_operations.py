@@ -7,7 +7,8 @@ import pytest
 
 from config.settings import PREFIX, Settings, show_settings
 from models.instants import DAY_MS, HOUR_MS
-from streams.kafka.topics import MAX_ROW_BYTES, topic_specs
+from streams.kafka.clients import MAX_ROW_BYTES
+from streams.kafka.topics import topic_specs
 from streams.partition.time_steps import DUE_PER_STEP
 from tests.docs.pages import OPERATIONS, codes, prose, table_rows
 

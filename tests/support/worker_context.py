@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from models.events import Topic
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.worker.context import WorkerContext
 
 

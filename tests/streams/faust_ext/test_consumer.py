@@ -10,7 +10,8 @@ from typing import Any
 from faust.types import TP
 
 from config.settings import load_settings
-from streams.faust_ext.consumer import Chunk, MicroBatchConsumer
+from streams.faust_ext.chunk import Chunk
+from streams.faust_ext.consumer import MicroBatchConsumer
 from streams.worker.app import build
 from streams.worker.faust_app import TidemarkApp
 from tests.support.worker_context import chunk

@@ -10,7 +10,7 @@ from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchError, FetchResult,
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.faust_ext.fetched_records import hand_on_as_decoded
+from streams.faust_ext.fetched_records import return_decoded_records
 
 #: Kafka's number of the compression.
 GZIP = 1
@@ -59,7 +59,7 @@ def result(offset: int = 0, compression: int = 0) -> FetchResult:
 
 def consumer() -> Any:
     started = SimpleNamespace(_fetcher=SimpleNamespace(_records=OrderedDict()))
-    hand_on_as_decoded(started)
+    return_decoded_records(started)
     return started
 
 

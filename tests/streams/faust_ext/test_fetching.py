@@ -16,7 +16,9 @@ from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.faust_ext.consumer import LOOK_HELD_BACK_S, LOOK_S, Chunk, MicroBatchThread
+from streams.faust_ext.chunk import Chunk
+from streams.faust_ext.consumer_thread import MicroBatchThread
+from streams.faust_ext.fetch_filter import LOOK_HELD_BACK_S, LOOK_S
 from tests.streams.faust_ext.test_consumer import ORDERS, app_in, chunk
 
 

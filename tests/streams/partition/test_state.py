@@ -101,7 +101,7 @@ def test_progress_written_before_a_field_existed_is_readable() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"nope", b"[]", b'{"time":"soon"}', b'{"time":1.5}', b"\xff"])
-def test_a_value_that_is_no_watermark_is_ignored_with_a_warning(value: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_value_that_is_no_watermark_is_ignored(value: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert decode_watermark(value) is None
     assert "not a watermark" in caplog.text

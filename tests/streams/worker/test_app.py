@@ -8,11 +8,11 @@ from tests.support.process import ROOT
 HANGS = """
 import time
 from config.settings import load_settings
-from streams.worker import app
+from streams.worker import app, faust_app
 
-app.SHUTDOWN_S = 0.2
+faust_app.SHUTDOWN_S = 0.2
 worker = app.build(load_settings(policy="demo", _env_file=None))
-worker.owns_process = True
+worker.own_process()
 worker._crash(RuntimeError("no broker"))
 time.sleep(600)
 """

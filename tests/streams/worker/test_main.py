@@ -67,7 +67,7 @@ def test_lines_for_machines_say_where_and_never_who(broker: str, tmp_path: Path)
         assert letters["message"].endswith("not_json 1")
         assert (letters["level"], letters["topic"]) == ("warning", rig.settings.topic("orders"))
         assert (letters["partition"], letters["offset"]) == (1, 1)
-        assert any("told to stop by SIGTERM" in line["message"] for line in told)
+        assert any("stopping on SIGTERM" in line["message"] for line in told)
         assert name not in worker.log
 
 
@@ -84,4 +84,4 @@ def test_a_worker_stops_in_time_even_where_no_broker_answers(tmp_path: Path) -> 
             os.kill(pid, signal.SIGCONT)
         assert status == 1, worker.log
         assert time.monotonic() - began < 30
-        assert "the worker was told to stop, and did not end within 2 s" in worker.log
+        assert "the worker was asked to stop, and did not end within 2 s" in worker.log

@@ -43,6 +43,9 @@ class Log:
     def fence(self, number: int) -> Fence:
         return self.fences[number]
 
+    def note_claim(self, number: int, claim: Claim) -> None:
+        self.claims[number] = claim
+
     def drop(self, number: int) -> None:
         del self.open[number]
 
@@ -101,7 +104,7 @@ def owner_of(log: Log) -> Ownership:
 
 
 def claim(log: Log, ownership: Ownership) -> Partition | None:
-    return asyncio.run(ownership.claimed(log.open[0]))
+    return asyncio.run(ownership.claim(log.open[0]))
 
 
 def ordered(log: Log, name: str, number: int) -> Effects:

@@ -18,7 +18,7 @@ class Parts:
         now = time.monotonic()
         self.app: Any = SimpleNamespace(rebalancing=rebalancing, tables=SimpleNamespace(actives_ready=recovered))
         self.store: Any = SimpleNamespace(partitions={number: Partition(number) for number in numbers})
-        self.worker: Any = SimpleNamespace(ticked_at=dict.fromkeys(numbers, now), waiting={})
+        self.worker: Any = SimpleNamespace(advanced_at=dict.fromkeys(numbers, now), waiting={})
 
     def obstacles(self, **settings: Any) -> list[str]:
         return Readiness(self.app, load_settings(**settings), lambda: self.store, self.worker).obstacles()
@@ -41,8 +41,8 @@ def test_neither_in_a_rebalance_nor_in_recovery(state: dict[str, bool], why: str
 
 def test_not_before_the_first_tick_nor_long_after_the_last() -> None:
     parts = Parts(numbers=(3, 4))
-    del parts.worker.ticked_at[3]
-    parts.worker.ticked_at[4] -= STALLED_S + 1
+    del parts.worker.advanced_at[3]
+    parts.worker.advanced_at[4] -= STALLED_S + 1
     assert parts.obstacles() == [
         "partition 3: no tick was applied yet",
         f"partition 4: no tick was applied for {STALLED_S + 1:.0f} s",

@@ -10,7 +10,7 @@ from faust.types import TP
 from config.settings import load_settings
 from models.events import Topic
 from models.instants import DAY_MS, MINUTE_MS
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.metrics.collectors import Metrics
 from streams.partition.fencing import Claim
 from streams.partition.state import Partition, Watermark, decode_watermark
@@ -74,7 +74,7 @@ class Rig:
     def tick(self) -> tuple[dict[int, int | None], list[TP]]:
         """Return the time that each partition is told, and the partitions that stand still."""
         self.fakes.sent.clear()
-        stalled = asyncio.run(self.watermarks.tick())
+        stalled = asyncio.run(self.watermarks.send())
         return {number: tick.time for number, tick in self.fakes.sent}, stalled
 
 
@@ -164,7 +164,7 @@ def test_a_tick_is_not_made_while_a_batch_is_in_flight() -> None:
 
     async def check() -> None:
         await rig.worker._turn.acquire()
-        tick = asyncio.ensure_future(rig.watermarks.tick())
+        tick = asyncio.ensure_future(rig.watermarks.send())
         for _ in range(10):
             await asyncio.sleep(0)
         assert fakes.sent == []
@@ -302,7 +302,7 @@ def test_a_tick_carries_the_claim_of_the_owner_who_says_it() -> None:
     assert {number: tick.claim for number, tick in fakes.sent} == {0: None, 1: fakes.claims[1].encoded}
 
 
-def test_a_tick_of_another_claim_is_passed_over() -> None:
+def test_a_watermark_of_another_claim_is_ignored() -> None:
     fakes = Fakes()
     rig = Rig(fakes)
     ours, theirs = Claim(8, b"owner-02"), Claim(7, b"owner-01")
@@ -310,7 +310,7 @@ def test_a_tick_of_another_claim_is_passed_over() -> None:
 
     def latest(*ticks: Watermark) -> Watermark | None:
         records = [SimpleNamespace(value=msgspec.json.encode(tick)) for tick in ticks]
-        return rig.worker._latest_tick(fakes.partitions[0], Chunk(records, 0))
+        return rig.worker._latest_watermark(fakes.partitions[0], Chunk(records, 0))
 
     mine = Watermark(NOW, ours.encoded)
     assert (
