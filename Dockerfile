@@ -25,7 +25,7 @@ COPY --from=build /opt/tidemark /opt/tidemark
 USER tidemark
 WORKDIR /var/lib/tidemark
 EXPOSE 6066
-# Straight to the loopback address, whatever proxy the environment names; urllib raises on 4xx and 5xx.
+# Connects directly to the loopback address, ignoring proxy settings; urllib raises on 4xx and 5xx.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:' + os.environ.get('TIDEMARK_WEB_PORT', '6066') + '/health', timeout=4)"]
 ENTRYPOINT ["tidemark"]

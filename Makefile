@@ -1,5 +1,5 @@
-# Everything happens in .venv, with the versions of the lock files. Paths are relative, so that a
-# checkout may live in a directory whose name has spaces.
+# Everything runs in .venv, with the versions of the lock files. Paths are relative, so that the name of the
+# checkout's directory may contain spaces.
 
 VENV := .venv
 PY   := $(VENV)/bin/python
@@ -8,7 +8,7 @@ UV   := .venv-lock/bin/uv
 
 # Another interpreter: make install PYTHON=python3.12
 PYTHON ?=
-# Passed on to the command behind demo, test, bench and soak: make test ARGS="-k ledger"
+# Passed to the command behind demo, test, bench and soak: make test ARGS="-k ledger"
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -17,10 +17,10 @@ ARGS ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.runtime ## create .venv with what tidemark and its demo need
+install: $(VENV)/.runtime ## create .venv with tidemark and its demo
 	@echo "ready: $(VENV)/bin/tidemark --help"
 
-dev: $(VENV)/.dev ## the same, with the test and lint tools
+dev: $(VENV)/.dev ## the same, plus the test and lint tools
 	@echo "ready: make test, make lint"
 
 demo: $(VENV)/.runtime ## install, then run the demo: embedded broker, real data, worker, console
@@ -29,27 +29,27 @@ demo: $(VENV)/.runtime ## install, then run the demo: embedded broker, real data
 test: $(VENV)/.dev ## install the test tools, then run the tests
 	@$(PY) -m pytest $(ARGS)
 
-lint: $(VENV)/.dev ## check style, format, types and the layers
+lint: $(VENV)/.dev ## check style, format, types and layers
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
 
-format: $(VENV)/.dev ## fix what can be fixed, and format
+format: $(VENV)/.dev ## fix what can be fixed automatically, and format
 	@$(PY) -m ruff check --fix-only .
 	@$(PY) -m ruff format .
 
-docs: $(VENV)/.dev ## write docs/metrics.md and the dashboards anew from their lists
+docs: $(VENV)/.dev ## generate docs/metrics.md and the dashboards
 	@$(PY) -m streams.metrics.docs docs/metrics.md
 	@$(PY) -m config.dashboards config/grafana/dashboards
 
-bench: $(VENV)/.dev ## measure speed, latency, memory and recovery: ARGS="latency" chooses
+bench: $(VENV)/.dev ## measure speed, latency, memory and recovery: make bench ARGS="latency" selects one
 	@$(PY) -m tests.bench $(ARGS)
 
-soak: $(VENV)/.dev ## half an hour of load with faults on Apache Kafka: make soak ARGS="--minutes 5"
+soak: $(VENV)/.dev ## run half an hour of load with faults on Apache Kafka: make soak ARGS="--minutes 5"
 	@$(PY) -m tests.kafka.soak $(ARGS)
 
-lock: $(UV) ## resolve the lock files anew from pyproject.toml
+lock: $(UV) ## resolve the lock files from pyproject.toml again
 	@$(call compile,requirements-dev.lock,--upgrade --extra dev)
 	@cp requirements-dev.lock requirements.lock
 	@$(call compile,requirements.lock,--extra demo)
@@ -61,8 +61,8 @@ clean: ## remove .venv, caches and build output
 	    .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One resolution for every platform and every Python from 3.11 on. A lock that is there already is preferred,
-# so the smaller locks start as copies of the largest: what is tested is what is installed.
+# One resolution for every platform and every Python from 3.11 on. uv prefers the versions of an existing lock, so the
+# smaller locks start as copies of the largest: the installed versions are the tested ones.
 define compile
 echo "resolving $(1)"; $(UV) pip compile pyproject.toml $(2) --output-file $(1) --quiet --universal \
     --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -1,1 +1,1 @@
-"""Settings and assets: what an operator or a policy owner changes. No Faust and no Kafka in here."""
+"""Settings and assets that operators and policy owners change. No Faust and no Kafka here."""

@@ -1,6 +1,6 @@
-"""The settings of the connection to Kafka: addresses, encryption (TLS), and who we are (SASL).
+"""The settings of the connection to Kafka: addresses, encryption (TLS) and authentication (SASL).
 
-What they come to is said by `streams.kafka.clients`, for every client alike.
+`streams.kafka.clients` turns them into options for every client.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ _PASSWORDS = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
 
 
 class Mistake(NamedTuple):
-    """What is wrong with several settings together, and the names of their fields."""
+    """A mistake in the combination of several settings, and the names of their fields."""
 
     told: str
     names: tuple[str, ...]
 
 
 class ConnectionSettings(BaseSettings):
-    """How Kafka is reached. The names are those of Kafka's own client settings, as far as it has them."""
+    """How to reach Kafka. The names are those of Kafka's own client settings if it has them."""
 
     broker: str = "127.0.0.1:9092"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -67,13 +67,13 @@ class ConnectionSettings(BaseSettings):
         return self.security_protocol.startswith("SASL")
 
     def connection_mistakes(self) -> Iterator[Mistake]:
-        """Yield what does not fit together."""
+        """Yield the mistakes in combinations of settings."""
         yield from self._tls_mistakes()
         if self.authenticated != bool(self.sasl_mechanism):
             found = self.sasl_mechanism or "none"
             yield Mistake(
                 f"{PREFIX}SASL_MECHANISM: found {found} with {PREFIX}SECURITY_PROTOCOL={self.security_protocol}; "
-                "a mechanism goes with SASL_PLAINTEXT or SASL_SSL, and these need one",
+                "SASL_PLAINTEXT and SASL_SSL need a mechanism, other protocols allow none",
                 ("sasl_mechanism", "security_protocol"),
             )
         elif self.sasl_mechanism in _PASSWORDS:
@@ -86,7 +86,7 @@ class ConnectionSettings(BaseSettings):
         if given and not self.encrypted:
             listed = ", ".join(PREFIX + name.upper() for name in given)
             yield Mistake(
-                f"{PREFIX}SECURITY_PROTOCOL: found {self.security_protocol} with {listed}; TLS is SSL or SASL_SSL",
+                f"{PREFIX}SECURITY_PROTOCOL: found {self.security_protocol} with {listed}; TLS needs SSL or SASL_SSL",
                 ("security_protocol", *given),
             )
         if (self.tls_cert is None) is not (self.tls_key is None):
@@ -95,7 +95,7 @@ class ConnectionSettings(BaseSettings):
     def _oauth_mistakes(self) -> Iterator[Mistake]:
         if (self.oauth_token_file is None) is (self.oauth_token_url is None):
             yield Mistake(
-                f"{PREFIX}OAUTH_TOKEN_FILE and {PREFIX}OAUTH_TOKEN_URL: OAUTHBEARER needs one of them",
+                f"{PREFIX}OAUTH_TOKEN_FILE and {PREFIX}OAUTH_TOKEN_URL: OAUTHBEARER needs exactly one of them",
                 ("oauth_token_file", "oauth_token_url"),
             )
         elif self.oauth_token_url is not None:

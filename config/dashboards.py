@@ -1,7 +1,7 @@
-"""The Grafana dashboards, as a list of panels: `make docs` writes config/grafana/dashboards/*.json from it.
+"""The Grafana dashboards as a list of panels, from which `make docs` writes config/grafana/dashboards/*.json.
 
-Run as `python -m config.dashboards DIRECTORY`. What an expression may ask for is in `streams.metrics.catalogue` and in
-config/prometheus; tests ask a real Prometheus for each.
+Run as `python -m config.dashboards DIRECTORY`. Expressions use the metrics of `streams.metrics.catalogue` and the rules
+in config/prometheus; tests evaluate each of them on a real Prometheus.
 """
 
 import json
@@ -14,7 +14,7 @@ _SOURCE = {"type": "prometheus", "uid": "prometheus"}
 
 
 class Panel(NamedTuple):
-    """A panel: its queries are (legend, expression); `unit` is Grafana's name of it, `width` of 24 columns."""
+    """A panel. `queries` are (legend, expression); `unit` is Grafana's name of the unit; `width` is in 24ths."""
 
     title: str
     queries: tuple[tuple[str, str], ...]
@@ -47,12 +47,12 @@ SRE = Dashboard(
         (
             "At a glance",
             (
-                _stat("Workers that answer", 'sum(up{job="tidemark"}) or vector(0)'),
+                _stat("Workers up", 'sum(up{job="tidemark"}) or vector(0)'),
                 _stat("Workers ready", "sum(tidemark_ready)"),
                 _stat("Alerts firing", 'count(ALERTS{alertname=~"Tidemark.+", alertstate="firing"}) or vector(0)'),
                 _stat("Unread records", "sum(tidemark_lag_records)"),
                 _stat("Stream time behind the clock", "max(tidemark_stream_time_lag_seconds)", "s"),
-                _stat("Customers held", "sum(tidemark_customers)"),
+                _stat("Customers in state", "sum(tidemark_customers)"),
             ),
         ),
         (
@@ -61,12 +61,12 @@ SRE = Dashboard(
                 Panel("Events", (("{{topic}} {{outcome}}", "tidemark:events:rate1m"),), "ops"),
                 Panel("Unread records by topic", (("{{topic}}", "tidemark:lag_records:sum"),)),
                 Panel(
-                    "Partitions with most unread records",
+                    "Partitions with the most unread records",
                     (("{{topic}} {{partition}}", "topk(10, tidemark_lag_records)"),),
-                    about="One partition far above the others: a hot key, or a partition that stalls.",
+                    about="One partition far above the others: a hot key, or a stalled partition.",
                 ),
                 Panel(
-                    "From record to acknowledged effects",
+                    "Latency from record to acknowledged effects",
                     (
                         ("p50", "tidemark:latency_seconds:p50_rate5m"),
                         ("p99", "tidemark:latency_seconds:p99_rate5m"),
@@ -75,7 +75,7 @@ SRE = Dashboard(
                 ),
                 Panel("Batch time, p99", (("", "tidemark:batch_seconds:p99_rate5m"),), "s"),
                 Panel(
-                    "Records a batch",
+                    "Records per batch",
                     (
                         (
                             "mean",
@@ -92,20 +92,22 @@ SRE = Dashboard(
                     "Stream time behind the clock, by partition",
                     (("{{partition}}", "max by (partition) (tidemark_stream_time_lag_seconds)"),),
                     "s",
-                    about="It waits for unread records. The clock grace is always there.",
+                    about="Stream time waits for unread records. It is always behind by at least the clock grace.",
                 ),
                 Panel(
-                    "Ticks applied", (("{{instance}}", "sum by (instance) (rate(tidemark_ticks_total[1m]))"),), "ops"
+                    "Watermarks applied",
+                    (("{{instance}}", "sum by (instance) (rate(tidemark_ticks_total[1m]))"),),
+                    "ops",
                 ),
                 Panel(
                     "Due evaluations",
                     (
                         ("scheduled", "sum(tidemark_due_scheduled)"),
-                        ("done a second", "sum(rate(tidemark_due_evaluated_total[5m]))"),
+                        ("done per second", "sum(rate(tidemark_due_evaluated_total[5m]))"),
                     ),
                 ),
-                Panel("Due and waiting", (("oldest", "tidemark:due_lag_seconds:max"),), "s"),
-                Panel("Late events: how late, p95", (("", _quantile(0.95, "tidemark_lateness_seconds")),), "s"),
+                Panel("Delay of due evaluations", (("oldest", "tidemark:due_lag_seconds:max"),), "s"),
+                Panel("Lateness of late events, p95", (("", _quantile(0.95, "tidemark_lateness_seconds")),), "s"),
                 Panel(
                     "Stream time",
                     (("{{partition}}", "max by (partition) (tidemark_stream_time_seconds) * 1000"),),
@@ -115,7 +117,7 @@ SRE = Dashboard(
             ),
         ),
         (
-            "What is wrong with the input",
+            "Problems with the input",
             (
                 Panel("Dead letters", (("{{reason}}", "tidemark:dead_letters:rate5m"),), "ops"),
                 Panel("Share of dead letters", (("", "tidemark:dead_letters:ratio_rate5m"),), "percentunit"),
@@ -128,7 +130,7 @@ SRE = Dashboard(
                 Panel("State", (("{{instance}}", "sum by (instance) (tidemark_state_bytes)"),), "bytes"),
                 Panel("Rows written to the changelog", (("", "sum(rate(tidemark_changelog_bytes_total[5m]))"),), "Bps"),
                 Panel(
-                    "Left to recover",
+                    "Changelog records left to recover",
                     (
                         (
                             "{{instance}}",
@@ -144,7 +146,7 @@ SRE = Dashboard(
                     ),
                 ),
                 Panel(
-                    "Errors of the broker, last 5 minutes",
+                    "Broker errors, last 5 minutes",
                     (
                         ("not acknowledged", "sum(increase(tidemark_producer_errors_total[5m])) or vector(0)"),
                         ("commits", "sum(increase(tidemark_commit_errors_total[5m]))"),
@@ -154,7 +156,7 @@ SRE = Dashboard(
                     "Policy versions",
                     (("", "count by (version, effective_from) (tidemark_policy_info)"),),
                     kind="table",
-                    about="How many workers know each version; all should know the same.",
+                    about="The number of workers that know each version; all should know the same versions.",
                 ),
             ),
         ),
@@ -179,7 +181,7 @@ BUSINESS = Dashboard(
                     "New, last 24 h", 'sum(increase(tidemark_tier_changes_total{direction="enter"}[24h])) or vector(0)'
                 ),
                 _stat("Care actions, last 24 h", "sum(increase(tidemark_care_actions_total[24h])) or vector(0)"),
-                _stat("Orders a minute", 'sum(tidemark:events:rate1m{topic="orders", outcome="applied"}) * 60'),
+                _stat("Orders per minute", 'sum(tidemark:events:rate1m{topic="orders", outcome="applied"}) * 60'),
             ),
         ),
         (
@@ -187,7 +189,7 @@ BUSINESS = Dashboard(
             (
                 Panel("Customers by tier", (("{{scheme}} {{tier}}", "tidemark:tier_customers:sum"),), width=12),
                 Panel(
-                    "Shares of the tiers",
+                    "Share of customers by tier",
                     (("{{scheme}} {{tier}}", "tidemark:tier_share:ratio"),),
                     "percentunit",
                     "bargauge",
@@ -199,17 +201,17 @@ BUSINESS = Dashboard(
             "Flows",
             (
                 Panel(
-                    "Changes an hour, by direction",
+                    "Changes per hour, by direction",
                     (("{{scheme}} {{direction}}", "sum by (scheme, direction) (tidemark:tier_changes:increase1h)"),),
                     width=12,
                 ),
                 Panel(
-                    "Changes an hour, by cause",
+                    "Changes per hour, by cause",
                     (("{{scheme}} {{cause}}", "sum by (scheme, cause) (tidemark:tier_changes:increase1h)"),),
                     width=12,
                 ),
                 Panel(
-                    "From where to where, last 24 h",
+                    "Changes between tiers, last 24 h",
                     (("", "sum by (scheme, from, to) (increase(tidemark_tier_changes_total[24h]))"),),
                     kind="table",
                     width=24,
@@ -220,32 +222,32 @@ BUSINESS = Dashboard(
             "Care",
             (
                 Panel(
-                    "Care actions an hour",
+                    "Care actions per hour",
                     (("{{rule}} {{channel}} {{outcome}}", "tidemark:care_actions:increase1h"),),
                     width=12,
                 ),
                 Panel(
-                    "Refused an hour, by why",
+                    "Refusals per hour, by reason",
                     (("{{refusal}}", "sum by (refusal) (tidemark:care_refused:increase1h)"),),
                     width=12,
-                    about="What a rule wanted and governance refused: without consent, capped, over budget, …",
+                    about="Proposed actions that governance refused: without consent, capped, over budget, …",
                 ),
                 Panel(
-                    "What is left of the budgets",
+                    "Budget left",
                     (("{{budget}}", "tidemark:care_budget_left:ratio"),),
                     "percentunit",
                     "bargauge",
-                    about="Of the share of all partitions, in the period under way.",
+                    about="The share of each budget that is left in the current period, over all partitions.",
                 ),
                 Panel(
-                    "Refused an hour for want of budget",
+                    "Refusals per hour for lack of budget",
                     (("{{rule}}", 'sum by (rule) (tidemark:care_refused:increase1h{refusal="over_budget"})'),),
                 ),
                 Panel(
-                    "What came of care, last 24 h",
+                    "Care outcomes, last 24 h",
                     (("", f"{_OUTCOMES} or vector(0)"),),
                     kind="table",
-                    about="For rules with an attribution; `tidemark effects` compares with an interval.",
+                    about="For rules with an attribution; `tidemark effects` gives the uplift with an interval.",
                 ),
             ),
         ),

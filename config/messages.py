@@ -1,7 +1,7 @@
-"""An account of a customer in sentences, English or Chinese: every word comes from a catalogue in `config/locale`.
+"""A report about a customer in English or Chinese sentences. Every word comes from a catalogue in `config/locale`.
 
-Here it is decided which messages are told, in which order, and how numbers and instants are written. Nothing is
-computed about the customer: that is `models.engine.customer_report`.
+This module selects the messages, orders them, and formats numbers and instants. It computes nothing about the customer:
+`models.engine.customer_report` does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,13 +30,13 @@ from models.rules.explain import Shown
 from models.rules.metrics import METRICS, Unit
 
 LOCALES = Path(__file__).parent / "locale"
-#: Decimals that metrics are told with; more only where two different numbers would look the same.
+#: Decimals of metrics. More are shown only if two different numbers would otherwise look the same.
 _PLACES = {Unit.DAYS: 1, Unit.NUMBER: 2, Unit.COUNT: 0}
 _MOST_PLACES = 9
 
 
 class MessagesError(UnusableInput):
-    """There is no catalogue for the language. The message names those that there are."""
+    """There is no catalogue for the language. The message lists the available languages."""
 
 
 class Catalogue:
@@ -49,15 +49,15 @@ class Catalogue:
         return key in self.messages
 
     def text(self, key: str, **values: object) -> str:
-        """Return a message, filled in."""
+        """Return a message with its values filled in."""
         return self.messages[key].format(**values)
 
     def counted(self, key: str, number: str, **values: object) -> str:
-        """Return a message about a number, in the form for one or for others."""
+        """Return a message about a number, in its singular or plural form."""
         return self.text(f"{key}.{'one' if number == '1' else 'other'}", n=number, **values)
 
     def named(self, section: str, name: str) -> str:
-        """Return what a name from a policy is called; the name itself where the catalogue does not know it."""
+        """Return the display form of a name in a policy; the name itself if the catalogue does not have it."""
         return self.messages.get(f"{section}.{name.replace('_', '-')}", name)
 
     def joined(self, parts: Sequence[str]) -> str:
@@ -66,20 +66,20 @@ class Catalogue:
 
 
 def languages() -> list[str]:
-    """Return the languages that there are catalogues for."""
+    """Return the languages that have a catalogue."""
     return sorted(path.stem for path in LOCALES.glob("*.yaml"))
 
 
 @lru_cache
 def catalogue(language: str) -> Catalogue:
-    """Return the catalogue of a language. Raises MessagesError, naming those that there are."""
+    """Return the catalogue of a language. Raises MessagesError, which lists the available languages."""
     if language not in languages():
         raise MessagesError(f"language: found {language!r}, allowed are {', '.join(languages())}")
     return Catalogue(dict(_flat(yaml.safe_load((LOCALES / f"{language}.yaml").read_text(encoding="utf-8")))))
 
 
 def render(account: CustomerReport, language: str) -> list[str]:
-    """Return an account as sentences, one a line. Raises MessagesError for a language without a catalogue."""
+    """Return an account as sentences, one per line. Raises MessagesError for a language without a catalogue."""
     return list(_Teller(catalogue(language), zone(account.timezone), account.currency).tell(account))
 
 
@@ -92,7 +92,7 @@ def _flat(messages: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 class _Teller:
-    """Tells accounts in one language, time zone and currency."""
+    """Renders accounts in one language, time zone and currency."""
 
     def __init__(self, words: Catalogue, tz: ZoneInfo, currency: str) -> None:
         self._words = words
@@ -109,14 +109,14 @@ class _Teller:
         for scheme in account.schemes:
             yield from self._scheme(scheme)
         for action in account.care:
-            kind, channel = words.named("names", action.kind), words.named("names", action.channel)
+            kind, channel = words.named("kinds", action.kind), words.named("names", action.channel)
             yield words.text("care", kind=kind, channel=channel, on=self.instant(action.due_at))
         if account.next_policy is not None:
             following = account.next_policy
             yield words.text("policy", version=following.version, on=self.instant(following.on))
 
     def instant(self, text: str) -> str:
-        """Return an instant as people read it, to the minute unless it is more exact, with the offset from UTC."""
+        """Return an instant for people: to the minute, or finer if the instant is, with the offset from UTC."""
         moment = to_datetime(parse_instant(text)).astimezone(self._zone)
         precision = "milliseconds" if moment.microsecond else "seconds" if moment.second else "minutes"
         time = moment.time().isoformat(timespec=precision)
@@ -125,7 +125,7 @@ class _Teller:
         return self._words.text("instant", year=moment.year, month=month, day=moment.day, time=time, offset=offset)
 
     def _way(self, account: CustomerReport) -> Iterator[str]:
-        """What lies between the last decision and the instant of the account, and beyond it."""
+        """Yield what happens between the last decision and the instant of the account, and the events after it."""
         words = self._words
         if account.decided_to not in (None, account.as_of):
             yield words.text("advanced", decided_to=self.instant(account.decided_to or ""))
@@ -161,7 +161,7 @@ class _Teller:
         if scheme.below is not None:
             since, falls_on = self.instant(scheme.below.since), self.instant(scheme.below.falls_on)
             yield words.text("below", tier=tier, since=since, falls_on=falls_on)
-        # What a score is made of is told by its grades.
+        # The grades explain the parts of a score.
         told = [reason for reason in scheme.why if not scheme.grades or reason.metric == SCORE.name]
         if told and (scheme.ladder or not scheme.lowest):
             reasons = words.joined([self._reason(reason) for reason in told])
@@ -239,9 +239,9 @@ class _Teller:
         return self._words.text(f"ahead.{place}.{move.direction}", tier=tier, on=self.instant(move.on))
 
     def value(self, metric: str, value: Shown, apart_from: Shown, *, up: bool = False) -> str:
-        """Return a reading as people read it: rounded, but never to the same as a different number beside it.
+        """Return a reading for people: rounded, but never to the same text as the different number `apart_from`.
 
-        `up`: an amount of money is rounded up, so that it suffices.
+        `up`: an amount of money is rounded up, so that it is enough.
         """
         if value is None:
             return ""
@@ -266,6 +266,6 @@ def _cut(value: Decimal, places: int, rounding: str) -> Decimal:
 
 
 def _plain(value: Decimal) -> str:
-    """Return a number without zeros at the end of its fraction."""
+    """Return a number without trailing zeros in its fraction."""
     text = f"{value:,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,4 +1,4 @@
-"""Policy files: YAML read, checked and compiled, every mistake with the path of its key."""
+"""Policy files: reads, checks and compiles YAML. Every mistake has the path of its key."""
 
 import re
 from pathlib import Path
@@ -14,13 +14,13 @@ from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
 
 _SCALARS = str | int | float | bool | None
-#: A mistake is told in so many characters at most.
+#: The longest message (characters) about a mistake.
 _LINE = 500
 POLICIES = Path(__file__).parent / "policies"
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key that occurs twice: the author meant one of them."""
+    """YAML's safe loader, which also refuses a duplicate key: the author meant only one of the two."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping. Raises YAMLError for a key that occurs twice."""
@@ -34,7 +34,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def load_timeline(path: Path) -> Timeline:
     """Return the compiled versions of a policy file; a bare name such as `retail` finds a preset. Raises PolicyError.
 
-    Several versions stand in one file as YAML documents, parted by `---`, each with its `effective_from`.
+    One file may hold several versions as YAML documents, separated by `---`, each with its `effective_from`.
     """
     mistakes = check_file(path)
     if mistakes:
@@ -43,7 +43,7 @@ def load_timeline(path: Path) -> Timeline:
 
 
 def check_file(path: Path) -> list[str]:
-    """Return the mistakes in a policy file, one line each: path of the key, what was found, what is allowed."""
+    """Return the mistakes in a policy file, one line each: the path of the key, what was found, what is allowed."""
     mistakes, specs = [], []
     try:
         documents = _read(path)
@@ -56,14 +56,14 @@ def check_file(path: Path) -> list[str]:
         if not mistakes:
             Timeline([compile_policy(spec) for spec in specs])
     except PydanticSerializationError:
-        return ["not a policy: it holds text that is no Unicode (half of a surrogate pair)"]
+        return ["not a policy: it contains text that is not Unicode (half of a surrogate pair)"]
     except PolicyError as error:
         return [str(error)]
     return [line if len(line) <= _LINE else f"{line[:_LINE]} …" for line in mistakes]
 
 
 def policy_text(path: Path) -> str:
-    """Return what a policy file, or the preset of that name, says. Raises PolicyError where it cannot be read."""
+    """Return the text of a policy file, or of the preset of that name. Raises PolicyError if it cannot be read."""
     preset = POLICIES / f"{path}.yaml"
     source = preset if not path.suffix and preset.is_file() else path
     try:
@@ -77,12 +77,12 @@ def _read(path: Path) -> list[Any]:
     text = policy_text(path)
     try:
         return list(yaml.load_all(text, Loader=_UniqueKeys)) or [None]  # a safe loader, see its base
-    except (ValueError, RecursionError) as error:  # a date that is none, a file that contains itself
+    except (ValueError, RecursionError) as error:  # an impossible date, a file that contains itself
         raise PolicyError(f"not a policy: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        told = " ".join(str(getattr(error, "problem", error)).split())  # some of it comes in two lines
+        told = " ".join(str(getattr(error, "problem", error)).split())  # some messages have two lines
         raise PolicyError(f"{where}not YAML: {told}") from None
 
 
@@ -93,7 +93,7 @@ def presets() -> list[str]:
 
 def _mistakes(details: Any) -> list[str]:
     path = _path(details["loc"])
-    # A check of a whole part names the keys inside it itself, a line each.
+    # A check of several keys names the keys itself, one line each.
     lines = [_join(path, line) for line in _told(details).split("\n")]
     return [line.removeprefix("(the whole file).") for line in lines]
 
@@ -103,7 +103,7 @@ def _join(path: str, told: str) -> str:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    # After the name of a scheme or the number of a care rule, pydantic names the kind it chose: nobody wrote that.
+    # After the name of a scheme or the number of a care rule, pydantic adds the kind, which is not in the file.
     written = (*loc[:2], *loc[3:]) if loc[:1] in (("schemes",), ("care",)) else loc
     return ".".join(str(part) for part in written if part != "[key]") or "(the whole file)"
 

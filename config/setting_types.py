@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: how each is written, and what is refused."""
+"""The types of setting values: how each is written, and what is refused."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from models.instants import parse_duration
 
-#: What is told in the place of a secret.
+#: Shown instead of a secret.
 MASKED = "********"
 _TOKEN_LENGTH = 16
 
@@ -26,7 +26,7 @@ def _nothing_is_none(value: object) -> object:
 
 
 def _token(value: object) -> object:
-    """Refuse a token that is easily guessed, without telling it."""
+    """Refuse a token that is easy to guess, without showing it."""
     text = _text(value)
     if isinstance(text, str) and len(text) < _TOKEN_LENGTH:
         raise PydanticCustomError("token", f"a token has at least {_TOKEN_LENGTH} characters")
@@ -43,18 +43,18 @@ def _readable(value: Path | None) -> Path | None:
     return value
 
 
-#: An empty text says that there is none.
+#: An empty text means: not set.
 _Optional = BeforeValidator(_nothing_is_none)
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0)]
 OptionalMilliseconds = Annotated[Milliseconds | None, _Optional]
-#: A duration between bounds takes `Field` with `ge` and `le` beside it.
+#: For a bounded duration, add `Field` with `ge` and `le`.
 Duration = Annotated[int, BeforeValidator(_milliseconds)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 Text = Annotated[str | None, _Optional]
 Secret = Annotated[SecretStr | None, _Optional]
-#: A secret long enough to be sent by clients, empty for none.
+#: A secret that clients send, of a minimum length; empty for none.
 Token = Annotated[SecretStr | None, BeforeValidator(_token), _Optional]
 OptionalPath = Annotated[Path | None, _Optional]
-#: A file that can be read now.
+#: A file that is readable now.
 ReadableFile = Annotated[Path | None, AfterValidator(_readable), _Optional]

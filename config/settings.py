@@ -1,7 +1,7 @@
 """Settings of a process, read once: the environment (`TIDEMARK_…`), `.env`, then the file that TIDEMARK_CONFIG names.
 
-One frozen object, checked as a whole, so that every mistake is told at once. The command line reads it and
-hands it on; nothing else looks at the environment.
+They are one frozen object, checked as a whole, so that all mistakes are reported together. The command line reads it
+and passes it on; nothing else reads the environment.
 """
 
 import os
@@ -21,7 +21,7 @@ from models.instants import DAY_MS, format_duration
 __all__ = ["PREFIX", "Settings", "SettingsError", "load_settings", "show_settings"]
 
 _DURATIONS = {"lateness", "clock_grace", "idle_after", "tick_interval", "max_ahead", "stop_within"}
-#: What is masked even where it is refused.
+#: Masked even in messages that refuse them.
 _SECRETS = {"web_token", "tls_key_password", "sasl_password", "oauth_client_secret"}
 
 
@@ -66,29 +66,29 @@ class Settings(ConnectionSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # upstream's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where values come from, the first that has one first."""
+        """Return the sources of values in order of precedence."""
         return init_settings, env_settings, dotenv_settings, FileSource(settings_cls)
 
     def mistakes(self) -> Iterator[Mistake]:
-        """Yield what does not fit together, though each value for itself may."""
+        """Yield the mistakes in combinations of values that are valid in themselves."""
         yield from self.connection_mistakes()
         if self.web_token is None and not self.web_open and not _is_loopback(self.web_host):
             yield Mistake(
                 f"{PREFIX}WEB_HOST {self.web_host} is not the loopback address: set {PREFIX}WEB_TOKEN, "
-                f"or {PREFIX}WEB_OPEN=true where the network itself keeps others out",
+                f"or {PREFIX}WEB_OPEN=true if the network itself keeps others out",
                 ("web_host", "web_token", "web_open"),
             )
 
     @property
     def ahead(self) -> int:
-        """How far (ms) in the future an event may lie: one day, or a year where time follows the events."""
+        """How far (ms) in the future an event may lie: by default one day, or a year with the event clock."""
         if self.max_ahead is not None:
             return self.max_ahead
         return DAY_MS if self.clock == "wall" else 366 * DAY_MS
 
     @property
     def settled(self) -> bool:
-        """Whether events wait for their instant to be settled."""
+        """Whether events wait until their instant is settled."""
         return self.decide == "settled"
 
     def topic(self, name: str) -> str:
@@ -104,9 +104,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Return the settings of this process; `overrides` win over the environment. Raises SettingsError.
+    """Return the settings of this process; `overrides` override the environment. Raises SettingsError.
 
-    What does not fit together is told beside what is wrong in itself, unless it is about the same setting.
+    Mistakes in combinations are reported together with mistakes in single values, unless they concern the same setting.
     """
     fields, wrong, lines = Settings.model_fields, dict[str, Any](), list[str]()
     try:
@@ -114,7 +114,7 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         wrong = {str(details["loc"][0]): details for details in error.errors()}
         defaults = {name: fields[name].get_default() for name in wrong}
-        settings = Settings(**overrides | defaults)  # type: ignore[arg-type]  # likewise
+        settings = Settings(**overrides | defaults)  # type: ignore[arg-type]  # as above
     path = settings.config
     filed = {} if path is None else read_file(path)
     if path is not None:
@@ -127,13 +127,13 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def _is_filed(details: dict[str, Any], filed: dict[str, Any]) -> bool:
-    """Whether a refused value is that of the settings file, and not the environment's, whose values are texts."""
+    """Whether a refused value comes from the settings file, not from the environment."""
     name = str(details["loc"][0])
     return name in filed and filed[name] == details["input"] and f"{PREFIX}{name.upper()}" not in os.environ
 
 
 def show_settings(settings: Settings) -> dict[str, str]:
-    """Return the effective settings as texts, durations in their own notation, secrets masked."""
+    """Return the settings in force as texts, with durations in their notation and secrets masked."""
     values = {name: getattr(settings, name) for name in type(settings).model_fields}
     return {
         f"{PREFIX}{name.upper()}": (

@@ -1,4 +1,4 @@
-"""The settings file that TIDEMARK_CONFIG names: YAML, one setting a line, under its name in lower case."""
+"""The settings file that TIDEMARK_CONFIG names: YAML, one setting per line, by its name in lower case."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,11 +12,11 @@ from models.errors import UnusableInput
 
 
 class SettingsError(UnusableInput):
-    """Some settings cannot be used. The message names each variable, what was found and what is allowed."""
+    """Some settings cannot be used. The message gives each variable, what was found and what is allowed."""
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Return the values in a settings file by their names as written. Raises SettingsError."""
+    """Return the values in a settings file by their names. Raises SettingsError."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -27,13 +27,13 @@ def read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise SettingsError(
-            f"TIDEMARK_CONFIG: {path}: found a {type(values).__name__}, allowed is name: value, a line each"
+            f"TIDEMARK_CONFIG: {path}: found a {type(values).__name__}, allowed is name: value, one per line"
         )
     return {str(name): value for name, value in values.items()}
 
 
 def unknown_names(path: Path, known: set[str]) -> list[str]:
-    """Return a line for each name in a settings file that is no setting, with the nearest that is."""
+    """Return a line for each unknown name in a settings file, with the most similar setting."""
     lines = []
     for name in read_file(path):
         if name not in known:
@@ -44,17 +44,17 @@ def unknown_names(path: Path, known: set[str]) -> list[str]:
 
 
 class FileSource(PydanticBaseSettingsSource):
-    """The values of the settings file, once the sources before it have said which it is."""
+    """The values of the settings file, whose path comes from the sources before it."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # upstream's
-        """Nothing field by field: the file is read as a whole."""
+        """Return nothing: the file is read as a whole, not field by field."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values of settings that the file names; what it leaves empty is not set."""
+        """Return the values in the file; an empty value is not set."""
         path = self.current_state.get("config")
         if not path:
             return {}

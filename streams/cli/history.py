@@ -44,6 +44,7 @@ _HISTORY = (
     click.option("--orders", type=FILE, multiple=True, help="A file of order events; may be given several times."),
     click.option("--interactions", type=FILE, multiple=True, help="A file of interactions, likewise."),
     click.option("--customers", type=FILE, multiple=True, help="A file of customer profiles, likewise."),
+    click.option("--campaigns", type=FILE, multiple=True, help="A file of campaigns, likewise."),
     click.option("--columns", multiple=True, help="CSV, Parquet: [TOPIC:]field=column,field='constant'…"),
     click.option("--offsets", multiple=True, help="Topics: TOPIC[:PARTITION]=START..STOP; may be given several times."),
     click.option("--from", "since", type=Instant(), help="Only events at or after this instant."),
@@ -61,8 +62,6 @@ _HISTORY = (
 @click.option("--publish", metavar="SUFFIX", help="Produce the outputs to shadow topics too: tier-changes-SUFFIX, ….")
 @click.option("--publish-live", is_flag=True, help="Produce tier changes and customers' tiers to the LIVE topics.")
 @click.option("--bootstrap", is_flag=True, help="Write the state as the changelog of a new worker group.")
-@click.option("--in-steps", is_flag=True, help="All customers together, through the worker's processor; slower.")
-@click.option("--campaigns", type=FILE, multiple=True, help="A file of campaigns, likewise; goes in steps.")
 @click.option(
     "--partitions", type=click.IntRange(1, 1024), help="So many share the budgets (default: TIDEMARK_PARTITIONS)."
 )
@@ -71,9 +70,6 @@ def replay(  # an option each
     policy: Path,
     out: Path,
     resume: bool,
-    in_steps: bool,
-    partitions: int | None,
-    cutoffs_at: tuple[int, ...],
     **options: Any,
 ) -> None:
     """Decide over history, from files or from topics, through the same code as live.
@@ -93,8 +89,8 @@ def replay(  # an option each
     from config.settings import load_settings
     from streams.replay import publish as publishing
     from streams.replay.bootstrap import check_empty
-    from streams.replay.command import goes_in_steps, plan_of, replay_history, replay_in_steps
-    from streams.report.console import progress_bar, stage_bars, summary_tables
+    from streams.replay.command import plan_of, replay_history
+    from streams.report.console import stage_bars, summary_tables
 
     suffix, live = options["publish"], options["publish_live"]
     if live and suffix is not None:
@@ -106,14 +102,9 @@ def replay(  # an option each
     plan = plan_of(asked, [timeline], settings)
     if settings is not None and asked.bootstrap:
         asyncio.run(check_empty(settings))
-    if in_steps or goes_in_steps(asked, timeline):
-        shares = partitions or load_settings().partitions
-        with progress_bar("replaying") as told:
-            summary = replay_in_steps(asked, timeline, out, told, cutoffs_at, shares)
-    else:
-        processes = options["processes"] or cores()
-        with stage_bars() as progress:
-            summary = replay_history(plan, policy, out, progress, processes=processes, resume=resume, settings=settings)
+    processes = options["processes"] or cores()
+    with stage_bars() as progress:
+        summary = replay_history(plan, policy, out, progress, processes=processes, resume=resume, settings=settings)
     summary_tables(summary)
     if settings is not None and chosen:
         for line in publishing.announce(settings, chosen, summary):
@@ -135,9 +126,12 @@ def cores() -> int:
 
 def asked_for(options: dict[str, Any]) -> Any:
     """Return what the options of a history ask for, as `streams.replay.command.Asked`."""
+    from config.settings import load_settings
     from models.events import Topic
     from streams.replay.command import Asked
 
+    bootstrap = options.get("bootstrap", False)
+    partitions = None if bootstrap else options.get("partitions")
     return Asked(
         files={topic: options.get(topic.label, ()) for topic in Topic},
         columns=options["columns"],
@@ -145,7 +139,9 @@ def asked_for(options: dict[str, Any]) -> Any:
         to=options["to"],
         until=options["until"],
         offsets=options["offsets"],
-        bootstrap=options.get("bootstrap", False),
+        bootstrap=bootstrap,
+        cutoffs_at=options.get("cutoffs_at", ()),
+        partitions=partitions or load_settings().partitions,
     )
 
 

@@ -134,7 +134,7 @@ def explain(
         raise click.UsageError("--until goes with files: give --orders, --interactions or --customers, or --at instead")
     timeline = load_timeline(settings.policy)
     if inputs:
-        account = explaining.explain_files(timeline, inputs, customer, until, at, partitions=settings.partitions)
+        account = explaining.explain_files(settings.policy, inputs, customer, until, at, partitions=settings.partitions)
     else:
         account = asyncio.run(explaining.explain_live(settings, timeline, customer, at))
     if as_json:

@@ -1,4 +1,4 @@
-"""docs/metrics.md, written from the closed list of metrics. `make docs` writes it; a test fails if it is out of date.
+"""docs/metrics.md, generated from the closed list of metrics by `make docs`. A test fails if the page is outdated.
 
 Run as `python -m streams.metrics.docs FILE`.
 """
@@ -11,11 +11,11 @@ from streams.metrics.catalogue import LABELS, METRICS, MetricDefinition
 _HEAD = """\
 # Metrics
 
-What a worker tells Prometheus at `/metrics`: the whole list. This page is written by `make docs`; do not edit it.
+All metrics that a worker exports at `/metrics`. `make docs` writes this page; do not edit it.
 
-Counters have `_total` at the end of their names, histograms `_bucket`, `_sum` and `_count`. Names carry their units.
-Dashboards are in [config/grafana](../config/grafana), rules and alerts in [config/prometheus](../config/prometheus);
-what to do when an alert fires is in the [runbook](runbook.md).
+Names of counters end with `_total`, those of histograms with `_bucket`, `_sum` and `_count`. Names include their units.
+Dashboards are in [config/grafana](../config/grafana), rules and alerts in [config/prometheus](../config/prometheus).
+If an alert fires, see the [runbook](runbook.md).
 
 ## The list
 
@@ -26,17 +26,17 @@ what to do when an alert fires is in the [runbook](runbook.md).
 _LABELS = """
 ## Labels
 
-No label names a customer, an order or an offset, and none takes its values from an event unless they are on a fixed
-list. Only partitions that a worker holds at the moment are told, so a sum over workers counts each once.
+No label identifies a customer, an order or an offset. A label takes values from events only if they are on a fixed
+list. A worker exports only the partitions that it holds, so a sum over workers counts each partition once.
 
-| label | its values |
+| label | values |
 |---|---|
 """
 
 _BUCKETS = """
 ## Buckets
 
-| histogram | upper ends |
+| histogram | upper bounds |
 |---|---|
 """
 

@@ -78,7 +78,7 @@ def test_every_metric_operator_and_direction_is_covered(messages: dict[str, str]
 
 def test_chinese_sentences_are_chinese() -> None:
     for key, message in CHINESE.items():
-        if not key.startswith(("names.", "currencies.", "values.", "instant")):
+        if not key.startswith(("names.", "kinds.", "currencies.", "values.", "instant")):
             plain = Formatter().vformat(message, (), dict.fromkeys(fields(message), ""))
             assert not re.search(r"[A-Za-z,;()?!]", plain), key
 
@@ -86,12 +86,13 @@ def test_chinese_sentences_are_chinese() -> None:
 @pytest.mark.parametrize("preset", presets())
 def test_what_presets_name_is_translated(preset: str) -> None:
     known = {key.removeprefix("names.") for key in CHINESE if key.startswith("names.")}
+    kinds = {key.removeprefix("kinds.") for key in CHINESE if key.startswith("kinds.")}
     latest = load_timeline(Path(preset)).latest
     names = {scheme.name for scheme in latest.schemes}
     names |= {tier.name for scheme in latest.schemes for tier in scheme.tiers}
-    names |= {rule.action.kind for rule in latest.care}
     names |= {channel for rule in latest.care for channels in rule.action.channels.values() for channel in channels}
     assert {name.replace("_", "-") for name in names} <= known
+    assert {rule.action.kind.replace("_", "-") for rule in latest.care} <= kinds
     assert f"currencies.{latest.money.currency}" in CHINESE
 
 

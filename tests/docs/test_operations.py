@@ -8,7 +8,7 @@ import pytest
 from config.settings import PREFIX, Settings, show_settings
 from models.instants import DAY_MS, HOUR_MS
 from streams.kafka.clients import MAX_ROW_BYTES
-from streams.kafka.topics import topic_specs
+from streams.kafka.topics import MAX_DEAD_LETTER_BYTES, topic_specs
 from streams.partition.time_steps import DUE_PER_STEP
 from tests.docs.pages import OPERATIONS, codes, prose, table_rows
 
@@ -36,6 +36,7 @@ def test_every_topic_is_documented():
 
 
 def test_figures_of_the_code_are_those_of_the_text():
-    text = prose(OPERATIONS)
+    text = " ".join(prose(OPERATIONS).split())
     assert text.count(f"{MAX_ROW_BYTES:,}") == 2
-    assert f"at most {DUE_PER_STEP:,}\nof a partition a step" in text
+    assert text.count(f"{MAX_DEAD_LETTER_BYTES:,}") == 2
+    assert f"at most {DUE_PER_STEP:,} customers of a partition per step" in text

@@ -120,8 +120,8 @@ def test_windows_that_are_not_over_are_not_compared(history: Path) -> None:
 @pytest.mark.parametrize(
     ("language", "texts"),
     [
-        ("en", ["What became of the actions", "held out", "it helps", "low"]),
-        ("zh", ["已发送动作的结果", "对照组", "有效", "低"]),
+        ("en", ["Outcomes of the actions", "held out", "it helps", "low"]),
+        ("zh", ["已发送的关怀动作的结果", "对照组", "有效", "低"]),
     ],
 )
 def test_tables_are_told_in_both_languages(
