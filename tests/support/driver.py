@@ -70,7 +70,7 @@ class Driver:
         batch = [Record(first + place, 1_000 + first + place, key, value) for place, (key, value) in enumerate(records)]
         return self.processor.process(self.partition, topic, f"prefix-{topic.label}", batch, now)
 
-    def tick(self, at: str | int, now: int = NOW) -> Effects:
+    def advance(self, at: str | int, now: int = NOW) -> Effects:
         """Move stream time, one step."""
         return self.processor.advance(self.partition, Watermark(instant(at)), now)
 

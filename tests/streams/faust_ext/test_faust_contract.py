@@ -345,7 +345,7 @@ def test_what_waits_for_recovery_stays_when_faust_resumes_the_flow(app: Tidemark
     asyncio.run(check())
 
 
-def test_recovery_begins_where_the_rows_end_whatever_faust_has_seen(app: TidemarkApp) -> None:
+def test_recovery_begins_at_the_end_of_the_rows_whatever_faust_has_seen(app: TidemarkApp) -> None:
     async def check() -> None:
         table, recovery = app.tables["state"], app.tables.recovery
         held, empty = (TP(table.changelog_topic_name, number) for number in (1, 2))

@@ -74,7 +74,7 @@ def test_what_is_read_of_a_record_is_what_aiokafka_would_hand_on(compression: in
         assert (mine.key, mine.value, list(mine.headers), tuple(mine.headers)) == (key, value, headers, other.headers)
 
 
-def test_a_fetch_goes_on_where_the_one_before_ended() -> None:
+def test_a_fetch_continues_after_the_one_before() -> None:
     records = consumer()._fetcher._records
     records[TP] = result(offset=1)
     assert [record.offset for record in records[TP].getall(1)] == [1]

@@ -61,7 +61,7 @@ def comparable(options: dict[str, Any]) -> dict[str, Any]:
     return {name: type(value) if name in objects else value for name, value in options.items() if value is not None}
 
 
-def test_a_certificate_that_is_none_is_told(tmp_path: Path, identities: Identities) -> None:
+def test_a_file_that_is_no_certificate_is_reported(tmp_path: Path, identities: Identities) -> None:
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("not a certificate")
     with pytest.raises(UnusableInput, match=r"TIDEMARK_TLS_CA: .*nothing\.pem is no certificate in PEM"):

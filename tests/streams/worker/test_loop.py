@@ -15,7 +15,7 @@ from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
 from streams.partition.state import Partition, Watermark
 from streams.worker.loop import Worker
-from tests.support.worker_context import chunk, shell_of
+from tests.support.worker_context import chunk, context_of
 
 ORDERS, TICKS = TP("orders", 0), TP("ticks", 0)
 #: The epoch of chunks that are ticks.
@@ -84,7 +84,7 @@ def worker_of(broker: Broker) -> tuple[Worker, list[int]]:
             broker.day_end = watermark.time
             return Effects()
 
-    worker = Worker(shell_of(broker), Counting(), Metrics())
+    worker = Worker(context_of(broker), Counting(), Metrics())
     worker._ownership = broker
     return worker, processed
 
@@ -205,7 +205,7 @@ def test_nothing_is_built_on_a_batch_whose_state_was_not_acknowledged() -> None:
     assert processed == [0, 1, 2, 3, 4]
 
 
-def test_what_lies_beyond_a_day_s_end_is_parked_until_time_has_come_to_it() -> None:
+def test_chunks_beyond_a_day_s_end_are_paused_until_time_has_come_to_it() -> None:
     broker = Broker()
     broker.day_end = 7
     worker, processed = worker_of(broker)
@@ -225,7 +225,7 @@ def test_what_lies_beyond_a_day_s_end_is_parked_until_time_has_come_to_it() -> N
     assert (broker.paused, broker.rewound) == (set(), [])
 
 
-def test_what_is_parked_is_forgotten_where_it_is_fetched_again_and_as_partitions_are_given_away() -> None:
+def test_paused_chunks_are_dropped_when_fetched_again_or_given_away() -> None:
     broker = Broker()
     broker.day_end = 7
     worker, processed = worker_of(broker)
