@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from aiokafka import AIOKafkaProducer
 
 from config.connection import ConnectionSettings
 from config.policy_files import load_timeline
@@ -25,7 +24,7 @@ from streams.demo.broker import EmbeddedBroker, free_port
 from streams.demo.child_process import Child
 from streams.demo.data import DemoFiles, merged, write_events
 from streams.demo.watch import Watch
-from streams.kafka.clients import client_options
+from streams.kafka.clients import make_producer
 from streams.kafka.topics import create_topics
 from streams.report.console import OUT, new_progress, summary_tables
 
@@ -123,7 +122,7 @@ def _check(worker: Child, deadline: float, directory: Path) -> None:
 
 async def _produce(settings: Settings, files: DemoFiles, watch: Watch) -> None:
     """Produce the merged year, a day at a time, so that no event is later than the lateness allows."""
-    producer = AIOKafkaProducer(**client_options(settings), linger_ms=2, max_batch_size=262_144)
+    producer = make_producer(settings, linger_ms=2, max_batch_size=262_144)
     await producer.start()
     try:
         for slice_ in _days(merged(files)):

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
-from aiokafka import AIOKafkaConsumer
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -17,7 +16,7 @@ from config.settings import Settings
 from models.instants import parse_instant
 from models.policy.compiled import Policy
 from streams.demo.data import DemoFiles
-from streams.kafka.clients import client_options
+from streams.kafka.clients import make_consumer
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 
 #: Lines of news shown a second at the most: a person reads, a terminal scrolls.
@@ -48,9 +47,7 @@ class Watch:
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
-        self._consumer = AIOKafkaConsumer(
-            *self._names, **client_options(self._settings), auto_offset_reset="earliest", fetch_max_wait_ms=50
-        )
+        self._consumer = make_consumer(self._settings, *self._names, fetch_max_wait_ms=50)
         await self._consumer.start()
         self._consuming = asyncio.create_task(self._consume())
         return self

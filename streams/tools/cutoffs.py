@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
 from models.errors import UnusableInput
 from models.instants import MINUTE_MS, format_instant
 from models.outputs import TierCutoffs
-from streams.kafka.clients import client_options
-from streams.kafka.range_reader import read_stretch
+from streams.kafka.clients import TIMEOUT_S, make_consumer, make_producer
+from streams.kafka.range_reader import read_range
 from streams.kafka.records import TIER_CUTOFFS
-from streams.kafka.topics import TIMEOUT_S, BrokerError, TopicsError, populations_label
+from streams.kafka.topics import BrokerError, TopicsError, populations_label
 from streams.partition.cutoff_coordinator import LEADER, REQUEST_KEY
 
 #: How far (ms) ahead cut-offs are asked for: every worker has heard of it by then.
@@ -52,14 +52,14 @@ async def read_cutoffs(settings: Settings) -> list[TierCutoffs]:
     """Return the cut-offs that a deployment has told. Raises TopicsError, BrokerError."""
     name = settings.topic(TIER_CUTOFFS)
     tp = TopicPartition(name, LEADER)
-    consumer = AIOKafkaConsumer(**client_options(settings), request_timeout_ms=TIMEOUT_S * 1000)
+    consumer = make_consumer(settings)
     try:
         await asyncio.wait_for(consumer.start(), TIMEOUT_S)
         if name not in await consumer.topics():
             raise TopicsError(f"{name} does not exist at {settings.broker}; is the topic prefix right?")
         first = (await consumer.beginning_offsets([tp]))[tp]
         offsets = range(first, (await consumer.end_offsets([tp]))[tp])
-        records = await read_stretch(settings, name, LEADER, offsets)
+        records = await read_range(settings, name, LEADER, offsets)
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerError(f"the broker at {settings.broker} cannot be read: {error or 'no answer'}") from None
     finally:
@@ -78,7 +78,7 @@ async def request_cutoffs(settings: Settings, at: int | None = None) -> int:
     if at is not None and settings.clock == "wall" and at <= now:
         raise CutoffsError(f"--at: found {format_instant(at)}, allowed is an instant to come")
     at = now + AHEAD if at is None else at
-    producer = AIOKafkaProducer(**client_options(settings), request_timeout_ms=TIMEOUT_S * 1000)
+    producer = make_producer(settings)
     try:
         await asyncio.wait_for(producer.start(), TIMEOUT_S)
         topic = settings.topic(populations_label(settings))

@@ -17,9 +17,10 @@ import orjson
 from config.settings import Settings
 from models.errors import UnusableInput
 from models.instants import parse_instant
+from streams.kafka.clients import TIMEOUT_S
 from streams.kafka.range_reader import bounds, consumer_of, partitions_of
 from streams.kafka.records import TIER_CHANGES
-from streams.kafka.topics import TIMEOUT_S, BrokerError
+from streams.kafka.topics import BrokerError
 
 #: In place of a directory: the live topic, or another of its kind, as `topic:tier-changes-shadow`.
 LIVE = "live"

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2  # Java's default partitioner
 
 from config.policy_files import load_timeline
 from config.settings import Settings
@@ -22,10 +21,9 @@ from models.events import Topic
 from models.policy.cutoff_timeline import RankedTimeline, ranked
 from models.policy.timeline import Timeline
 from models.rules.ranking import CutoffSet
-from streams.kafka.clients import client_options
+from streams.kafka.clients import TIMEOUT_S, make_consumer
+from streams.kafka.partitioner import partition_for
 from streams.kafka.topics import (
-    MAX_ROW_BYTES,
-    TIMEOUT_S,
     BrokerError,
     TopicsError,
     changelog_name,
@@ -116,13 +114,7 @@ async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
 
 async def _latest_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
     """Return the latest value of a key in a topic; None where there is none. Raises TopicsError, BrokerError."""
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_ROW_BYTES,
-        request_timeout_ms=TIMEOUT_S * 1000,
-    )
+    consumer = make_consumer(settings)
     try:
         await _start(consumer, settings)
         home, others = await _partitions(settings, topic, key)
@@ -153,7 +145,7 @@ async def _partitions(settings: Settings, name: str, key: bytes) -> tuple[TopicP
     numbers = await partitions_of(settings, name)
     if not numbers:
         raise TopicsError(f"{name} does not exist at {settings.broker}; are the app id and the topic prefix right?")
-    home = numbers[(murmur2(key) & 0x7FFFFFFF) % len(numbers)]
+    home = numbers[partition_for(key, len(numbers))]
     return TopicPartition(name, home), [TopicPartition(name, number) for number in numbers if number != home]
 
 

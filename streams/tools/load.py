@@ -18,7 +18,8 @@ from models.events import Topic
 from models.instants import from_datetime
 from streams.history.columns import Mapped
 from streams.history.formats import check_header, read_values
-from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.kafka.bulk_producer import bulk_producer
+from streams.kafka.partitioner import partitioner
 from streams.report.console import progress_bar
 
 _When = int | Annotated[datetime, msgspec.Meta(tz=True)] | None
@@ -101,7 +102,7 @@ async def load_files(
     name, total, read, count = settings.topic(topic), sum(path.stat().st_size for path in files), 0, 0
     async with bulk_producer(settings) as bulk:
         partitions = await bulk.partitions(name)
-        partition_for = home_among(partitions)
+        partition_for = partitioner(partitions)
         with progress_bar(f"loading {topic}") as progress:
             for path in files:
                 size = 0

@@ -102,7 +102,7 @@ def _tick(work: Processor, held: Partition, at: int) -> None:
     )
     more = True
     while more:
-        effects = work.tick(held, Watermark(at), NOW_MS)
+        effects = work.advance(held, Watermark(at), NOW_MS)
         more = effects.more
         if hear is not None:
             for out in effects.outputs.get("populations", ()):

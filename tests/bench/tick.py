@@ -41,7 +41,7 @@ def _ticks(customers: int) -> tuple[float, dict[int, float]]:
     def timed(horizon: int) -> float:
         tick = Watermark(horizon)
         started = time.perf_counter()
-        work.tick(held, tick, NOW_MS)
+        work.advance(held, tick, NOW_MS)
         return time.perf_counter() - started
 
     idle = statistics.median(timed(instants[0] - _REPEATED + count) for count in range(_REPEATED))

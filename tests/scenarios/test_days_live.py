@@ -149,7 +149,7 @@ def test_two_workers_agree_and_one_that_is_killed_changes_nothing(
         assert told(rig, "tier-changes", before) == changes
 
 
-def test_what_cannot_be_read_or_asked_for_is_told(broker: str, tmp_path: Path) -> None:
+def test_cut_offs_that_cannot_be_read_or_requested_are_reported(broker: str, tmp_path: Path) -> None:
     rig = Rig(broker, tmp_path, clock="wall")
     with pytest.raises(TidemarkError, match="does not exist"):
         asyncio.run(read_cutoffs(rig.settings))
