@@ -9,6 +9,8 @@ from typing import Any, final
 
 import msgspec
 
+from models.instants import MIN_INSTANT
+
 
 class Topic(IntEnum):
     """The input topics. The value is the rank at equal instants: profiles, orders, interactions, campaigns."""
@@ -24,6 +26,8 @@ class Topic(IntEnum):
         return self.name.lower()
 
 
+#: The instant (ms) of what has none: it holds from the beginning.
+BEGINNING = MIN_INSTANT - 1
 #: The topics whose events are each about one customer.
 CUSTOMER_TOPICS = (Topic.CUSTOMERS, Topic.ORDERS, Topic.INTERACTIONS)
 
@@ -91,10 +95,15 @@ class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p", gc=False):
     updated_at: int | None = None
 
     def replaces(self, other: "Profile") -> bool:
-        """Whether this later arrival wins: by `updated_at` where both have one, else because it came later."""
+        """Whether this later arrival wins: by `updated_at` if both have one, else because it came later.
+
+        If both were updated at one instant, their content decides, so that the order of arrival does not.
+        """
         if self.updated_at is None or other.updated_at is None:
             return True
-        return self.updated_at >= other.updated_at
+        if self.updated_at == other.updated_at:
+            return content_of(self) >= content_of(other)
+        return self.updated_at > other.updated_at
 
 
 @final
@@ -145,8 +154,31 @@ KNOWN_KINDS = frozenset(
 )
 
 
+_RANKS = {Profile: Topic.CUSTOMERS, Erasure: Topic.CUSTOMERS, Interaction: Topic.INTERACTIONS}
+_IDS: dict[type, str] = {
+    OrderPlaced: "order",
+    OrderRefunded: "refund",
+    OrderCancelled: "order",
+    Interaction: "interaction",
+}
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
 def rank(event: Event) -> int:
     """Return the topic rank by which events of one instant are ordered."""
-    if type(event) is Interaction:
-        return Topic.INTERACTIONS
-    return Topic.CUSTOMERS if type(event) is Profile or type(event) is Erasure else Topic.ORDERS
+    return _RANKS.get(type(event), Topic.ORDERS)
+
+
+def order_of(event: Event) -> tuple[int, int, str, int]:
+    """Return the place of an event among a customer's: its instant (ms), the rank of its topic, its type, its id.
+
+    An event without an instant comes first. The id is a hash, so ties follow the content and not the order of arrival.
+    """
+    kind = type(event)
+    at = BEGINNING if event.at is None else event.at
+    return at, _RANKS.get(kind, Topic.ORDERS), str(kind.__struct_config__.tag), getattr(event, _IDS.get(kind, ""), 0)
+
+
+def content_of(event: Event | Campaign) -> bytes:
+    """Return the content of an event as bytes that are equal for equal events."""
+    return _encode(event)

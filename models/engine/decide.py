@@ -14,7 +14,7 @@ from models.customer.ledger import Outcome
 from models.customer.state import NEVER, Care, Customer
 from models.engine.evaluate import evaluate
 from models.errors import TidemarkError
-from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, rank
+from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, order_of
 from models.instants import format_instant
 from models.outputs import Cause, CustomerTiers, Decisions, HeldTier
 from models.policy.evaluation import facts_of
@@ -135,7 +135,7 @@ class Engine:
 
     def _wait(self, customer: Customer, event: Pending, decisions: Decisions, now: int | None) -> None:
         pending = customer.pending
-        pending.insert(bisect_right(pending, _order(event), key=_order), event)
+        pending.insert(bisect_right(pending, order_of(event), key=order_of), event)
         # They only become more with one more.
         profiles = sum(type(waiting) is Profile for waiting in pending) if type(event) is Profile else 0
         while len(pending) > MAX_PENDING or profiles > MAX_PENDING_PROFILES:
@@ -266,11 +266,6 @@ def _check(customer: Customer, event: Pending) -> Outcome:
 def _instant(event: Pending) -> int:
     """The instant of an event that waits; those without one never wait."""
     return 0 if event.at is None else event.at
-
-
-def _order(event: Pending) -> tuple[int, int]:
-    """The place of an event among those that wait."""
-    return _instant(event), rank(event)
 
 
 def _cause(event: Pending) -> Cause:

@@ -28,8 +28,6 @@ from streams.cli.options import (
 @click.option("--publish", metavar="SUFFIX", help="Also produce the outputs to shadow topics, as tier-changes-SUFFIX.")
 @click.option("--publish-live", is_flag=True, help="Also produce tier changes and customer tiers to the LIVE topics.")
 @click.option("--bootstrap", is_flag=True, help="Also write the state as the changelog of a new worker group.")
-@click.option("--in-steps", is_flag=True, help="Decide all customers together, step by step, as a worker does. Slower.")
-@click.option("--campaigns", type=FILE, multiple=True, help="A file of campaigns; implies --in-steps. May be repeated.")
 @click.option(
     "--partitions",
     type=click.IntRange(1, 1024),
@@ -40,9 +38,6 @@ def replay(
     policy: Path,
     out: Path,
     resume: bool,
-    in_steps: bool,
-    partitions: int | None,
-    cutoffs_at: tuple[int, ...],
     **options: Any,
 ) -> None:
     """Decide over history, from files or topics, with the same code as the live worker.
@@ -59,8 +54,8 @@ def replay(
     from config.settings import load_settings
     from streams.replay import publish as publishing
     from streams.replay.bootstrap import check_empty
-    from streams.replay.command import goes_in_steps, plan_of, replay_history, replay_in_steps
-    from streams.report.console import progress_bar, stage_bars, summary_tables
+    from streams.replay.command import plan_of, replay_history
+    from streams.report.console import stage_bars, summary_tables
 
     suffix, live = options["publish"], options["publish_live"]
     if live and suffix is not None:
@@ -71,14 +66,9 @@ def replay(
     plan = plan_of(asked, [timeline], settings)
     if settings is not None and asked.bootstrap:
         asyncio.run(check_empty(settings))
-    if in_steps or goes_in_steps(asked, timeline):
-        shares = partitions or load_settings().partitions
-        with progress_bar("replaying") as update:
-            summary = replay_in_steps(asked, timeline, out, update, cutoffs_at, shares)
-    else:
-        processes = options["processes"] or cores()
-        with stage_bars() as progress:
-            summary = replay_history(plan, policy, out, progress, processes=processes, resume=resume, settings=settings)
+    processes = options["processes"] or cores()
+    with stage_bars() as progress:
+        summary = replay_history(plan, policy, out, progress, processes=processes, resume=resume, settings=settings)
     summary_tables(summary)
     if settings is not None and chosen:
         for line in publishing.announce(settings, chosen, summary):
@@ -90,9 +80,12 @@ def replay(
 
 def _requested(options: dict[str, Any]) -> Any:
     """Return the `Asked` (in streams.replay.command) that the options of `history_options` describe."""
+    from config.settings import load_settings
     from models.events import Topic
     from streams.replay.command import Asked
 
+    bootstrap = options.get("bootstrap", False)
+    partitions = None if bootstrap else options.get("partitions")
     return Asked(
         files={topic: options.get(topic.label, ()) for topic in Topic},
         columns=options["columns"],
@@ -100,7 +93,9 @@ def _requested(options: dict[str, Any]) -> Any:
         to=options["to"],
         until=options["until"],
         offsets=options["offsets"],
-        bootstrap=options.get("bootstrap", False),
+        bootstrap=bootstrap,
+        cutoffs_at=options.get("cutoffs_at", ()),
+        partitions=partitions or load_settings().partitions,
     )
 
 

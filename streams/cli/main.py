@@ -149,7 +149,7 @@ def explain(
         raise click.UsageError("--until needs files: add --orders, --interactions or --customers, or use --at")
     timeline = load_timeline(settings.policy)
     if inputs:
-        report = explain_files(timeline, inputs, customer, until, at, partitions=settings.partitions)
+        report = explain_files(settings.policy, inputs, customer, until, at, partitions=settings.partitions)
     else:
         report = asyncio.run(explain_live(settings, timeline, customer, at))
     if as_json:

@@ -40,6 +40,7 @@ _HISTORY = (
     ORDERS,
     INTERACTIONS,
     click.option("--customers", type=FILE, multiple=True, help="A file of customer profiles. May be repeated."),
+    click.option("--campaigns", type=FILE, multiple=True, help="A file of campaigns. May be repeated."),
     COLUMNS,
     click.option("--offsets", multiple=True, help="Read topics: TOPIC[:PARTITION]=START..STOP. May be repeated."),
     click.option("--from", "since", type=Instant(), help="Read only events at or after this instant."),

@@ -13,10 +13,10 @@ from streams.kafka.bulk_producer import bulk_producer, home_among
 from streams.kafka.range_reader import ends_of
 from streams.kafka.topics import changelog_name, create_topics
 from streams.partition.state import PROGRESS_KEY, Progress
-from streams.replay.decide import ROWS
+from streams.replay.collect import report_of, rows_of
+from streams.replay.histories import campaigns_of, take_in
 from streams.replay.segments import SegmentFile
 from streams.replay.shuffle import PartReport
-from streams.replay.sorted_runs import entries_of
 from streams.replay.workspace import Work
 
 
@@ -41,7 +41,7 @@ async def write_state(work: Work, settings: Settings, until: int | None) -> int:
     Raises BootstrapError, BrokerError.
     """
     plan = work.plan
-    progress = {number: Progress(stream_time=until) for number in range(settings.partitions)}
+    progress = _progress(work, settings.partitions, until)
     found = max((number for stops in plan.stops.values() for number in stops), default=0) + 1
     if plan.stops and found != settings.partitions:
         raise BootstrapError(f"the topics have {found} partitions, TIDEMARK_PARTITIONS says {settings.partitions}")
@@ -52,16 +52,28 @@ async def write_state(work: Work, settings: Settings, until: int | None) -> int:
     await check_empty(settings)
     name, partition_for = changelog_name(settings), home_among(settings.partitions)
     async with bulk_producer(settings) as bulk:
-        for shard in range(plan.shards):
-            for place, row in entries_of(work.run(ROWS, shard)):
-                partition, _, customer_id = place.partition("\0")
-                key = customer_id.encode()
-                await bulk.add(name, int(partition) if plan.stops else partition_for(key), key, row)
+        for number, customer_id, row in rows_of(work):
+            key = customer_id.encode()
+            await bulk.add(name, number if plan.stops else partition_for(key), key, row)
         customers = bulk.count
         for number, how_far in progress.items():
             await bulk.add(name, number, PROGRESS_KEY + str(number).encode(), msgspec.msgpack.encode(how_far))
         await bulk.flush()
     return customers
+
+
+def _progress(work: Work, partitions: int, until: int | None) -> dict[int, Progress]:
+    """Return how far each partition is: cut-offs, budgets and campaigns as the run left them, and its stream time."""
+    progress = {number: Progress() for number in range(partitions)}
+    for number, row in report_of(work, 0).progress.items():
+        progress[number] = msgspec.msgpack.decode(row, type=Progress)
+    heard = campaigns_of(work)
+    for number, how_far in progress.items():
+        how_far.applied, how_far.latest, how_far.stream_time = {}, {}, until
+        campaigns = heard.get(number, heard.get(None))
+        if campaigns:
+            how_far.campaigns = take_in(campaigns).known
+    return progress
 
 
 def _note_latest(work: Work, progress: dict[int, Progress]) -> None:

@@ -1,7 +1,7 @@
 """A backfill as it is asked for on the command line: what is to be read becomes a plan, and the plan is carried out."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,8 @@ from streams.history.columns import parse_columns
 from streams.replay import job
 from streams.replay.bootstrap import write_state
 from streams.replay.coupled import coupled
-from streams.replay.outputs import write_result
 from streams.replay.plan import Plan, Request, digest_of, plan_files, plan_topics, release, state_of
 from streams.replay.process_pool import pool_of
-from streams.replay.stepwise import replay
 from streams.replay.topic_input import find_parts, parse_offsets
 from streams.replay.workspace import working_in
 
@@ -28,7 +26,10 @@ class InterruptedRun(TidemarkError):
 
 @dataclass(frozen=True)
 class Asked:
-    """Which history is asked for, and how it is to be read. Instants in ms."""
+    """Which history is asked for, and how it is to be read. Instants in ms.
+
+    `partitions` share the budgets of care if files are read. `only`: the one customer that matters; None: all do.
+    """
 
     files: Mapping[Topic, Sequence[Path]] = field(default_factory=dict)
     columns: Sequence[str] = ()
@@ -37,42 +38,15 @@ class Asked:
     until: int | None = None
     offsets: Sequence[str] = ()
     bootstrap: bool = False
+    cutoffs_at: Sequence[int] = ()
+    partitions: int = 1
+    only: str | None = None
 
     @property
     def topics(self) -> bool:
         """Whether it is in topics: bounds were given, and no files."""
         bounds = (self.since, self.to)
         return not any(self.files.values()) and (bool(self.offsets) or any(bound is not None for bound in bounds))
-
-
-def goes_in_steps(asked: Asked, timeline: Timeline) -> bool:
-    """Whether customers must be decided about together: they are coupled, or told of campaigns."""
-    announced = bool(asked.files.get(Topic.CAMPAIGNS)) or (asked.topics and timeline.announces)
-    return coupled(timeline) or announced
-
-
-def replay_in_steps(
-    asked: Asked,
-    timeline: Timeline,
-    out: Path,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
-    cutoffs_at: Iterable[int] = (),
-    partitions: int = 1,
-) -> dict[str, Any]:
-    """Replay files through the worker's processor, all customers together, step by step, in memory.
-
-    `partitions`: so many share the budgets of care. Returns the summary. Raises UnusableInput.
-    """
-    if asked.since is not None or asked.to is not None or asked.topics or asked.bootstrap:
-        told = (
-            "--from, --to, --offsets and --bootstrap: only files and --until go with --in-steps, and with a policy that"
-        )
-        raise UnusableInput(f"{told} ranks customers at each day's end, or has budgets or campaigns")
-    columns = {topic.label: mapped for topic, mapped in parse_columns(asked.columns).items()}
-    result = replay(
-        timeline, asked.files, asked.until, progress, columns=columns, cutoffs_at=cutoffs_at, partitions=partitions
-    )
-    return write_result(result, timeline, out)
 
 
 def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | None = None) -> Plan:
@@ -83,7 +57,9 @@ def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | No
     if asked.offsets and any(asked.files.values()):
         raise UnusableInput("--offsets: topics are read where no files are given")
     limits = [limit for limit in (asked.to, asked.until) if limit is not None]
-    files = tuple(state_of(path, topic) for topic in Topic for path in asked.files.get(topic, ()))
+    files = tuple(state_of(path, topic) for topic in Topic for path in sorted(asked.files.get(topic, ())))
+    together = any(map(coupled, timelines))
+    shared = asked.bootstrap or any(timeline.budgeted for timeline in timelines)
     request = Request(
         release=release(),
         policies=tuple(map(digest_of, timelines)),
@@ -93,11 +69,16 @@ def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | No
         limit=min(limits, default=None),
         until=asked.until,
         topics=_described(asked, settings) if asked.topics and settings is not None else None,
-        keep_rows=asked.bootstrap,
+        keep_rows=asked.bootstrap or asked.only is not None,
+        together=together,
+        partitions=asked.partitions if together and shared else 1,
+        cutoffs_at=tuple(sorted(asked.cutoffs_at)),
+        only=None if together else asked.only,
     )
     if request.topics is None or settings is None:
         return plan_files(request)
-    return plan_topics(request, *find_parts(settings, asked.since, parse_offsets(asked.offsets)))
+    campaigns = any(timeline.announces for timeline in timelines)
+    return plan_topics(request, *find_parts(settings, asked.since, parse_offsets(asked.offsets), campaigns=campaigns))
 
 
 def _described(asked: Asked, settings: Settings) -> dict[str, str]:

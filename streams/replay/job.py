@@ -10,29 +10,40 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import msgspec
 import orjson
 
 from streams.history.files import write_atomically
 from streams.history.formats import lines_before
-from streams.replay import sorted_runs as runs
-from streams.replay.decide import SORTED, gather
+from streams.replay.collect import CUTOFFS, ShardReport, outputs_of
+from streams.replay.coupled import SortedReport, decide_together, sort_shard
+from streams.replay.decide import decide_shard
+from streams.replay.histories import campaigns_of, take_in
 from streams.replay.outputs import Figures, dead_letter, encode_summary, summarise
 from streams.replay.plan import Part, check_unchanged
 from streams.replay.process_pool import Pool
 from streams.replay.segments import SegmentFile
-from streams.replay.shuffle import Letter, PartReport, scatter
+from streams.replay.shuffle import Letter, PartReport, shuffle
+from streams.replay.sorted_runs import boundaries, merge
 from streams.replay.workspace import Work
 
 LETTERS = "dead-letters"
 SUMMARY = "summary.json"
-#: A stretch of an output: its name, its place, and the keys between which it lies.
-Stretch = tuple[str, int, str | None, str | None]
 R = TypeVar("R", bound=msgspec.Struct)
 #: Told how much of a stage is done: (stage, done, total), in events or lines.
 Progress = Callable[[str, int, int], None]
+
+
+class Stretch(NamedTuple):
+    """A stretch of an output: its place, the runs that it comes from, and the keys between which it lies."""
+
+    name: str
+    place: int
+    runs: Sequence[Path]
+    low: str | None
+    high: str | None
 
 
 @dataclass
@@ -52,7 +63,7 @@ def read_parts(work: Work, pool: Pool, progress: Progress) -> Reading:
     reports = _done(work.part, range(len(plan.parts)), PartReport)
     weight, events = sum(weights[number] for number in reports), sum(report.events for report in reports.values())
     missing = [number for number in range(len(plan.parts)) if number not in reports]
-    for number, report in pool.each(partial(scatter, work), missing):
+    for number, report in pool.each(partial(shuffle, work), missing):
         reports[number] = report
         weight, events = weight + weights[number], events + report.events
         progress("reading", events, max(events, events * sum(weights) // max(1, weight)))
@@ -69,37 +80,63 @@ def read_parts(work: Work, pool: Pool, progress: Progress) -> Reading:
     return reading
 
 
-def decide_shards(work: Work, pool: Pool, reading: Reading, until: int | None, progress: Progress) -> Figures:
-    """Have every shard decided that was not decided yet; return the counts of all."""
+def decide(work: Work, pool: Pool, reading: Reading, until: int | None, progress: Progress) -> list[ShardReport]:
+    """Decide what was not decided yet, up to `until` (ms); return the reports of all shards."""
+    if work.plan.request.together:
+        return [_together(work, pool, until, progress)]
     shards = work.plan.shards
-    reports = _done(work.shard, range(shards), Figures)
+    reports = _done(work.shard, range(shards), ShardReport)
     missing = [number for number in range(shards) if number not in reports]
-    for number, figures in pool.each(partial(gather, work, until=until), missing):
-        reports[number] = figures
+    for number, report in pool.each(partial(decide_shard, work, until=until), missing):
+        reports[number] = report
         progress("deciding", reading.events * len(reports) // shards, reading.events)
-    total = Figures()
-    for _, figures in sorted(reports.items()):
-        total.add(figures)
-    return total
+    return [report for _, report in sorted(reports.items())]
 
 
-def write_outputs(work: Work, pool: Pool, reading: Reading, out: Path, progress: Progress) -> None:
+def _together(work: Work, pool: Pool, until: int | None, progress: Progress) -> ShardReport:
+    done = _done(work.shard, [0], ShardReport)
+    if done:
+        return done[0]
+    sort_shards(work, pool, progress)
+    return decide_together(work, until, partial(progress, "deciding"))
+
+
+def sort_shards(work: Work, pool: Pool, progress: Progress) -> None:
+    """Sort the shards by time that were not sorted yet."""
+    shards = work.plan.shards
+    done = _done(work.sorted, range(shards), SortedReport)
+    missing = [number for number in range(shards) if number not in done]
+    for number, report in pool.each(partial(sort_shard, work), missing):
+        done[number] = report
+        events = sum(each.events for each in done.values())
+        progress("sorting", events, events * shards // len(done))
+
+
+def write_outputs(
+    work: Work, pool: Pool, reading: Reading, reports: Sequence[ShardReport], out: Path, progress: Progress
+) -> None:
     """Merge the runs, and put the outputs in their place once all of them are whole."""
-    shards = range(work.plan.shards)
+    names = outputs_of(work.timeline())
     stretches: list[Stretch] = []
-    for name in SORTED:
-        keys = runs.boundaries([work.run(name, shard) for shard in shards])
-        bounds = [None, *keys, None]
-        stretches += [(name, place, bounds[place], bounds[place + 1]) for place in range(len(keys) + 1)]
+    for name in names:
+        runs = [
+            work.run(name, shard, run)
+            for shard, report in enumerate(reports)
+            for run in range(report.runs.get(name, 0))
+        ]
+        bounds = [None, *boundaries(runs), None]
+        stretches += [Stretch(name, place, runs, *bounds[place : place + 2]) for place in range(len(bounds) - 1)]
     for place, _ in enumerate(pool.each(partial(_merge, work), stretches), start=1):
         progress("writing", reading.events * place // len(stretches), reading.events)
-    for name in SORTED:
-        pieces = [work.bucket(name, place) for stem, place, _, _ in stretches if stem == name]
+    for name in names:
+        pieces = [work.bucket(name, each.place) for each in stretches if each.name == name]
         write_atomically(work.output(name), partial(_join, pieces))
     letters = (orjson.dumps(dead_letter(place, *told)) + b"\n" for place, told in _letters(work, reading))
     write_atomically(work.output(LETTERS), lambda file: file.writelines(letters))
-    for name in (*SORTED, LETTERS):
+    for name in (*names, LETTERS):
         work.output(name).replace(out / f"{name}.jsonl")
+    if CUTOFFS not in names:
+        (out / f"{CUTOFFS}.jsonl").unlink(missing_ok=True)  # of an earlier replay by another policy
 
 
 def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]:
@@ -109,13 +146,18 @@ def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]
     """
     reading = read_parts(work, pool, progress)
     until = until_of(work)
-    figures = decide_shards(work, pool, reading, until, progress)
-    figures.add(reading.figures)
+    reports = decide(work, pool, reading, until, progress)
+    figures = reading.figures
+    for report in reports:
+        figures.add(report.figures)
+    if not work.plan.request.together:  # else the partitions counted them
+        for campaigns in campaigns_of(work).values():
+            figures.add(Figures(notes=take_in(campaigns).notes))
     figures.by_reason = dict(Counter(reason for _, (reason, _, _) in _letters(work, reading)))
     summary = summarise(figures, until, work.timeline())
     if work.plan.request.since is not None:
         summary["before_from"] = reading.before
-    write_outputs(work, pool, reading, out, progress)
+    write_outputs(work, pool, reading, reports, out, progress)
     write_atomically(out / SUMMARY, lambda file: file.write(encode_summary(summary)))
     return summary
 
@@ -140,9 +182,7 @@ def _done(name: Callable[[int], Path], numbers: Iterable[int], report: type[R]) 
 
 
 def _merge(work: Work, stretch: Stretch) -> None:
-    name, place, low, high = stretch
-    paths = [work.run(name, shard) for shard in range(work.plan.shards)]
-    runs.merge(paths, low, high, work.bucket(name, place))
+    merge(stretch.runs, stretch.low, stretch.high, work.bucket(stretch.name, stretch.place))
 
 
 def _join(pieces: Sequence[Path], file: IO[bytes]) -> None:

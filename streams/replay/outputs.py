@@ -3,7 +3,6 @@
 import base64
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,36 +10,9 @@ import orjson
 
 from models.customer.state import Customer
 from models.engine.decide import Engine
-from models.instants import format_instant, parse_instant
+from models.instants import format_instant
 from models.outputs import CareAction, TierChange
-from models.policy.cutoff_timeline import ranked
 from models.policy.timeline import Timeline
-from streams.history.files import write_atomically
-from streams.replay.stepwise import BadLine, ReplayError, Result
-
-
-def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
-    """Write the files into a directory, each by atomic rename; return the summary. Raises ReplayError.
-
-    `tier-cutoffs.jsonl` is there only where the policy has cut-offs computed.
-    """
-    summary = summarise(figures_of(result), result.until, timeline)
-    engine = Engine(timeline)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / "tier-changes.jsonl", map(msgspec.json.encode, sorted(result.changes, key=_change_order)))
-        _write(directory / "care-actions.jsonl", map(msgspec.json.encode, sorted(result.actions, key=_action_order)))
-        cutoffs = directory / "tier-cutoffs.jsonl"
-        cutoffs.unlink(missing_ok=True)  # of an earlier replay by another policy
-        if ranked(timeline):
-            _write(cutoffs, map(msgspec.json.encode, result.cutoffs))
-        customers = (final_line(engine, customer, result.until) for customer in result.customers)
-        _write(directory / "customers.jsonl", customers)
-        _write(directory / "dead-letters.jsonl", (orjson.dumps(_dead_letter(bad)) for bad in result.bad_lines))
-        write_atomically(directory / "summary.json", lambda file: file.write(encode_summary(summary)))
-    except OSError as error:
-        raise ReplayError(f"{directory} cannot be written: {error.strerror}") from None
-    return summary
 
 
 def final_line(engine: Engine, customer: Customer, until: int | None) -> bytes:
@@ -109,19 +81,6 @@ def count_customers(customers: Iterable[Customer]) -> Figures:
     return Figures(customers=count, tiers={scheme: dict(tiers) for scheme, tiers in held.items()})
 
 
-def figures_of(result: Result) -> Figures:
-    """Return the counts of a replay."""
-    figures = Figures(
-        events=dict(result.events),
-        after_until=result.after_until,
-        by_reason=dict(Counter(bad.bad.reason.value for bad in result.bad_lines)),
-        notes=dict(result.notes),
-    )
-    figures.add(count_decisions(result.changes, result.actions, result.refusals))
-    figures.add(count_customers(result.customers))
-    return figures
-
-
 def summarise(figures: Figures, until: int | None, timeline: Timeline) -> dict[str, Any]:
     """Return the summary of a replay up to `until` (ms): what was read, who is where, what was decided."""
     policy = timeline.latest if until is None else timeline.at(until)
@@ -151,19 +110,6 @@ def _counted(**counts: dict[str, int]) -> dict[str, Any]:
     return {"total": sum(next(iter(counts.values())).values()), **counts}
 
 
-def _change_order(change: TierChange) -> tuple[int, str, str, int]:
-    return parse_instant(change.effective_at), change.customer_id, change.scheme, change.sequence
-
-
-def _action_order(action: CareAction) -> tuple[int, str, str, str]:
-    return parse_instant(action.due_at), action.customer_id, action.rule, action.action_id
-
-
-def _dead_letter(line: BadLine) -> dict[str, Any]:
-    place = {"file": line.file, "line": line.line}
-    return dead_letter(place, line.bad.reason, line.bad.detail, line.value)
-
-
 def dead_letter(place: Mapping[str, Any], reason: str, detail: str, value: bytes | None) -> dict[str, Any]:
     """Return a line of `dead-letters.jsonl`. `place` says where the record was; what is no text is told in base64."""
     try:
@@ -176,7 +122,3 @@ def dead_letter(place: Mapping[str, Any], reason: str, detail: str, value: bytes
 def encode_summary(summary: Mapping[str, Any]) -> bytes:
     """Return what `summary.json` holds."""
     return orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
-
-
-def _write(path: Path, lines: Iterable[bytes]) -> None:
-    write_atomically(path, lambda file: file.writelines(line + b"\n" for line in lines))

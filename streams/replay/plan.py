@@ -62,8 +62,10 @@ class Part(msgspec.Struct, frozen=True):
 class Request(msgspec.Struct, frozen=True):
     """What was asked for. `since` and `limit` (ms) bound the events that are read, `until` is where time goes.
 
-    `topics` says which stretch of which topics is asked for, as text; None where files are read. `keep_rows`: the final
-    rows are wanted too, to start a worker group from.
+    `topics` is the stretch of which topics, as text; None if files are read. `keep_rows`: the final rows are kept,
+    for a bootstrap. `together`: customers depend on each other, and are decided about together; `partitions` share
+    budgets then if files are read. `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days'
+    ends. `only`: the one customer that is decided about; None: all.
     """
 
     release: str
@@ -75,6 +77,10 @@ class Request(msgspec.Struct, frozen=True):
     until: int | None = None
     topics: dict[str, str] | None = None
     keep_rows: bool = False
+    together: bool = False
+    partitions: int = 1
+    cutoffs_at: tuple[int, ...] = ()
+    only: str | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -87,6 +93,13 @@ class Plan(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
     shards: int
     stops: dict[str, dict[int, int]] = {}
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions customers are in: those of the topics, else those of the request."""
+        return (
+            max((number for stops in self.stops.values() for number in stops), default=self.request.partitions - 1) + 1
+        )
 
 
 def digest_of(timeline: Timeline) -> str:
@@ -163,6 +176,8 @@ _TOLD: Mapping[str, str] = {
     "until": "the arguments (--until) are",
     "topics": "the topics, or their offsets, are",
     "keep_rows": "the arguments (--bootstrap) are",
+    "partitions": "the partitions are",
+    "cutoffs_at": "the instants of --cutoffs-at are",
     "release": "the code and its release are",
 }
 

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from config.settings import Settings
 from models.errors import UnusableInput
-from models.events import CUSTOMER_TOPICS, Topic
+from models.events import Topic
 from models.instants import format_instant
 from streams.kafka.range_reader import bounds, consumer_of, partitions_of
 from streams.kafka.topics import TIMEOUT_S, BrokerError
@@ -37,7 +37,7 @@ class RangeError(UnusableInput):
 def parse_offsets(texts: Iterable[str]) -> Asked:
     """Return what texts such as `orders:0=100..200` and `customers=..` ask for. Raises RangeError."""
     asked: Asked = {}
-    topics = {topic.label: topic for topic in CUSTOMER_TOPICS}
+    topics = {topic.label: topic for topic in Topic}
     for text in texts:
         match = _OFFSETS.fullmatch(text.strip())
         if match is None or match["topic"] not in topics:
@@ -51,21 +51,22 @@ def parse_offsets(texts: Iterable[str]) -> Asked:
 
 
 def find_parts(
-    settings: Settings, since: int | None, asked: Asked
+    settings: Settings, since: int | None, asked: Asked, *, campaigns: bool
 ) -> tuple[tuple[Part, ...], dict[str, dict[int, int]]]:
     """Return the parts of the topics from an instant (ms) on, or at the offsets asked for, to their ends now.
 
-    And where they stop, by topic and partition. Raises RangeError, TopicsError, BrokerError.
+    Also return where they stop, by topic and partition. `campaigns` are read only if some rule answers them. Raises
+    RangeError, TopicsError, BrokerError.
     """
-    return asyncio.run(_find_parts(settings, since, asked))
+    return asyncio.run(_find_parts(settings, since, asked, campaigns))
 
 
 async def _find_parts(
-    settings: Settings, since: int | None, asked: Asked
+    settings: Settings, since: int | None, asked: Asked, campaigns: bool
 ) -> tuple[tuple[Part, ...], dict[str, dict[int, int]]]:
     parts: list[Part] = []
-    stops: dict[str, dict[int, int]] = {topic.label: {} for topic in CUSTOMER_TOPICS}
-    topics = {settings.topic(topic.label): topic for topic in CUSTOMER_TOPICS if not asked or _names(asked, topic)}
+    stops: dict[str, dict[int, int]] = {topic.label: {} for topic in Topic}
+    topics = {settings.topic(topic.label): topic for topic in Topic if not asked or _names(asked, topic)}
     tps = sorted(await partitions_of(settings, topics), key=lambda tp: (topics[tp.topic], tp.partition))
     async with consumer_of(settings) as consumer:
         begins, ends = await bounds(consumer, tps)
@@ -73,7 +74,9 @@ async def _find_parts(
         found = {} if since is None else await consumer.offsets_for_times(looked)
         for tp in tps:
             topic, begin, end = topics[tp.topic], begins[tp], ends[tp]
-            if asked:
+            if topic is Topic.CAMPAIGNS and not campaigns:
+                stretch = range(end, end)
+            elif asked:
                 stretch = _asked_of(asked, topic, tp, begin, end)
             else:
                 await _check_kept(consumer, tp, since, begin, end)

@@ -64,9 +64,13 @@ class Work:
         """Return the report of a shard that was decided."""
         return self.directory / f"shard-{number:04d}.done"
 
-    def run(self, name: str, shard: int) -> Path:
-        """Return what a shard has for one output, sorted."""
-        return self.directory / f"shard-{shard:04d}.{name}"
+    def sorted(self, shard: int) -> Path:
+        """Return the events of a shard, sorted by time."""
+        return self.directory / f"shard-{shard:04d}.sorted"
+
+    def run(self, name: str, shard: int, number: int) -> Path:
+        """Return a run of what a shard has for one output."""
+        return self.directory / f"shard-{shard:04d}.{name}.{number:04d}"
 
     def bucket(self, name: str, number: int) -> Path:
         """Return a stretch of one output."""

@@ -5,7 +5,6 @@ Moves and customers are first counted as they are, in one step each, and sorted 
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TypeVar
 
 from models.customer.state import Customer
@@ -14,7 +13,8 @@ from models.instants import DAY_MS, parse_instant, to_datetime
 from models.outputs import CareAction, Decisions, Direction, Move
 from models.policy.evaluation import facts_of
 from models.policy.timeline import Timeline
-from streams.replay.decide import BLOCK, decide, histories
+from streams.replay.decide import blocks, decide, heard_campaigns
+from streams.replay.histories import histories
 from streams.replay.workspace import Work
 from streams.simulate.population import AGE, OTHER, Kept, NamedMove, Population, Side, empty
 
@@ -40,8 +40,8 @@ def count_shard(work: Work, shard: int, until: int | None, kept: Kept) -> Popula
     engines = tuple(Engine(work.timeline(place)) for place in range(2))
     found, ends = empty(), Counter[End]()
     moved = Counter[Moved](), Counter[Moved]()
-    everybody = histories(work, shard)
-    while block := list(islice(everybody, BLOCK)):
+    campaigns = heard_campaigns(work)
+    for block in blocks(histories(work, shard)):
         tiers: tuple[list[Tiers], list[Tiers]] = ([], [])
         values: list[tuple[str, ...]] = []
         for place, (engine, side) in enumerate(zip(engines, found.sides, strict=True)):
@@ -49,7 +49,7 @@ def count_shard(work: Work, shard: int, until: int | None, kept: Kept) -> Popula
             decisions = Decisions(moves=moves)
             for history in block:
                 told = len(moves)
-                customer = decide(engine, history, until, decisions)
+                customer = decide(engine, history, campaigns.get(history.partition, ()), until, decisions)
                 tiers[place].append(tiers_of(customer))
                 note_metrics(side, engine, customer, until)
                 if place:  # it is the same under both

@@ -13,7 +13,6 @@ from models.errors import UnusableInput
 from models.policy.timeline import Timeline
 from streams.replay import job
 from streams.replay.command import Asked, plan_of
-from streams.replay.coupled import coupled
 from streams.replay.process_pool import Pool, pool_of
 from streams.replay.workspace import Work, working_in
 from streams.simulate.counting import count_shard
@@ -45,13 +44,15 @@ def simulate(
     monies = [timeline.latest.money for timeline in timelines]
     if any((money.currency, money.rates) != (monies[0].currency, monies[0].rates) for money in monies):
         raise SimulateError("the policies count in different currencies, or at different rates; amounts are read once")
-    together = any(map(coupled, timelines))
     plan = plan_of(asked, timelines, settings)
+    together = plan.request.together
     with tempfile.TemporaryDirectory(prefix="tidemark-") as directory, working_in(Path(directory), settings) as work:
         work.begin(plan, policies)
         with pool_of(min(processes, max(len(plan.parts), len(policies) if together else plan.shards))) as pool:
             events = job.read_parts(work, pool, progress).events
             until = job.until_of(work)
+            if together:
+                job.sort_shards(work, pool, progress)
 
             def tell(done: int, total: int) -> None:
                 progress("deciding", events * done // total, events)

@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.instants import parse_instant
 from models.outputs import Move, TierChange
 from models.policy.timeline import Timeline
 from streams.partition.effects import Effects
-from streams.partition.state import PROGRESS_KEY
-from streams.replay.coupled import decide_together
+from streams.replay.coupled import customers_of, step_through
 from streams.replay.workspace import Work
 from streams.simulate import counting
 from streams.simulate.counting import End, Moved, Tiers
@@ -44,15 +42,13 @@ def decide_side(place: int, work: Work, until: int | None, kept: Kept) -> SideRe
         named = (change for change in decisions.changes if change.customer_id in kept.names)
         outcome.moves.extend(NamedMove(each.customer_id, place, *_in_short(each)[:3], _at(each)) for each in named)
 
-    processor, partition = decide_together(work, timeline, until, collect)
+    processor, partitions = step_through(work, timeline, until, collect)
     counting.count_moves(outcome.side, moved)
-    for key, row in sorted(partition.rows.items()):
-        if not key.startswith(PROGRESS_KEY):
-            customer = Customer.from_row(key.decode(), row)
-            outcome.names.append(customer.customer_id)
-            outcome.tiers.append(counting.tiers_of(customer))
-            counting.note_metrics(outcome.side, processor.engine, customer, until)
-            outcome.values.append(counting.attributes_of(customer, kept.attributes, until))
+    for _, customer in customers_of(partitions):
+        outcome.names.append(customer.customer_id)
+        outcome.tiers.append(counting.tiers_of(customer))
+        counting.note_metrics(outcome.side, processor.engine, customer, until)
+        outcome.values.append(counting.attributes_of(customer, kept.attributes, until))
     return outcome
 
 

@@ -6,7 +6,6 @@ It only reads: it produces nothing, commits no offset and joins no consumer grou
 import asyncio
 import struct
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2  # Java's default partitioner
 
+from config.policy_files import load_timeline
 from config.settings import Settings
 from models.customer.state import Customer
 from models.engine.customer_report import CustomerReport, customer_report
@@ -35,7 +35,9 @@ from streams.kafka.topics import (
 )
 from streams.partition.cutoff_coordinator import CUTOFFS_KEY
 from streams.partition.fencing import Fence
-from streams.replay.stepwise import replay
+from streams.replay.command import Asked, plan_of
+from streams.replay.final_state import final_state
+from streams.replay.job import Progress
 
 _FETCH_MS = 500
 
@@ -45,31 +47,30 @@ class ExplainError(UnusableInput):
 
 
 def explain_files(
-    timeline: Timeline,
+    policy: Path,
     inputs: dict[Topic, Path],
     customer_id: str,
     until: int | None = None,
     at: int | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Progress = lambda _stage, _done, _total: None,
     partitions: int = 1,
 ) -> CustomerReport:
     """Return the report on a customer from the events in files, as of `at` (ms; default: `until`, else the last event).
 
     Events after `until`, or after an earlier `at`, are not read. `partitions` is the number of partitions that share
-    the care budgets. `progress(done, total)` is called now and then, in events. Raises ExplainError for an unknown
-    customer, FileError if a file cannot be read.
+    the care budgets. `progress(stage, done, total)` is called now and then. Raises ExplainError for an unknown
+    customer, UnusableInput if the policy or a file cannot be used.
     """
     bounds = [bound for bound in (until, at) if bound is not None]
-    # Cut-offs depend on all customers, and so do budgets.
-    only = None if ranked(timeline) or timeline.budgeted else customer_id
-    result = replay(timeline, inputs, min(bounds, default=None), progress, only=only, partitions=partitions)
-    customer = next((each for each in result.customers if each.customer_id == customer_id), None)
-    if customer is None:
+    files = {topic: [path] for topic, path in inputs.items()}
+    asked = Asked(files, until=min(bounds, default=None), partitions=partitions, only=customer_id)
+    ended = final_state(plan_of(asked, [load_timeline(policy)]), policy, customer_id, progress)
+    if ended.customer is None:
         raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the requested instant")
-    instant = result.until if at is None else at
+    instant = ended.until if at is None else at
     if instant is None:
-        instant = customer.cursor or _now()  # nothing in the files has a time
-    return customer_report(customer, result.timeline, instant)
+        instant = ended.customer.cursor or _now()  # nothing in the files has a time
+    return customer_report(ended.customer, ended.timeline, instant)
 
 
 async def explain_live(

@@ -25,10 +25,10 @@ from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import Partition, Watermark
 from streams.partition.step import Timing
-from streams.replay.stepwise import FileRecord
 from tests.bench.population import NOW_MS, POLICY, batches
 from tests.bench.report import Report, Scale, ratio
 from tests.bench.workload import orders
+from tests.support.in_steps import FileRecord
 
 #: The least part of the events/s with thresholds that the ranked job may have.
 TARGET = 0.9

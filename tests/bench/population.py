@@ -18,8 +18,8 @@ from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import PROGRESS_KEY, Partition
 from streams.partition.step import Timing
-from streams.replay.stepwise import FileRecord
 from tests.bench.workload import START_MS, Order
+from tests.support.in_steps import FileRecord
 
 POLICY = Path(__file__).parent / "rfm.yaml"
 #: Records in a micro-batch, as TIDEMARK_MAX_BATCH has it.

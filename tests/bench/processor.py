@@ -16,11 +16,11 @@ from models.events import Topic
 from streams.partition.fencing import Claim
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
-from streams.replay.stepwise import FileRecord
 from streams.worker.committer import Committer
 from tests.bench.population import BATCH, NOW_MS, batches, processor, timeline
 from tests.bench.report import Report, Scale
 from tests.bench.workload import Skew, orders
+from tests.support.in_steps import FileRecord
 
 ROOT = Path(__file__).parents[2]
 _SKEWS: tuple[Skew, ...] = ("uniform", "zipf")

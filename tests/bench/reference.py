@@ -13,12 +13,12 @@ from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
 from streams.partition.step import Timing
-from streams.replay.stepwise import FileRecord
 from tests.bench.peers.kafka_streams import java_command
 from tests.bench.peers.orders import Invalid, parse
 from tests.bench.peers.rfm import State, apply
 from tests.bench.results import Result, change_of, tiers_of
 from tests.bench.workload import Order
+from tests.support.in_steps import FileRecord
 
 POLICY = Path(__file__).with_name("rfm.yaml")
 

@@ -13,7 +13,7 @@ import yaml
 from config.policy_files import POLICIES, check_file, load_timeline, presets
 from models.events import Topic
 from streams.demo.data import write_events
-from streams.replay.stepwise import replay
+from tests.support.in_steps import replay
 
 #: The tiers of each preset, lowest first.
 TIERS = {

@@ -22,7 +22,6 @@ from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import Partition, Watermark
 from streams.partition.step import Timing
-from streams.replay.stepwise import FileRecord
 from tests.docs.pages import (
     BLOCKS,
     CONTRACT,
@@ -35,6 +34,7 @@ from tests.docs.pages import (
     span,
     table_rows,
 )
+from tests.support.in_steps import FileRecord
 
 
 @marked("json", *(topic.label for topic in Topic))

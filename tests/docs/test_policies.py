@@ -17,7 +17,6 @@ from models.policy.care_rules import Refusal
 from models.policy.care_specs import CareRuleSpec
 from models.policy.scheme_specs import DemotionSpec, SchemeSpec
 from models.policy.spec import PolicySpec
-from streams.replay.stepwise import replay
 from tests.docs.pages import (
     BLOCKS,
     CARE,
@@ -31,6 +30,7 @@ from tests.docs.pages import (
     prose,
     table_rows,
 )
+from tests.support.in_steps import replay
 
 
 @marked("yaml", "policy")

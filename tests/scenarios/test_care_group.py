@@ -14,9 +14,9 @@ from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
 from streams.partition.step import Timing
-from streams.replay.stepwise import replay
 from tests.support.driver import Record, order
 from tests.support.group import Group, rows_of, write_lines
+from tests.support.in_steps import replay
 
 START = parse_instant("2026-03-20T00:00:00Z")
 LATENESS = HOUR_MS

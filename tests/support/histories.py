@@ -45,6 +45,21 @@ def made_up(seed: int = 1, customers: int = 40, orders: int = 30) -> Events:
     return events
 
 
+def campaigns(count: int = 6) -> list[dict[str, Any]]:
+    """Some campaigns over the year, of which one is repeated and one addresses gold customers in the East only."""
+    made = [
+        {
+            "type": "campaign",
+            "campaign_id": f"k{number}",
+            "occurred_at": format_instant(START + (20 + 40 * number) * DAY_MS),
+            "subject": "launch" if number % 2 else "coupons",
+        }
+        for number in range(count)
+    ]
+    made[1] |= {"tiers": ["silver", "gold"], "attributes": {"region": ["East"]}}
+    return [*made, {**made[0], "occurred_at": made[-1]["occurred_at"]}]
+
+
 def written(directory: Path, events: Events) -> dict[Topic, Path]:
     """Write events as JSON lines, a file for each topic."""
     directory.mkdir(parents=True, exist_ok=True)

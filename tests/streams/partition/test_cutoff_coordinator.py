@@ -21,9 +21,9 @@ from models.policy.timeline import Timeline
 from streams.kafka.records import TIER_CHANGES, TIER_CUTOFFS
 from streams.partition.cutoff_coordinator import REQUEST_KEY
 from streams.partition.step import Timing
-from streams.replay.stepwise import Result, replay
 from tests.support.driver import Record, order, version
 from tests.support.group import Group, rows_of, write_lines
+from tests.support.in_steps import Result, replay
 
 START = parse_instant("2026-03-20T00:00:00Z")
 LATENESS = HOUR_MS

@@ -17,11 +17,10 @@ from streams.history.formats import FileError
 from streams.replay import plan as planning
 from streams.replay import sorted_runs as runs
 from streams.replay.command import Asked, InterruptedRun, plan_of, replay_history
-from streams.replay.outputs import write_result
 from streams.replay.plan import Plan
-from streams.replay.stepwise import replay
 from streams.replay.workspace import NAME, working_in
 from tests.support.histories import contents, made_up, options, tidemark, told, written
+from tests.support.in_steps import replay, write_result
 from tests.support.process import ROOT
 
 POLICY = Path("demo")
@@ -120,24 +119,27 @@ def test_from_and_to_bound_what_is_read(paths: dict[Topic, Path], tmp_path: Path
 
 #: The command, with the work cut small.
 SMALL = """
-from streams.replay import plan
-plan.PART_BYTES, plan.SHARD_BYTES = 6_000, 10_000
+from streams.replay import plan, topic_input
+plan.PART_BYTES, plan.SHARD_BYTES, topic_input.PART_OFFSETS = 6_000, 10_000, 100
 if __name__ == "__main__":
     from streams.cli.main import main
     main()
 """
 
 
-def started(directory: Path, *arguments: str, stderr: int | None = None) -> "subprocess.Popen[bytes]":
+def started(
+    directory: Path, *arguments: str, stderr: int | None = None, **environment: str
+) -> "subprocess.Popen[bytes]":
     (directory / "small.py").write_text(SMALL)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.Popen([sys.executable, "small.py", *arguments], cwd=directory, env=env, stderr=stderr)
 
 
 def pieces(out: Path) -> dict[str, int]:
     """The pieces of work that are done, by name, with the file that holds each."""
     try:
-        return {path.name: path.stat().st_ino for path in (out / NAME).glob("*.done")}
+        work = [*(out / NAME).glob("*.done"), *(out / NAME).glob("*.sorted")]
+        return {path.name: path.stat().st_ino for path in work}
     except FileNotFoundError:
         return {}  # it is done, and clears up
 
@@ -161,11 +163,17 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("after", [2, 12, 30])
+@pytest.mark.parametrize(
+    ("policy", "after"), [("demo", 2), ("demo", 12), ("demo", 30), ("abc", 5), ("abc", 30), ("care", 30)]
+)
 def test_killed_and_resumed_it_ends_in_the_same_bytes(
-    paths: dict[Topic, Path], expected: dict[str, bytes], tmp_path: Path, after: int
+    paths: dict[Topic, Path], tmp_path: Path, policy: str, after: int
 ) -> None:
-    arguments = ["replay", *options(paths), "--policy", "demo", "--until", "2027-02-01T00:00:00Z", "--out", "out"]
+    timeline = load_timeline(Path(policy))
+    write_result(replay(timeline, paths, UNTIL, partitions=4), timeline, tmp_path / "expected")
+    names = [path.name for path in (tmp_path / "expected").iterdir()]
+    arguments = ["replay", *options(paths), "--policy", policy, "--until", "2027-02-01T00:00:00Z", "--out", "out"]
+    arguments += ["--partitions", "4"]
     out = tmp_path / "out"
     process = started(tmp_path, *arguments, "--processes", "2")
     deadline = time.monotonic() + 60
@@ -187,7 +195,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes(
         now = pieces(out)
         assert all(now.get(name, inode) == inode for name, inode in done.items()), "what was done was done again"
     assert resumed.wait(60) == 0
-    assert contents(out) == expected
+    assert contents(out, names) == contents(tmp_path / "expected", names)
 
 
 def interrupted(paths: dict[Topic, Path], directory: Path) -> Path:
@@ -248,7 +256,7 @@ def test_a_disk_that_is_full_is_told_and_the_work_is_kept(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("streams.replay.job.runs.merge", full)
+        patched.setattr("streams.replay.job.merge", full)
         with pytest.raises(InterruptedRun, match="No space left on device; --resume goes on when it can"):
             replay_history(planned(paths), POLICY, tmp_path / "out", quiet)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {NAME}

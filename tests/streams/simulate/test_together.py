@@ -11,7 +11,7 @@ from config.policy_files import load_timeline
 from models.events import Topic
 from models.instants import parse_instant
 from models.outputs import TierCutoffs
-from streams.replay.command import Asked, replay_in_steps
+from streams.replay.command import Asked
 from streams.report.charts import spread
 from streams.simulate import tables
 from streams.simulate.page import page
@@ -19,6 +19,7 @@ from streams.simulate.population import Kept, Population
 from streams.simulate.run import simulate
 from streams.tools.cutoffs import cutoffs_of_file
 from tests.support.histories import made_up, written
+from tests.support.in_steps import replay, write_result
 from tests.support.live import lines
 
 UNTIL = parse_instant("2026-12-01T00:00:00Z")
@@ -57,7 +58,7 @@ class Simulated:
         self.population, self.until = self.run(processes)
         self.outs = [directory / "out-a", directory / "out-b"]
         for timeline, out in zip(self.timelines, self.outs, strict=True):
-            replay_in_steps(self.asked, timeline, out)
+            write_result(replay(timeline, self.paths, UNTIL), timeline, out)
 
     def run(self, processes: int) -> tuple[Population, int | None]:
         told = self.policies, self.timelines, lambda *_told: None

@@ -23,9 +23,11 @@ from models.outputs import Decisions
 from streams.demo.broker import EmbeddedBroker
 from streams.kafka.topics import changelog_name, create_topics
 from streams.partition.state import PROGRESS_KEY
-from streams.replay.stepwise import replay
+from streams.replay.command import Asked, plan_of
+from streams.replay.final_state import final_state
 from streams.tools.explain import explain_files, explain_live, latest_row
 from tests.models.build import order
+from tests.support.in_steps import replay
 
 ROOT = Path(__file__).parents[3]
 T0 = parse_instant("2026-01-01T00:00:00Z")
@@ -177,13 +179,15 @@ def test_help_has_examples(place: Path) -> None:
 
 
 def test_one_customer_alone_is_decided_as_among_all(place: Path) -> None:
-    timeline, inputs = load_timeline(place / "policy.yaml"), {Topic.ORDERS: place / "orders.jsonl"}
-    everybody = replay(timeline, inputs)
+    policy, inputs = place / "policy.yaml", {Topic.ORDERS: place / "orders.jsonl"}
+    everybody, files = replay(load_timeline(policy), inputs), {topic: [path] for topic, path in inputs.items()}
     for customer in everybody.customers:
-        alone = replay(timeline, inputs, only=customer.customer_id)
+        plan = plan_of(Asked(files, only=customer.customer_id), [load_timeline(policy)])
+        alone = final_state(plan, policy, customer.customer_id, lambda *_: None)
         assert alone.until == everybody.until
-        assert [each.to_row() for each in alone.customers] == [customer.to_row()]
-    assert explain_files(timeline, inputs, "c1").as_of == "2026-01-20T00:00:00Z"
+        assert alone.customer is not None
+        assert alone.customer.to_row() == customer.to_row()
+    assert explain_files(policy, inputs, "c1").as_of == "2026-01-20T00:00:00Z"
 
 
 # --- changelog ----------------------------------------------------------------------------------

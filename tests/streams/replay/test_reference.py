@@ -19,9 +19,8 @@ from models.policy.timeline import Timeline
 from models.wire import Wire
 from streams.partition.effects import Effects
 from streams.partition.step import Timing
-from streams.replay.outputs import write_result
-from streams.replay.stepwise import SLICE_PER_CUSTOMER, Result, replay
 from tests.support.driver import Driver, order, profile, touch, version
+from tests.support.in_steps import SLICE_PER_CUSTOMER, Result, replay, write_result
 from tests.support.live import lines
 from tests.support.process import ROOT
 
@@ -167,7 +166,7 @@ def test_an_event_far_in_the_future_is_read(tmp_path: Path) -> None:
 # --- order --------------------------------------------------------------------------------------------------
 
 
-def test_events_of_one_instant_are_taken_as_profiles_orders_interactions_and_then_as_they_came(tmp_path: Path) -> None:
+def test_events_of_one_instant_are_ordered_by_topic_and_then_by_content(tmp_path: Path) -> None:
     at = "2026-03-01T00:00:00Z"
     events = {
         Topic.INTERACTIONS: [touch("ann", 1, at)],
@@ -180,11 +179,10 @@ def test_events_of_one_instant_are_taken_as_profiles_orders_interactions_and_the
     assert replayed(tmp_path / "b", without).changes[0].cause == "order"
 
     twice = {Topic.ORDERS: [order("ann", 1, at, "200.00"), order("ann", 1, at, "1.00")]}
-    first = replayed(tmp_path / "c", twice)
-    assert first.customers[0].ledger.paid.tolist() == [0, 200_00]
-    assert first.notes == {"conflict": 1}
-    last = replayed(tmp_path / "d", {Topic.ORDERS: twice[Topic.ORDERS][::-1]})
-    assert last.customers[0].ledger.paid.tolist() == [0, 1_00]
+    for name, orders in (("c", twice[Topic.ORDERS]), ("d", twice[Topic.ORDERS][::-1])):
+        result = replayed(tmp_path / name, {Topic.ORDERS: orders})
+        assert result.customers[0].ledger.paid.tolist() == [0, 1_00]
+        assert result.notes == {"conflict": 1}
 
 
 def test_a_profile_without_any_time_holds_from_the_beginning(tmp_path: Path, timeline: Any) -> None:

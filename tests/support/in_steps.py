@@ -1,48 +1,52 @@
-"""Replay in steps: history from files through the very processor that live partitions use, in memory.
+"""The reference that the replay pipeline is compared with: a history in memory, in steps, through the live processor.
 
-The inputs are merged by event time, taken in slices, and time is moved by ticks for all customers together, as live
-does it with settled decisions; so the result is what a live worker would have decided, to the byte, on every run.
-Nothing here produces to a topic. `streams.replay` decides the same in bulk, where customers do not depend on each
-other.
+It reads files line by line, sorts the events, and moves time for all customers together, as live does with settled
+decisions. Nothing is shuffled, merged or resumed: it is short enough to be believed.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 
 from models.customer.state import Customer
+from models.engine.decide import Engine
 from models.errors import BadRecord, UnusableInput
-from models.events import Topic
-from models.instants import MAX_INSTANT, MIN_INSTANT
+from models.events import Topic, content_of, order_of
+from models.instants import MAX_INSTANT, MIN_INSTANT, parse_instant
 from models.outputs import CareAction, TierChange, TierCutoffs
+from models.policy.cutoff_timeline import ranked
 from models.policy.timeline import Timeline
 from models.wire import Wire
 from streams.history.columns import Mapped
-from streams.history.files import listed
+from streams.history.files import listed, write_atomically
 from streams.history.formats import Numbered, read_values
 from streams.kafka.partitioner import partition_for
-from streams.partition.campaigns import MAX_WAITING
 from streams.partition.cutoff_coordinator import REQUEST_KEY, cutoff_coordinator
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
 from streams.partition.state import PROGRESS_KEY, Partition, Watermark
 from streams.partition.step import Timing
+from streams.replay.outputs import (
+    Figures,
+    count_customers,
+    count_decisions,
+    dead_letter,
+    encode_summary,
+    final_line,
+    summarise,
+)
 
 #: A customer's events that one slice may hold: well under what the engine lets wait.
 SLICE_PER_CUSTOMER = 1_000
-#: Campaigns that one slice may hold: well under what a partition lets wait.
-SLICE_OF_CAMPAIGNS = MAX_WAITING // 2
-
-
-class ReplayError(UnusableInput):
-    """The replay cannot end. The message names the file or the argument."""
 
 
 class FileRecord(NamedTuple):
@@ -83,7 +87,7 @@ class Result:
     customers: list[Customer] = field(default_factory=list)
 
 
-def replay(  # noqa: PLR0913  # what is read, and what is decided beside it, by name
+def replay(  # what is read, and what is decided beside it, by name
     timeline: Timeline,
     inputs: Mapping[Topic, Path | Sequence[Path]],
     until: int | None = None,
@@ -123,6 +127,8 @@ def replay(  # noqa: PLR0913  # what is read, and what is decided beside it, by 
     return result
 
 
+#: The instant (ms), rank, type and id of an event, then its content: ties do not follow the order of lines.
+Order = tuple[int, int, str, int, bytes]
 #: An event's time (ms), its topic, and its record.
 Line = tuple[int, Topic, Any]
 
@@ -167,12 +173,12 @@ def _read(
 ) -> tuple[list[Line], int]:
     """Return every good line in merged order: by time, ties by topic rank, then as they came; and the latest time."""
     wire = Wire(timeline.latest.money)
-    lines: list[Line] = []
+    lines: list[tuple[Order, Line]] = []
     last = MIN_INSTANT - 1
     for topic, path, values in inputs:
         for number, value in values:
             try:
-                customer_id, at = _identify(wire, topic, value)
+                customer_id, at, order = _identify(wire, topic, value)
             except BadRecord as bad:
                 result.bad_lines.append(BadLine(path.name, number, bad, value))
                 continue
@@ -182,19 +188,20 @@ def _read(
             last = max(last, at)
             if only is None or customer_id == only or topic is Topic.CAMPAIGNS:
                 result.events[topic.label] += 1
-                lines.append((at, topic, FileRecord(number, at, customer_id.encode(), value)))
-    lines.sort(key=lambda line: line[:2])
-    return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(lines)], last
+                lines.append((order, (at, topic, FileRecord(number, at, customer_id.encode(), value))))
+    lines.sort(key=itemgetter(0))
+    merged = [line for _, line in lines]
+    return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(merged)], last
 
 
-def _identify(wire: Wire, topic: Topic, value: bytes) -> tuple[str, int]:
-    """Return whose an event is and when (ms) it happened. Raises BadRecord."""
+def _identify(wire: Wire, topic: Topic, value: bytes) -> tuple[str, int, Order]:
+    """Return whose an event is, when (ms) it happened, and its place in the order. Raises BadRecord."""
     if topic is Topic.CAMPAIGNS:
         campaign = wire.decode_campaign(value)
-        return campaign.campaign, campaign.at
+        return campaign.campaign, campaign.at, (campaign.at, topic, campaign.campaign, 0, content_of(campaign))
     customer_id, event = wire.decode(topic, None, value)
-    # A profile without any time holds from the beginning.
-    return customer_id, MIN_INSTANT - 1 if event.at is None else event.at
+    order = order_of(event)
+    return customer_id, order[0], (*order, content_of(event))
 
 
 def _slices(lines: list[Line]) -> Iterator[list[Line]]:
@@ -203,7 +210,7 @@ def _slices(lines: list[Line]) -> Iterator[list[Line]]:
     seen: Counter[bytes] = Counter()
     for index, (at, topic, record) in enumerate(lines):
         announced = topic is Topic.CAMPAIGNS
-        whose, most = (b"\0", SLICE_OF_CAMPAIGNS) if announced else (record.key, SLICE_PER_CUSTOMER)
+        whose, most = (b"\0", 1) if announced else (record.key, SLICE_PER_CUSTOMER)
         if seen[whose] >= most and at != lines[index - 1][0]:
             yield lines[start:index]
             start = index
@@ -235,3 +242,57 @@ def _collect(result: Result, effects: Effects) -> None:
     result.cutoffs += effects.decisions.cutoffs
     result.notes += effects.decisions.notes
     result.refusals += effects.decisions.refusals
+
+
+def write_result(result: Result, timeline: Timeline, directory: Path) -> dict[str, Any]:
+    """Write the files into a directory, each by atomic rename; return the summary. Raises UnusableInput.
+
+    `tier-cutoffs.jsonl` is there only where the policy has cut-offs computed.
+    """
+    summary = summarise(figures_of(result), result.until, timeline)
+    engine = Engine(timeline)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(directory / "tier-changes.jsonl", map(msgspec.json.encode, sorted(result.changes, key=_change_order)))
+        _write(directory / "care-actions.jsonl", map(msgspec.json.encode, sorted(result.actions, key=_action_order)))
+        cutoffs = directory / "tier-cutoffs.jsonl"
+        cutoffs.unlink(missing_ok=True)  # of an earlier replay by another policy
+        if ranked(timeline):
+            _write(cutoffs, map(msgspec.json.encode, result.cutoffs))
+        customers = (final_line(engine, customer, result.until) for customer in result.customers)
+        _write(directory / "customers.jsonl", customers)
+        _write(directory / "dead-letters.jsonl", (orjson.dumps(_dead_letter(bad)) for bad in result.bad_lines))
+        write_atomically(directory / "summary.json", lambda file: file.write(encode_summary(summary)))
+    except OSError as error:
+        raise UnusableInput(f"{directory} cannot be written: {error.strerror}") from None
+    return summary
+
+
+def figures_of(result: Result) -> Figures:
+    """Return the counts of a replay."""
+    figures = Figures(
+        events=dict(result.events),
+        after_until=result.after_until,
+        by_reason=dict(Counter(bad.bad.reason.value for bad in result.bad_lines)),
+        notes=dict(result.notes),
+    )
+    figures.add(count_decisions(result.changes, result.actions, result.refusals))
+    figures.add(count_customers(result.customers))
+    return figures
+
+
+def _change_order(change: TierChange) -> tuple[int, str, str, int]:
+    return parse_instant(change.effective_at), change.customer_id, change.scheme, change.sequence
+
+
+def _action_order(action: CareAction) -> tuple[int, str, str, str]:
+    return parse_instant(action.due_at), action.customer_id, action.rule, action.action_id
+
+
+def _dead_letter(line: BadLine) -> dict[str, Any]:
+    place = {"file": line.file, "line": line.line}
+    return dead_letter(place, line.bad.reason, line.bad.detail, line.value)
+
+
+def _write(path: Path, lines: Iterable[bytes]) -> None:
+    write_atomically(path, lambda file: file.writelines(line + b"\n" for line in lines))
