@@ -153,7 +153,7 @@ SECOND = GOOD.replace("version: 2026-11-01", "version: second\neffective_from: 2
 def test_versions_are_documents_of_one_file(tmp_path: Path) -> None:
     timeline = load_timeline(write(tmp_path, f"{SECOND}---\n{GOOD}"))
     assert [policy.version for policy in timeline.versions] == ["2026-11-01", "second"]
-    # YAML reads the start as a time of its own; it is the same instant.
+    # YAML parses the start as a time; it is the same instant.
     assert timeline.next_start(MIN_INSTANT) == parse_instant("2027-01-01T05:00:00Z")
 
 
