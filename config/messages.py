@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from models.engine.customer_report import (
+from models.engine.report_shapes import (
     CustomerReport,
     ExpectedMove,
     Grade,

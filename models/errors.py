@@ -1,7 +1,6 @@
-"""Every error that tidemark raises on purpose, with what the reader of its message should do.
+"""Every error that tidemark raises on purpose, and what its reader should do.
 
-One base class, so that the command line can turn any of them into one line and an exit code.
-No formatting of tracebacks and no logging here.
+The command line turns any of them into one line and an exit code. No traceback is formatted and nothing is logged here.
 """
 
 from enum import StrEnum
@@ -12,7 +11,7 @@ class TidemarkError(Exception):
 
 
 class UnusableInput(TidemarkError):
-    """What a person gave (an argument, a setting, a file) cannot be used; the command ends with exit code 2."""
+    """An argument, a setting or a file cannot be used; the command ends with exit code 2."""
 
 
 class PolicyError(UnusableInput):

@@ -1,7 +1,6 @@
 """The facts tidemark consumes, normalised: instants in ms, money in minor units, ids as 64-bit numbers.
 
-These are what the core works on and what a customer's state keeps while a decision is pending. How
-they are read from bytes is `models.wire`.
+The core works on them, and a customer's state keeps them while a decision is pending. `models.wire` decodes them.
 """
 
 from enum import IntEnum
@@ -44,7 +43,7 @@ class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=Fals
 
 @final
 class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r", gc=False):
-    """`amount` minor units given back for `order` at `at` (ms)."""
+    """A refund of `amount` minor units for `order` at `at` (ms)."""
 
     at: int
     refund: int
@@ -54,7 +53,7 @@ class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r", gc=Fa
 
 @final
 class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c", gc=False):
-    """`order` no longer counts, from `at` (ms) on."""
+    """A cancellation: `order` no longer counts from `at` (ms) on."""
 
     at: int
     order: int
@@ -64,7 +63,7 @@ class OrderCancelled(msgspec.Struct, array_like=True, frozen=True, tag="c", gc=F
 class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i", gc=False):
     """Something the customer did or said at `at` (ms). `value` is in thousandths (a survey's 8.5 is 8500).
 
-    `action` is the care action that it answers.
+    `action` is the hashed id of the care action that it answers, if any.
     """
 
     at: int
@@ -75,7 +74,7 @@ class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i", gc=Fals
 
 
 class Consent(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Whether, and through which channels, marketing is allowed. `channels` None: not said, so any."""
+    """Whether marketing is allowed, and through which channels. `channels` None: any."""
 
     marketing: bool = False
     channels: tuple[str, ...] | None = None
@@ -95,7 +94,7 @@ class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p", gc=False):
     updated_at: int | None = None
 
     def replaces(self, other: "Profile") -> bool:
-        """Whether this later arrival wins: by `updated_at` if both have one, else because it came later.
+        """Whether this later arrival wins: by `updated_at` if both have one, else because it arrived later.
 
         If both were updated at one instant, their content decides, so that the order of arrival does not.
         """
@@ -108,16 +107,16 @@ class Profile(msgspec.Struct, array_like=True, frozen=True, tag="p", gc=False):
 
 @final
 class Erasure(msgspec.Struct, array_like=True, frozen=True, tag="e", gc=False):
-    """The customer is to be forgotten: state, changelog and `customer-tiers` alike."""
+    """A request to forget the customer in the state, the changelog and `customer-tiers`."""
 
     at: None = None
 
 
 @final
 class Campaign(msgspec.Struct, frozen=True, gc=False):
-    """An announcement at `at` (ms) about a subject, to those in one of `tiers` whose attributes have one of the values.
+    """An announcement at `at` (ms) on a subject, to customers in one of `tiers` with one of the values of attributes.
 
-    Empty `tiers`: any. It is no customer's own: it reaches all of a partition (`streams.partition.campaigns`).
+    Empty `tiers` means any. A campaign reaches every customer of a partition (`streams.partition.campaigns`).
     """
 
     at: int
@@ -131,7 +130,7 @@ Event = OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile | E
 #: What can wait in a customer's state until its instant is settled (an erasure never waits).
 Pending = OrderPlaced | OrderRefunded | OrderCancelled | Interaction | Profile
 
-#: The interaction kinds of the contract. Others are accepted, and weigh nothing unless a policy weighs them.
+#: The interaction kinds of the contract. Others are accepted and have no weight unless a policy gives them one.
 KNOWN_KINDS = frozenset(
     {
         "visit",

@@ -1,8 +1,7 @@
 """Instants, durations and local times, all as integers.
 
-An *instant* is an `int`: milliseconds since 1970-01-01T00:00:00Z. A *duration* is an `int` of
-milliseconds. Every comparison in tidemark is made on them; `datetime` appears only at the edges.
-No clock is read here.
+An *instant* is an `int`: milliseconds since 1970-01-01T00:00:00Z. A *duration* is an `int` of milliseconds. Every
+comparison uses them; `datetime` appears only at the edges. No clock is read here.
 """
 
 import re
@@ -19,14 +18,13 @@ WEEK_MS = 7 * DAY_MS
 UNITS_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": WEEK_MS}
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Events are accepted between these instants; what is computed from them may lie up to `LAST_INSTANT`.
+#: Events are accepted between MIN_INSTANT and MAX_INSTANT; what follows from them may lie up to LAST_INSTANT.
 MIN_INSTANT = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_DURATION = 36_525 * DAY_MS
 
-#: How the seconds of an hour, and the milliseconds of a second, are written: instants are formatted several times an
-#: event.
+#: The texts of all seconds of an hour and all milliseconds of a second: instants are formatted several times an event.
 _SECONDS = tuple(f":{second // 60:02d}:{second % 60:02d}" for second in range(3_600))
 _MILLISECONDS = ("Z", *(f".{millisecond:03d}Z" for millisecond in range(1, 1_000)))
 
@@ -34,7 +32,7 @@ _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 
 
 def from_datetime(moment: datetime) -> int:
-    """Return the instant (ms) of an aware datetime; what is finer than a millisecond is cut off."""
+    """Return the instant (ms) of an aware datetime; fractions of a millisecond are dropped."""
     delta = moment - EPOCH
     return delta.days * DAY_MS + delta.seconds * 1_000 + delta.microseconds // 1_000
 
@@ -53,7 +51,7 @@ def parse_instant(text: str) -> int:
 
 
 def format_instant(instant: int) -> str:
-    """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
+    """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only if they are not zero."""
     second = instant // SECOND_MS
     hour = second // 3_600
     return f"{_hour_text(hour)}{_SECONDS[second - hour * 3_600]}{_MILLISECONDS[instant - second * SECOND_MS]}"
@@ -99,8 +97,8 @@ def _zone_names() -> frozenset[str]:
 def local_instant(day: date, at: time, tz: ZoneInfo) -> int:
     """Return the instant (ms) of a local wall-clock time.
 
-    A time that a DST night skips is taken an hour later, one that it repeats is taken the first time
-    (PEP 495, fold=0).
+    A time that the clocks skip is taken an hour later; a time that they repeat is the first of the two (PEP 495,
+    fold=0).
     """
     return from_datetime(datetime.combine(day, at, tzinfo=tz))
 
@@ -111,7 +109,7 @@ def local_midnight(day: date, tz: ZoneInfo) -> int:
 
 
 def next_midnight(instant: int, tz: ZoneInfo) -> int:
-    """Return the instant (ms) at which the day of an instant ends in a time zone, and the next one begins."""
+    """Return the instant (ms) at which the day that holds an instant ends in a time zone."""
     return local_midnight(local_date(instant, tz) + timedelta(days=1), tz)
 
 

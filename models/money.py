@@ -1,6 +1,6 @@
 """Money as integer minor units (cents, yen), because integer sums do not depend on their order.
 
-Parsing, formatting and conversion. Which currency a policy counts in is the policy's business.
+Parsing, formatting and conversion. The policy chooses the currency.
 """
 
 import re
@@ -26,7 +26,7 @@ def decimals(currency: str) -> int:
 
 
 class Money:
-    """The currency that a policy counts in, and how amounts become integers in it.
+    """The currency of a policy, and the conversion of amounts into integers of its minor unit.
 
     `rates` maps another currency to the policy currency's units for one unit of it.
     """
@@ -38,7 +38,7 @@ class Money:
         self.rates = dict(rates or {})
         self._decimals = decimals(currency)
         self._scale: int = 10**self._decimals
-        #: How each number of minor units below one unit is written.
+        #: The text of each number of minor units below one unit.
         self._cents = tuple(f".{minor:0{self._decimals}d}" if self._decimals else "" for minor in range(self._scale))
 
     @property
@@ -47,10 +47,10 @@ class Money:
         return self._scale
 
     def minor(self, amount: str | float, currency: str | None = None) -> int:
-        """Return minor units of the policy currency, rounded half to even where digits are to be cut.
+        """Return minor units of the policy currency; excess digits are rounded half to even.
 
         `amount` is a decimal text or a JSON number in units of `currency` (default: the policy's).
-        Raises BadRecord: not a number, not finite, too large, or a currency that has no rate.
+        Raises BadRecord for what is not a number, not finite or too large, and for a currency without a rate.
         """
         if type(amount) is str and (currency is None or currency == self.currency):
             whole, _, cents = amount.partition(".")
@@ -82,7 +82,7 @@ class Money:
         return f"{whole}{self._cents[minor - whole * self._scale]}"
 
     def text_of_ratio(self, numerator: int, denominator: int) -> str:
-        """Return an amount of minor units that may not be whole: exact where it is, else six more decimals."""
+        """Return a ratio of minor units as text: exact if it is whole, else with six more decimals."""
         if numerator % denominator == 0:
             return self.text(numerator // denominator)
         with localcontext(prec=60):

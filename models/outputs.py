@@ -1,18 +1,16 @@
-"""The events tidemark emits, in the shapes of docs/contract.md, and the decisions that one step collects."""
+"""The events that tidemark emits, in the shapes of docs/contract.md, and the decisions that one step collects."""
 
 from collections import Counter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from models.care.budgets import BudgetShare
-
 Direction = Literal["up", "down", "enter"]
 Cause = Literal["order", "refund", "interaction", "profile", "time", "late", "policy"]
 
 
 class Why(msgspec.Struct, frozen=True, gc=False):
-    """One comparison that decided, in displayed units."""
+    """One comparison that decided a change, in displayed units."""
 
     metric: str
     value: str | float | int | None
@@ -22,21 +20,21 @@ class Why(msgspec.Struct, frozen=True, gc=False):
 
 
 class Need(msgspec.Struct, frozen=True, gc=False):
-    """How much of a metric is missing, in displayed units; None where the metric is undefined."""
+    """How much of a metric is missing, in displayed units; None if the metric is undefined."""
 
     metric: str
     missing: str | float | int | None
 
 
 class Next(msgspec.Struct, frozen=True, gc=False):
-    """The next tier up, and what is missing for it (all of it is needed)."""
+    """The next tier up and what is missing for it. All `needs` must be met."""
 
     tier: str
     needs: list[Need]
 
 
 class AtRisk(msgspec.Struct, frozen=True, gc=False):
-    """The tier that the customer falls to, and the exact instant, if nothing more happens."""
+    """The tier to which the customer falls if nothing more happens, and the exact instant."""
 
     tier: str
     on: str
@@ -63,7 +61,7 @@ class TierChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class CareAction(msgspec.Struct, frozen=True, gc=False):
-    """A `care-actions` event. Nothing is to be sent after `expires_at`, nor where `holdout` is true."""
+    """A `care-actions` event. Do not send it after `expires_at`, nor if `holdout` is true."""
 
     action_id: str
     rule: str
@@ -82,7 +80,7 @@ class CareAction(msgspec.Struct, frozen=True, gc=False):
 
 
 class HeldTier(msgspec.Struct, frozen=True, gc=False):
-    """A tier as `customer-tiers` shows it."""
+    """A held tier as `customer-tiers` shows it. `sequence` counts the tier changes in the scheme."""
 
     tier: str
     since: str
@@ -100,7 +98,7 @@ class CustomerTiers(msgspec.Struct, frozen=True, gc=False):
 
 
 class Move(NamedTuple):
-    """A tier change in short, for who counts them only: `at` in ms, nothing is explained."""
+    """A tier change without its explanation, for callers that only count changes. `at` is in ms."""
 
     scheme: str
     from_tier: str | None
@@ -110,12 +108,12 @@ class Move(NamedTuple):
 
 
 class Cutoff(msgspec.Struct, frozen=True, gc=False):
-    """The cut-off of one tier, in displayed units, and what it comes to.
+    """The cut-off of one tier, in displayed units, and the customers above it.
 
-    `top` is the share of customers wanted and `share` the one reached (parts of 1), `customers` how many have a reading
-    of at least `cut`, those of higher tiers included. `holders` are those who hold the tier or a higher one as the day
-    ends, before the cut-offs move anybody, and `held` is what part of the ranked they come to; None where an older
-    release did not tell.
+    `top` is the requested share of customers and `share` the reached one (fractions of 1). `customers` counts the
+    customers whose reading is at least `cut`, higher tiers included. `holders` counts the customers who hold this tier
+    or a higher one at the end of the day, before the cut-offs move anybody; `held` is their share of the ranked
+    customers. Both are None in events of older releases.
     """
 
     tier: str
@@ -128,9 +126,9 @@ class Cutoff(msgspec.Struct, frozen=True, gc=False):
 
 
 class TierCutoffs(msgspec.Struct, frozen=True, gc=False):
-    """A `tier-cutoffs` event: from which readings on the tiers of a scheme are reached, from `effective_at` on.
+    """A `tier-cutoffs` event: the readings at which the tiers of a scheme begin, from `effective_at` on.
 
-    `cutoffs` are those of the tiers above the lowest, lowest first. `population`: how many customers were ranked.
+    `cutoffs` holds one entry for each tier above the lowest, lowest first. `population` counts the ranked customers.
     """
 
     event_id: str
@@ -143,38 +141,36 @@ class TierCutoffs(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decisions:
-    """What was decided while working through some events: to be performed by whoever asked.
+    """What the engine decided about some events, for the caller to act on.
 
-    `notes` counts what an operator wants to know (`duplicate`, `late`, `unknown_kind`, …), `refusals` care actions by
-    rule and reason, `outcomes` what came of them by rule, tier, hold-out and outcome. `budget_share` is what care may
-    spend; None: nobody counts. Where `moves` is a list, tier changes are told there in short, and `changes` stays
-    empty: to explain them is most of the work.
+    `counts` holds what an operator looks for, by name (`duplicate`, `late`, `unknown_kind`, …). `refusals` counts care
+    actions that were not emitted, by rule and reason. `outcomes` counts what emitted actions led to, by rule, tier,
+    hold-out and outcome. `lateness_ms` holds one entry for each late event. If `moves` is a list, tier changes go there
+    without an explanation and `changes` stays empty: explaining them is most of the work.
     """
 
     __slots__ = (
         "actions",
-        "budget_share",
         "changes",
+        "counts",
         "cutoffs",
         "lateness_ms",
         "moves",
-        "notes",
         "outcomes",
         "refusals",
     )
 
-    def __init__(self, budget_share: BudgetShare | None = None, moves: list[Move] | None = None) -> None:
+    def __init__(self, moves: list[Move] | None = None) -> None:
         self.moves = moves
         self.changes: list[TierChange] = []
         self.actions: list[CareAction] = []
         self.cutoffs: list[TierCutoffs] = []
-        self.notes: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.lateness_ms: list[int] = []
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.outcomes: Counter[tuple[str, str, bool, str]] = Counter()
-        self.budget_share = budget_share
 
     def refuse(self, rule: str, reason: str) -> None:
         """Count a care action that is not emitted."""
-        self.notes[f"care_{reason}"] += 1
+        self.counts[f"care_{reason}"] += 1
         self.refusals[rule, reason] += 1

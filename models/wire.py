@@ -1,6 +1,6 @@
-"""Input records from bytes: decoded and validated in one pass, refused with a reason from the closed list.
+"""Input records from bytes: decoded and validated in one pass, or refused with a reason from the closed list.
 
-The shapes are those of the input topics (docs/contract.md). Bytes come in as arguments; nothing is read here.
+The shapes are those of the input topics (docs/contract.md). Nothing is read from files or the network here.
 """
 
 import re
@@ -102,12 +102,12 @@ _DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
 _BIRTHDAY = re.compile(r"(\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LUNAR_MONTH_DAYS = (30,) * 12
-#: The interactions that answer an action, and name it.
+#: The interactions that answer an action and must name it.
 _ANSWERS = frozenset({"care.delivered", "care.opened", "care.clicked", "care.converted"})
 _ATTRIBUTE_LEVELS = 16
 _SURVEY_MAX = 10
 _VALUE_MAX = 1e9
-#: Attributes travel with the state; they are for choosing and addressing, not for storing documents.
+#: Attributes travel with the state; they select and address customers and are no document store.
 _ATTRIBUTES_MAX_BYTES = 4_096
 
 
@@ -124,7 +124,7 @@ class Wire:
     def decode(
         self, topic: Topic, key: bytes | None, value: bytes | None, latest: int = MAX_INSTANT
     ) -> tuple[str, Event]:
-        """Return (customer_id, event) of one record of a customer's; `key` None means that it came from a file.
+        """Return (customer_id, event) of one record. `key` None means that the record came from a file.
 
         `latest` (ms) is the last instant that is not too far ahead. Raises BadRecord.
         """
@@ -157,7 +157,7 @@ class Wire:
         return customer_id, event
 
     def decode_campaign(self, value: bytes | None, latest: int = MAX_INSTANT) -> Campaign:
-        """Return the announcement in a record of `campaigns`. Raises BadRecord."""
+        """Return the campaign in a record of `campaigns`. `latest` is as in `decode`. Raises BadRecord."""
         if value is None:
             raise BadRecord(Reason.NOT_JSON, f"value: found none, allowed only on {Topic.CUSTOMERS.label}")
         raw = self._read(Topic.CAMPAIGNS, value)
@@ -250,7 +250,7 @@ def _check_birthday(text: str) -> None:
 
 
 def _check_attributes(value: Any, levels: int) -> None:
-    """Refuse what a state row cannot hold: integers beyond 64 bits, and nesting without end."""
+    """Raise BadRecord for what a state row cannot hold: integers beyond 64 bits, and nesting beyond `levels`."""
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise BadRecord(Reason.BAD_VALUE, "attributes: allowed are integers of up to 64 bits")
     if isinstance(value, dict | list):
@@ -268,12 +268,12 @@ def _ms(when: int | datetime) -> int:
 
 
 def _too_far_ahead(at: int, latest: int) -> BadRecord:
-    told = f"time: found {format_instant(at)}, allowed is up to {format_instant(latest)}"
-    return BadRecord(Reason.TOO_FAR_AHEAD, told)
+    detail = f"time: found {format_instant(at)}, allowed is up to {format_instant(latest)}"
+    return BadRecord(Reason.TOO_FAR_AHEAD, detail)
 
 
 def _refusal(value: bytes, error: Exception) -> BadRecord:
-    """Name the reason. The typed decoder stops at the first flaw, so what is not JSON at all is told apart first."""
+    """Return the error with its reason. The typed decoder stops at the first flaw, so check for JSON first."""
     try:
         msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformed:

@@ -1,4 +1,4 @@
-"""Care: what happens at an evaluation. Which actions are proposed, refused, held out or emitted, and their uplift.
+"""Care at an evaluation: triggers propose actions, governance and budgets refuse or defer them, uplift measures them.
 
-The rules are compiled in `models.policy`. Nothing is sent here: the result is a list of actions and refusals.
+`models.policy` compiles the rules. Nothing is sent here: the results are actions, refusals and outcomes to count.
 """

@@ -1,8 +1,8 @@
-"""Budgets that hold over all partitions without asking one another: each partition has its own share from the start.
+"""Budgets over all partitions without coordination: each partition spends from a fixed share of its own.
 
-The shares of a period add up to exactly the budget. What a partition has spent is part of its recovered state. So is,
-before an action goes out, that it is paid for: what a crash makes a worker decide again is not paid for twice, and what
-it then decides otherwise stays paid for.
+The shares of a period add up to exactly the budget. What a partition has spent is part of its recovered state. Before
+an action goes out, the state records that it is paid for. After a crash, an action that is decided again is not paid
+for twice; if the second decision differs, the first payment stays spent.
 """
 
 from collections.abc import Container, Sequence
@@ -14,7 +14,7 @@ from models.identity import id64
 from models.instants import local_date
 from models.policy.care_rules import Action, Budget
 
-#: What was spent is remembered for so many periods; an action of an earlier one is refused.
+#: Spending is remembered for this many periods; an action of an earlier period is refused.
 PERIODS_KEPT = 3
 
 #: Spent cost by the name of a budget and the ordinal of the first day of the period.
@@ -22,14 +22,14 @@ Spent = dict[str, dict[int, int]]
 
 
 class BudgetShare:
-    """What one of `count` partitions may spend, and has. `spent` is changed in place.
+    """What one of `count` partitions may spend and has spent. `spent` is changed in place.
 
-    `reserved`: actions (their ids, hashed) that were let through before. `passed` are those that this purse has let
-    through, and `paid` whether it has paid for any: what is spent on later ones must not shut them out in a repetition.
+    `reserved` holds the hashed ids of actions that were paid for before a crash: they pass again, whatever was spent
+    since. `passed` lists the hashed ids that this share let through, and `paid` says whether it spent anything.
     """
 
     def __init__(self, spent: Spent, number: int = 0, count: int = 1, reserved: Container[int] = ()) -> None:
-        """`number` is the partition's, from 0 on."""
+        """`number` is the partition's number, from 0; `count` is the number of partitions."""
         self.spent = spent
         self.passed: list[int] = []
         self.paid = False
@@ -38,11 +38,11 @@ class BudgetShare:
         self._count = count
 
     def share(self, budget: Budget, at: int, zone: ZoneInfo) -> int:
-        """Return what the partition may spend of a budget in all of the period of an instant (ms)."""
+        """Return what the partition may spend of a budget in the whole period that holds an instant (ms)."""
         return share(budget, period_start(budget.period, local_date(at, zone)), self._number, self._count)
 
     def left(self, budget: Budget, at: int, zone: ZoneInfo) -> int:
-        """Return what the partition may still spend of a budget in the period of an instant (ms)."""
+        """Return what the partition may still spend of a budget in the period that holds an instant (ms)."""
         begun = period_start(budget.period, local_date(at, zone))
         spent = self.spent.get(budget.name, {})
         if len(spent) >= PERIODS_KEPT and begun < min(spent):
@@ -52,7 +52,7 @@ class BudgetShare:
     def pays(
         self, budgets: Sequence[Budget], action: Action, action_id: str, at: int, zone: ZoneInfo, *, spends: bool
     ) -> bool:
-        """Whether all of some budgets have room for an action at an instant (ms); taken up where it `spends`."""
+        """Whether all the budgets have room for an action at an instant (ms). If so and it `spends`, spend its cost."""
         identity = id64(action_id)
         if identity in self._reserved:
             return True
@@ -71,7 +71,7 @@ class BudgetShare:
 
 
 def share(budget: Budget, begun: int, number: int, count: int) -> int:
-    """Return the share of one of `count` partitions; what does not divide goes to others from period to period."""
+    """Return the share of partition `number` of `count`. The remainder goes to other partitions in each period."""
     each, rest = divmod(budget.at_most, count)
     first = id64(f"{budget.name}\x1f{begun}") % count
     return each + ((number - first) % count < rest)
@@ -79,7 +79,7 @@ def share(budget: Budget, begun: int, number: int, count: int) -> int:
 
 @lru_cache(maxsize=4_096)
 def period_start(period: str, day: date) -> int:
-    """Return the ordinal of the first day of the period that a day lies in; weeks begin on Monday."""
+    """Return the ordinal of the first day of the period that holds a day. Weeks begin on Monday."""
     match period:
         case "day":
             first = day

@@ -1,7 +1,7 @@
-"""Days that come again: birthdays in the Gregorian and the Chinese calendar, anniversaries, days of week and month.
+"""Recurring days: birthdays in the Gregorian and the Chinese calendar, anniversaries, days of the week and the month.
 
-Dates in, dates out; time zones and instants are `models.instants`' business. The Chinese calendar is that of the
-`lunardate` library, for the years 1900 to 2099: outside of them there are no lunar birthdays.
+Functions take and return dates; `models.instants` handles time zones. The Chinese calendar comes from the `lunardate`
+library and covers the years 1900 to 2099. Outside them there are no lunar birthdays.
 """
 
 from calendar import isleap
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from lunardate import LunarDate
 
-#: A birthday is looked for so many years ahead: 29 February is missing for eight of them at the most.
+#: Birthdays are searched for this many years ahead: at most eight years in a row have no 29 February.
 _YEARS_AHEAD = 10
 LUNAR_YEARS = range(1900, 2100)
 
@@ -33,10 +33,9 @@ def day_in(year: int, month: int, day: int, leap_day: tuple[int, int]) -> date:
 
 @lru_cache(maxsize=16_384)
 def lunar_birthday_in(year: int, month: int, day: int, *, leap: bool) -> date | None:
-    """Return the date of a day of the Chinese lunar year that begins in a year; None outside of 1900 to 2099.
+    """Return the date of a day in the Chinese lunar year that begins in `year`; None outside 1900 to 2099.
 
-    With `leap`, the leap month is taken in years in which that month is doubled. Day 30 of a month of 29 days is its
-    last day.
+    With `leap`, the leap month is used in years that double that month. Day 30 of a month with 29 days is its last day.
     """
     if year not in LUNAR_YEARS:
         return None
@@ -51,7 +50,7 @@ def lunar_birthday_in(year: int, month: int, day: int, *, leap: bool) -> date | 
 
 
 def yearly(today: date, month: int, day: int, leap_day: tuple[int, int], before: int) -> Iterator[tuple[int, date]]:
-    """Yield (year, date `before` days earlier) of a day of the year, from about `today` on, for some years."""
+    """Yield (year, date `before` days earlier) of a day of each year, from about `today` on."""
     # A day that straddles the year's end still belongs to the coming occasion. The calendar begins with year 1,
     # and days before its first may not exist.
     first = max(2, (today + timedelta(days=before)).year)
@@ -70,7 +69,7 @@ def lunar_yearly(today: date, month: int, day: int, before: int, *, leap: bool) 
 def days_of(today: date, weekdays: frozenset[int], month_days: frozenset[int]) -> Iterator[tuple[int, date]]:
     """Yield (ordinal, date) of days of the week (0 is Monday) and of the month, for three months.
 
-    They begin the day before `today`: where the clocks skip an instant, it may come a day later.
+    They begin the day before `today`: an instant that the clocks skip may fall on the next day.
     """
     for ahead in range(-1, 93):
         if today.toordinal() + ahead > date.max.toordinal():

@@ -1,10 +1,11 @@
-"""What a care rule sees of one evaluation, and how it says that it fires."""
+"""What a care rule sees of one evaluation, and how it proposes an action."""
 
 from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from models.care.budgets import BudgetShare
 from models.customer.state import Customer, Mark
 from models.events import Campaign, Pending
 from models.instants import local_date, zone
@@ -15,9 +16,10 @@ from models.policy.evaluation import Evaluation
 
 
 class Candidate(NamedTuple):
-    """An action that its rule wants, before governance. `since` (ms) is when its occasion arose.
+    """A proposed action, before governance. Its occasion arose at `since` (ms).
 
-    `tier` is the one held then; `anchor` (ms) what the rule went by, where a later one outdates it.
+    `tier` is the tier held then. `anchor` (ms) is the sign of life that a silence is measured from, if any; a later one
+    outdates the action.
     """
 
     action: Action
@@ -30,12 +32,19 @@ class Candidate(NamedTuple):
 
 
 class CareContext:
-    """An evaluation as care rules see it: the tier changes it brought, and the event that it is about, if any."""
+    """An evaluation as care rules see it: the tier changes it made and the event that caused it, if any.
 
-    __slots__ = ("_today", "_zone", "at", "candidates", "customer", "evaluation", "event", "moved", "policy")
+    `budget` is what actions may spend; None means that budgets are not counted.
+    """
+
+    __slots__ = ("_today", "_zone", "at", "budget", "candidates", "customer", "evaluation", "event", "moved", "policy")
 
     def __init__(
-        self, evaluation: Evaluation, moved: Sequence[TierChange | Move], event: Pending | Campaign | None
+        self,
+        evaluation: Evaluation,
+        moved: Sequence[TierChange | Move],
+        event: Pending | Campaign | None,
+        budget: BudgetShare | None,
     ) -> None:
         self.evaluation = evaluation
         self.customer: Customer = evaluation.customer
@@ -43,13 +52,14 @@ class CareContext:
         self.at = evaluation.at
         self.moved = moved
         self.event = event
+        self.budget = budget
         self.candidates: list[Candidate] = []
         self._zone: ZoneInfo | None = None
         self._today: date | None = None
 
     @property
     def zone(self) -> ZoneInfo:
-        """The customer's own time zone, or the policy's where they have none."""
+        """The customer's own time zone; the policy's if they have none."""
         if self._zone is None:
             profile = self.customer.profile
             own = None if profile is None else profile.timezone
@@ -58,20 +68,20 @@ class CareContext:
 
     @property
     def today(self) -> date:
-        """The customer's calendar date."""
+        """The calendar date in the customer's time zone."""
         if self._today is None:
             self._today = local_date(self.at, self.zone)
         return self._today
 
     def mark(self, action: Action) -> Mark:
-        """Return what the rule remembers of the customer, made to be kept where there was nothing."""
+        """Return what the rule remembers of the customer. If there is nothing yet, add an empty mark and return it."""
         mark = self.customer.marks.get(action.rule)
         if mark is None:
             mark = self.customer.marks[action.rule] = Mark()
         return mark
 
     def tier(self, action: Action) -> str | None:
-        """Return the tier held in the action's scheme."""
+        """Return the tier held in the action's scheme; None before any evaluation of it."""
         standing = self.customer.standings.get(action.scheme)
         return None if standing is None else standing.tier
 
@@ -85,7 +95,10 @@ class CareContext:
         anchor: int | None = None,
         **words: str,
     ) -> None:
-        """Have an action considered, where the customer's tier is one of the rule's. `words` fill the template."""
+        """Propose an action if the customer's tier is one of the rule's.
+
+        `words` replace `{names}` in the template. `since` and `anchor` (ms) are as in `Candidate`.
+        """
         tier = self.tier(action)
         if action.tiers is not None and tier not in action.tiers:
             return

@@ -1,4 +1,4 @@
-"""Rules about days: birthdays, anniversaries, holidays, days of the week and the month, at exact local instants."""
+"""Triggers on dates: birthdays, anniversaries, holidays, days of the week and the month, at exact local instants."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -9,16 +9,16 @@ from models.instants import DAY_MS, local_date, local_instant
 from models.policy.care_rules import AnniversaryRule, BirthdayRule, CalendarRule, HolidayRule
 from models.policy.holidays import FIRST_YEAR, LAST_YEAR, holiday_dates
 
-#: Two offers for birthdays are so far apart (ms), whatever becomes of the profile in between.
+#: The shortest time (ms) between two birthday offers, even if the profile changes in between.
 BIRTHDAYS_APART = 180 * DAY_MS
 
 DatedRule = BirthdayRule | AnniversaryRule | HolidayRule | CalendarRule
 
 
 def evaluate_dated(context: CareContext, rule: DatedRule) -> int | None:
-    """Fire a rule about days where one has come; return when (ms) the next will, None if never.
+    """Fire the rule if one of its days has come. Return the instant (ms) of the next one; None if there is none.
 
-    A profile that arrives, or moves, on the day itself is still in time.
+    A profile that arrives or changes on the day itself is still in time.
     """
     mark = context.customer.marks.get(rule.action.rule)
     at = context.at
@@ -37,7 +37,7 @@ def evaluate_dated(context: CareContext, rule: DatedRule) -> int | None:
             continue
         if mark.fired is not None and max(at, instant) - mark.fired < apart:
             continue
-        # Where the clocks skip the instant, its day may be the one after.
+        # An instant that the clocks skip may fall on the next day.
         if instant <= at and local_date(instant, context.zone) == context.today:
             mark.occasion = occasion
             if apart:
@@ -50,7 +50,7 @@ def evaluate_dated(context: CareContext, rule: DatedRule) -> int | None:
 
 
 def _days(context: CareContext, rule: DatedRule) -> Iterator[tuple[int, date]] | None:
-    """Return (occasion, date) from about today on, in order; None where the rule has nothing to go by."""
+    """Return (occasion, date) from about today on, in order; None if the profile lacks what the rule reads."""
     if isinstance(rule, BirthdayRule):
         return _birthdays(context, rule)
     if isinstance(rule, CalendarRule):

@@ -1,8 +1,9 @@
-"""Care at one evaluation: every rule asked, what was deferred released, all of it governed; and when to ask again."""
+"""Care at one evaluation: run the rules, release deferred actions, govern all of them, find the next due instant."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from models.care.budgets import BudgetShare
 from models.care.context import Candidate, CareContext
 from models.care.date_triggers import evaluate_dated
 from models.care.event_triggers import evaluate_campaign, evaluate_interaction
@@ -38,7 +39,7 @@ from models.policy.care_rules import (
 )
 from models.policy.evaluation import Evaluation
 
-#: What each kind of rule does at an evaluation; it returns when (ms) it wants to be asked again, None if never.
+#: Rules that run at every evaluation; each returns the next instant (ms) at which to run it, None if there is none.
 _EVALUATE: dict[type, Callable[[CareContext, Any], int | None]] = {
     BirthdayRule: evaluate_dated,
     AnniversaryRule: evaluate_dated,
@@ -49,13 +50,13 @@ _EVALUATE: dict[type, Callable[[CareContext, Any], int | None]] = {
     ChurnRule: evaluate_churn,
     SilenceRule: evaluate_silence,
 }
-#: Those that only events bring up.
+#: Rules that run only if there is an event or a tier change.
 _EVALUATE_EVENT: dict[type, Callable[[CareContext, Any], None]] = {
     TierMoveRule: evaluate_tier_move,
     InteractionRule: evaluate_interaction,
     CampaignRule: evaluate_campaign,
 }
-#: Those that stand on rules over gauges: they are told the rank of their ladder.
+#: Rules over gauges; each takes the rank of its ladder.
 _EVALUATE_RANK: dict[type, Callable[[CareContext, Any, int], None]] = {
     ConditionRule: evaluate_condition,
     NearUpgradeRule: evaluate_near_upgrade,
@@ -68,14 +69,15 @@ def evaluate_care(
     moved: Sequence[TierChange | Move],
     event: Pending | Campaign | None,
     decisions: Decisions,
+    budget: BudgetShare | None,
 ) -> int | None:
-    """Fire what is due at an evaluation; return the next instant (ms) at which something may be, or None.
+    """Run the care rules at an evaluation. Return the next instant (ms) at which one may be due; None if there is none.
 
-    `ranks`: of the ladder of each rule that has one, in their order; when these may next change is what the gauges of
-    their comparisons say. `moved`: the tier changes of this evaluation, in full or in short; `event`: what it is about,
-    if anything.
+    `ranks` holds the rank of each rule that has a ladder, in the order of the rules; the generated function that
+    computed them also says when they may next change. `moved` holds the tier changes of this evaluation. `event` is
+    what caused it, if anything. `budget` is what actions may spend; None means that budgets are not counted.
     """
-    context, ladders = CareContext(evaluation, moved, event), iter(ranks)
+    context, ladders = CareContext(evaluation, moved, event, budget), iter(ranks)
     instants = []
     for rule in context.policy.care:
         kind = type(rule)
@@ -100,7 +102,7 @@ def evaluate_care(
 
 
 def _remember(context: CareContext, care: Care, decisions: Decisions) -> None:
-    """Forget what nothing asks for any more, and take up what has waited for long enough."""
+    """Forget what nothing asks for any more, note outcomes, and release the deferred actions that are due."""
     since = context.at - context.policy.governance.memory
     if care.log and care.log[0].at <= since:
         care.log = [sent for sent in care.log if sent.at > since]
@@ -119,7 +121,7 @@ def _remember(context: CareContext, care: Care, decisions: Decisions) -> None:
 
 
 def _release(context: CareContext, held: DeferredAction) -> Candidate | None:
-    """Return a deferred action, None where what it was about no longer holds."""
+    """Return the candidate of a deferred action; None if its reason no longer holds."""
     rule = next((rule for rule in context.policy.care if rule.action.rule == held.rule), None)
     if rule is None or _is_outdated(context, rule, held):
         return None

@@ -1,4 +1,4 @@
-"""Rules about something that happens: an interaction, such as a complaint, a low score or a referral; a campaign."""
+"""Triggers on events: interactions, such as a complaint, a low score or a referral, and campaigns."""
 
 from models.care.context import CareContext
 from models.customer.state import Customer
@@ -9,12 +9,12 @@ from models.policy.compiled import Policy
 
 
 def evaluate_interaction(context: CareContext, rule: InteractionRule) -> None:
-    """Fire where the evaluation is about an interaction of the rule's kind, and its value lies within the bounds."""
+    """Fire if the event is an interaction of the rule's kind and its value lies within the bounds."""
     event = context.event
     if type(event) is not Interaction or event.kind != rule.interaction:
         return
     if event.interaction not in context.customer.interactions.ids:
-        return  # older than what is remembered: it may be one that was attended to long ago
+        return  # older than what is remembered: it may have been handled long ago
     bounds = [("<=", rule.at_most), (">=", rule.at_least)]
     given = [(op, bound) for op, bound in bounds if bound is not None]
     value = event.value
@@ -27,24 +27,24 @@ def evaluate_interaction(context: CareContext, rule: InteractionRule) -> None:
 
 
 def evaluate_campaign(context: CareContext, rule: CampaignRule) -> None:
-    """Fire where the evaluation is about a campaign on one of the rule's subjects: whom it addresses is decided."""
+    """Fire if the event is a campaign on one of the rule's subjects. The caller has checked `is_addressed`."""
     event = context.event
     if type(event) is Campaign and event.subject in rule.subjects:
         context.fire(rule.action, event.campaign, campaign=event.campaign, subject=event.subject)
 
 
 def is_addressed(customer: Customer, policy: Policy, campaign: Campaign) -> bool:
-    """Whether a campaign is about something that some rule attends to, and for this customer."""
+    """Whether some rule handles a campaign's subject and the campaign addresses this customer."""
     if campaign.subject not in policy.campaign_subjects or customer.cursor is None:
         return False
     if campaign.tiers and not any(standing.tier in campaign.tiers for standing in customer.standings.values()):
         return False
     attributes = {} if customer.profile is None else customer.profile.attributes
-    return all(_told(attributes.get(name)) & set(values) for name, values in campaign.attributes.items())
+    return all(_texts(attributes.get(name)) & set(values) for name, values in campaign.attributes.items())
 
 
-def _told(value: object) -> set[str]:
-    """Return an attribute's value, or those in its list, as texts."""
+def _texts(value: object) -> set[str]:
+    """Return an attribute's value, or the values in its list, as texts."""
     if value is None:
         return set()
     return {str(part) for part in value} if isinstance(value, list) else {str(value)}

@@ -1,8 +1,8 @@
-"""Governance: which of the actions that rules want may go out now, which wait, and which do not.
+"""Governance: which proposed actions go out now, which wait, and which are refused.
 
-In the order in which they are asked: consent, validity, quiet hours, exclusion groups, cool-downs, caps, budgets. Of
-several at one instant the one of the highest priority comes first. What is refused is counted and not made up for; only
-quiet hours defer. A held-out action passes through all of it like any other, and spends nothing.
+Each proposed action is checked in this order: consent, validity, quiet hours, exclusion groups, cool-downs, caps,
+budgets. At one instant, actions of higher priority come first. A refused action is counted and never caught up on; only
+quiet hours defer. A held-out action passes the same checks but spends nothing.
 """
 
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ from models.instants import format_instant
 from models.outputs import CareAction, Decisions, Why
 from models.policy.care_rules import MILLION, Action, Governance, Refusal
 
-#: So many actions of a customer wait for quiet hours to end at the most; further ones are refused.
+#: The largest number of a customer's actions that wait for quiet hours to end; further ones are refused.
 MAX_HELD = 64
-#: So many actions of a customer are remembered at the most; further ones are refused, as caps could not count them.
+#: The largest number of a customer's actions that are remembered; caps cannot count more, so further ones are refused.
 MAX_LOG = 1_000
 
 
 def govern(context: CareContext, candidates: Iterable[Candidate], decisions: Decisions) -> None:
-    """Emit, defer or refuse each candidate, the most urgent first; of equals the one whose rule stands first."""
+    """Emit, defer or refuse each candidate, highest priority first; equals in the order of their rules."""
     places = {rule.action.rule: place for place, rule in enumerate(context.policy.care)}
     for candidate in sorted(candidates, key=lambda c: (-c.action.priority, places[c.action.rule], c.since)):
         refusal = _settle(context, candidate, decisions)
@@ -31,7 +31,7 @@ def govern(context: CareContext, candidates: Iterable[Candidate], decisions: Dec
 
 
 def _settle(context: CareContext, candidate: Candidate, decisions: Decisions) -> Refusal | None:
-    """Emit or defer a candidate; return why it is refused, None where it is not."""
+    """Emit or defer a candidate and return None, or return why it is refused."""
     action, at, governance = candidate.action, context.at, context.policy.governance
     expires = candidate.since + action.valid_for
     channel = consented_channel(context.customer, action, context.tier(action))
@@ -48,8 +48,8 @@ def _settle(context: CareContext, candidate: Candidate, decisions: Decisions) ->
     budgets = [budget for budget in governance.budgets if budget.covers(context.tier(action), action.kind)]
     holdout = is_held_out(context.customer.customer_id, action)
     action_id = event_id(context.customer.customer_id, action.rule, candidate.occasion)
-    budget_share = decisions.budget_share if budgets else None  # without one nobody counts
-    # The held-out spend nothing, but are refused with the others.
+    budget_share = context.budget if budgets else None
+    # A held-out action spends nothing but is refused like the others, so that both groups stay comparable.
     if budget_share is not None and not budget_share.pays(
         budgets, action, action_id, at, context.policy.zone, spends=not holdout
     ):
@@ -77,14 +77,14 @@ def _defer(context: CareContext, candidate: Candidate, end: int, decisions: Deci
             candidate.anchor,
         )
     )
-    decisions.notes["care_deferred"] += 1
+    decisions.counts["care_deferred"] += 1
     return None
 
 
 def consented_channel(customer: Customer, action: Action, tier: str | None) -> str | None:
-    """Return the first of the action's channels that the customer may be addressed through, None where there is none.
+    """Return the first of the action's channels through which the customer may be addressed; None if there is none.
 
-    Consent must have been given, for the channel too where channels are named, and not withdrawn since.
+    Consent must have been given and not withdrawn since. If it names channels, it must name this one.
     """
     channels = action.channels_of(tier)
     if not action.needs_consent:
@@ -100,12 +100,12 @@ def consented_channel(customer: Customer, action: Action, tier: str | None) -> s
 
 
 def is_held_out(customer_id: str, action: Action) -> bool:
-    """Whether a customer is in the hold-out of a rule: by a hash of both, so for ever and on every machine."""
+    """Whether a customer is in the hold-out of a rule. A hash of both decides, so the answer never changes."""
     return action.holdout > 0 and id64(f"holdout\x1f{action.rule}\x1f{customer_id}") % MILLION < action.holdout
 
 
 def _restraint(customer: Customer, action: Action, at: int, governance: Governance) -> Refusal | None:
-    """Return what the customer's earlier actions have against another one at an instant (ms); None where nothing."""
+    """Return why the customer's earlier actions rule out another one at an instant (ms); None if they do not."""
     log = [] if customer.care is None else customer.care.log
     if not log:
         return None
@@ -163,6 +163,6 @@ def _emit(
 
 
 def released(held: DeferredAction, action: Action) -> Candidate:
-    """Return a deferred action as it was wanted."""
-    why = [Why(*told) for told in held.why]
+    """Return the candidate that was deferred."""
+    why = [Why(*fields) for fields in held.why]
     return Candidate(action, held.occasion, held.since, why, held.template, held.tier, held.anchor)

@@ -1,6 +1,6 @@
-"""What came of actions, as it becomes known: delivered, opened, clicked, converted, each counted once an action.
+"""Outcomes of actions as they become known: delivered, opened, clicked, converted, each counted once per action.
 
-For running metrics of rules with an `attribution`; the whole reckoning from files is `models.care.uplift`.
+They feed the live metrics of rules that have an `attribution`. `models.care.uplift` computes the effect from files.
 """
 
 from models.customer.state import Sent
@@ -8,7 +8,7 @@ from models.events import Campaign, Interaction, OrderPlaced, Pending
 from models.outputs import Decisions
 from models.policy.care_rules import Action
 
-#: The interactions that answer an action, by the name of the outcome, in the order in which outcomes follow.
+#: The outcomes in the order in which they follow one another; `care.<outcome>` is the interaction that reports it.
 OUTCOMES = ("delivered", "opened", "clicked", "converted")
 _BITS = {outcome: 1 << place for place, outcome in enumerate(OUTCOMES)}
 _ANSWERS = {f"care.{outcome}": outcome for outcome in OUTCOMES}
@@ -17,8 +17,8 @@ _ANSWERS = {f"care.{outcome}": outcome for outcome in OUTCOMES}
 def note_outcomes(log: list[Sent], event: Pending | Campaign, actions: dict[str, Action], decisions: Decisions) -> None:
     """Count what an event says about the actions in a customer's log.
 
-    An answer names its action. An order, or an interaction of a kind that converts where the rule names some, converts
-    every action of the rule whose attribution it lies within.
+    An answer names its action. An order converts every action in whose attribution window it lies. If the rule names
+    kinds of interactions that convert, those convert instead of orders.
     """
     if type(event) is OrderPlaced:
         answered, kind = None, None

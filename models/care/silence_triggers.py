@@ -1,8 +1,8 @@
-"""Rules about silence: churn against the customer's own rhythm, dormancy, no contact, call-backs.
+"""Triggers on silence: churn against the customer's own rhythm, dormancy, no contact, call-backs.
 
-Each goes by an *anchor*, the latest sign of life (ms). What it remembers is the anchor that it last fired for, and how
-far it got. A sign of life begins anew; one that is taken back (an order cancelled) does not. What has been due for
-longer than the rule's actions are valid is passed over: a new rule does not write to everybody who left years ago.
+Each measures from an *anchor*, the latest sign of life (ms). It remembers the anchor that it last fired for and the
+level that it reached. A new sign of life starts it over; a withdrawn one (a cancelled order) does not. A rule skips
+what has been due for longer than its actions are valid: a new rule does not write to everybody who left years ago.
 """
 
 from fractions import Fraction
@@ -15,7 +15,7 @@ from models.rules.metrics import RHYTHM_GAPS, double_rhythm
 
 
 def evaluate_churn(context: CareContext, rule: ChurnRule) -> int | None:
-    """Fire the highest level that the silence has newly reached; return when (ms) the next one is, None if never."""
+    """Fire the highest level that the silence has newly reached. Return the instant (ms) of the next; None if none."""
     anchor = churn_anchor(context)
     rhythm = None if anchor is None else _rhythm(context, rule)
     if anchor is None or rhythm is None:
@@ -38,13 +38,13 @@ def evaluate_churn(context: CareContext, rule: ChurnRule) -> int | None:
 
 
 def churn_anchor(context: CareContext) -> int | None:
-    """Return the instant (ms) of the latest counted order, None where there is none."""
+    """Return the instant (ms) of the latest counted order; None if there is none."""
     times = context.customer.ledger.times
     return times[-1] if times else None
 
 
 def _rhythm(context: CareContext, rule: ChurnRule) -> tuple[int, int] | None:
-    """Return the rhythm as numerator and denominator (ms, at least a day), None where it is unknown.
+    """Return the rhythm as numerator and denominator (ms, at least a day); None if it is unknown.
 
     Own rhythm and prior are averaged by weight: shrinkage as in empirical Bayes (Efron and Morris, 1975), with the
     prior given by the policy.
@@ -63,7 +63,7 @@ def _rhythm(context: CareContext, rule: ChurnRule) -> tuple[int, int] | None:
 
 
 def evaluate_silence(context: CareContext, rule: SilenceRule) -> int | None:
-    """Fire where the silence has lasted; return when (ms) it will have, or will again; None if never."""
+    """Fire if the silence has lasted long enough. Return the instant (ms) of the next firing; None if none."""
     action, at = rule.action, context.at
     if action.tiers is not None and context.tier(action) not in action.tiers:
         return None
@@ -88,7 +88,7 @@ def evaluate_silence(context: CareContext, rule: SilenceRule) -> int | None:
 
 
 def silence_anchor(context: CareContext, rule: SilenceRule) -> int | None:
-    """Return the latest sign of life (ms) that ends a rule's silence, None where there was none."""
+    """Return the latest sign of life (ms) that ends a rule's silence; None if there was none."""
     customer = context.customer
     signs = []
     if rule.orders and customer.ledger.times:

@@ -1,8 +1,8 @@
-"""Two shares compared: the difference, an interval that it lies in, and what that says in a word.
+"""Two shares compared: the difference, its confidence interval, and a verdict.
 
 Wilson's score interval for each share (Wilson, 1927), and Newcombe's hybrid score interval for their difference
 (Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998,
-method 10). Both hold up for small numbers and for shares near 0 and 1, where the textbook's normal interval does not.
+method 10). Both stay accurate for small numbers and for shares near 0 and 1, where the normal interval does not.
 """
 
 from math import sqrt
@@ -12,14 +12,14 @@ import msgspec
 
 #: The quantile of the normal distribution for intervals of 95 %.
 Z = 1.959963984540054
-#: Groups of fewer customers than this say nothing yet, whatever the interval.
+#: With fewer customers than this in a group there is no verdict, whatever the interval.
 MIN_GROUP = 30
 
 Verdict = Literal["helps", "harms", "no_difference", "not_enough_data", "no_holdout"]
 
 
 class Contrast(msgspec.Struct, frozen=True):
-    """How many of how many, in both groups; the difference of the shares, and its interval (95 %), as fractions."""
+    """Successes and sizes of both groups; the difference of the shares and its 95 % interval, as fractions."""
 
     treated: int
     treated_of: int
@@ -32,7 +32,7 @@ class Contrast(msgspec.Struct, frozen=True):
 
 
 def wilson(successes: int, trials: int, z: float = Z) -> tuple[float, float]:
-    """Return the score interval of a share; `trials` is at least one."""
+    """Return Wilson's score interval of a share. `trials` is at least one; `z` is the normal quantile."""
     share = successes / trials
     centre = share + z * z / (2 * trials)
     spread = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
@@ -41,7 +41,7 @@ def wilson(successes: int, trials: int, z: float = Z) -> tuple[float, float]:
 
 
 def newcombe(first: tuple[int, int], second: tuple[int, int], z: float = Z) -> tuple[float, float]:
-    """Return the interval of the first share less the second, each as (successes, trials)."""
+    """Return Newcombe's interval of the first share minus the second, each as (successes, trials)."""
     one, other = first[0] / first[1], second[0] / second[1]
     (low_one, high_one), (low_other, high_other) = wilson(*first, z), wilson(*second, z)
     below = sqrt((one - low_one) ** 2 + (high_other - other) ** 2)
@@ -50,7 +50,7 @@ def newcombe(first: tuple[int, int], second: tuple[int, int], z: float = Z) -> t
 
 
 def contrast(treated: tuple[int, int], held: tuple[int, int]) -> Contrast:
-    """Return what becomes of the treated compared with the held out, each as (successes, customers)."""
+    """Compare the treated with the held-out customers, each as (successes, customers)."""
     if not treated[1] or not held[1]:
         return Contrast(*treated, *held, None, None, None, "not_enough_data" if held[1] else "no_holdout")
     low, high = newcombe(treated, held)

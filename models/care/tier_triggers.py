@@ -1,4 +1,4 @@
-"""Rules about tiers and conditions: reached, lost, at risk, nearly reached; beginning to hold; welcome."""
+"""Triggers on tiers (reached, lost, at risk, nearly reached), on conditions that begin to hold, and the welcome."""
 
 from models.care.context import CareContext
 from models.codegen.outlook import next_fall
@@ -10,21 +10,21 @@ from models.rules.comparisons import Rule
 
 
 def evaluate_tier_move(context: CareContext, rule: TierMoveRule) -> None:
-    """Fire where this evaluation brought a move, and the customer is where it led to.
+    """Fire if this evaluation moved the customer in the rule's direction.
 
-    Of several moves of one instant the last counts: nobody is congratulated on a tier that is lost already.
+    Only the last of several moves at one instant counts: nobody is congratulated on a tier that is already lost.
     """
     scheme = rule.action.scheme
     moves = [move for move in context.moved if move.scheme == scheme]
     if moves and moves[-1].direction == rule.direction:
         last = moves[-1]
         sequence = context.customer.standings[scheme].sequence
-        why = last.why if isinstance(last, TierChange) else []  # what is only counted is not explained
+        why = last.why if isinstance(last, TierChange) else []  # a `Move` has no explanation
         context.fire(rule.action, f"{sequence}@{format_instant(context.at)}", why)
 
 
 def evaluate_at_risk(context: CareContext, rule: AtRiskRule) -> int | None:
-    """Fire as a fall by time alone is `ahead` away; return when (ms) that will be, None if never."""
+    """Fire once a fall by time alone is at most `ahead` away. Return the instant (ms) of that; None if none."""
     action, at = rule.action, context.at
     mark = context.customer.marks.get(action.rule)
     falls_at = _fall(context, rule)
@@ -53,7 +53,7 @@ def _fall(context: CareContext, rule: AtRiskRule) -> int | None:
 
 
 def evaluate_near_upgrade(context: CareContext, rule: NearUpgradeRule, near: int) -> None:
-    """Fire as the rules made easier hold for a tier above the held one; `near` is the highest such, 0 for none."""
+    """Fire when the eased rule of a tier above the held one begins to hold. `near` is the highest such rank, or 0."""
     action = rule.action
     scheme = next(scheme for scheme in context.policy.schemes if scheme.name == action.scheme)
     held = scheme.ranks.get(context.tier(action) or "", 0)
@@ -69,7 +69,7 @@ def evaluate_near_upgrade(context: CareContext, rule: NearUpgradeRule, near: int
 
 
 def evaluate_condition(context: CareContext, rule: ConditionRule, holds: int) -> None:
-    """Fire as a condition begins to hold. `holds`: 1 where it does, else 0."""
+    """Fire when a condition begins to hold. `holds` is 1 if it holds, else 0."""
     mark = context.customer.marks.get(rule.action.rule)
     if mark is None and not holds:
         return
@@ -81,7 +81,7 @@ def evaluate_condition(context: CareContext, rule: ConditionRule, holds: int) ->
 
 
 def evaluate_welcome(context: CareContext, rule: WelcomeRule) -> int | None:
-    """Fire once; return when (ms) the wait after the registration ends, None where that is of no matter."""
+    """Fire once. Return the instant (ms) at which the wait after the registration ends; None if it does not matter."""
     action, customer, at = rule.action, context.customer, context.at
     if action.rule in customer.marks:
         return None
@@ -100,7 +100,7 @@ def evaluate_welcome(context: CareContext, rule: WelcomeRule) -> int | None:
         return begun if begun <= LAST_INSTANT else None
     mark = context.mark(action)
     mark.occasion = begun
-    if at <= begun + action.valid_for:  # who has been a customer for long is not welcomed when the rule is new
+    if at <= begun + action.valid_for:  # a new rule does not welcome long-standing customers
         context.fire(action, "welcome")
     return None
 

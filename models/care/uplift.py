@@ -1,8 +1,8 @@
-"""What came of care: answers to actions, conversions, and whether those written to bought more than the held-out.
+"""The effect of care: answers to actions, conversions, and whether contacted customers bought more than the held-out.
 
-Actions that were sent are counted one by one. In the comparison each customer counts once, with their first action (of
-the rule, or of the rule in the tier), if its attribution window is over: actions of one customer are not independent,
-and windows that are still open would make late actions look bad.
+Sent actions are counted one by one. The comparison counts each customer once, by their first action (of the rule, or of
+the rule in the tier), and only if its attribution window is over. Actions of one customer are not independent, and open
+windows would make late actions look bad.
 """
 
 from bisect import bisect_right
@@ -16,12 +16,12 @@ from models.care.outcomes import OUTCOMES
 from models.care.statistics import Contrast, contrast
 from models.instants import DAY_MS
 
-#: The attribution (ms) of rules that do not say theirs.
+#: The attribution window (ms) of rules that do not state one.
 ATTRIBUTION = 30 * DAY_MS
 
 
 class Acted(NamedTuple):
-    """An action as the effects see it: instants in ms, `tier` empty where there was none."""
+    """An action as the comparison sees it. `due_at` is in ms; `tier` is empty if the customer held none."""
 
     action: str
     rule: str
@@ -40,17 +40,17 @@ class Conduct:
 
 
 class Attribution(NamedTuple):
-    """How a rule's effect is measured: the window (ms), and the kinds of interactions that convert; none: orders."""
+    """How a rule's effect is measured: the window (ms) and the kinds of interactions that convert. No kinds: orders."""
 
     attribution: int
     converts: frozenset[str]
 
 
 class Uplift(msgspec.Struct, frozen=True):
-    """The effect of a rule, on those in a tier or (None) on all. Answers are counts of actions that were sent.
+    """The effect of a rule on the customers of a tier, or on all (`tier` None). Answers count sent actions.
 
-    `repurchase` compares orders within the attribution window, `conversion` the interactions that convert; it is the
-    same as `repurchase` where a rule names none. `open`: customers whose window is not over yet.
+    `repurchase` compares orders within the attribution window. `conversion` compares the interactions that convert; if
+    the rule names none, it equals `repurchase`. `open` counts customers whose window is not over yet.
     """
 
     rule: str
@@ -75,8 +75,8 @@ def uplift(
 ) -> list[Uplift]:
     """Return the effect of each rule, over all tiers and by tier, as of `until` (ms).
 
-    `answers`: the outcomes that interactions named, by action. `measures`: by rule; a rule without one is measured by
-    orders within 30 days.
+    `answers` holds the reported outcomes by action id, `conducts` what each customer did. `measures` is by rule; a rule
+    without one is measured by orders within 30 days.
     """
     groups: dict[tuple[str, str | None], list[Acted]] = {}
     for acted in sorted(actions, key=lambda acted: (acted.due_at, acted.action)):
@@ -135,7 +135,7 @@ def _contrast(over: list[Acted], conducts: Mapping[str, Conduct], measure: Attri
 
 
 def converts(acted: Acted, conducts: Mapping[str, Conduct], measure: Attribution) -> bool:
-    """Whether the customer did what a rule is measured by, after the action and within the attribution window."""
+    """Whether the customer did what the rule is measured by, after the action and within the attribution window."""
     conduct = conducts.get(acted.customer)
     if conduct is None:
         return False

@@ -1,10 +1,9 @@
-"""What a tier change tells besides the change, as generated functions: metrics, `why`, `next`.
+"""The details of a tier change as generated functions: metrics, `why`, `next`.
 
-`models.rules.explain` says the same by walking rules over readings, which takes several times as long; a fifth of all
-orders move somebody. Which comparisons are listed follows from the move and from which rules hold, so all but the
-numbers is written out beforehand, a function a move. What cannot be written out (scores; the nearest of ways that are
-many-sided) is left to `models.rules.explain`. tests/models/codegen/test_change_details.py holds the two against each
-other.
+`models.rules.explain` computes the same by walking rules over readings, which takes several times as long, and a fifth
+of all orders change a tier. The move and the rules that hold determine which comparisons are listed, so one function
+for each move contains everything but the numbers. What cannot be generated (scores; the nearest of several compound
+alternatives) is left to `models.rules.explain`. tests/models/codegen/test_change_details.py compares the two.
 """
 
 from bisect import bisect_right
@@ -20,12 +19,15 @@ from models.rules.comparisons import Comparison, Junction, Lack, Rule
 from models.rules.metrics import Facts, Gauge, Unit
 from models.rules.scheme import Scheme
 
-#: `details(facts, at)`: metrics as events show them, why a move came, and what is next.
+#: `details(facts, at)` returns the metrics as events show them, the reasons of the move, and the next tier.
 Details = Callable[[Facts, int], tuple[dict[str, Any], list[Why], Next | None]]
 
 
 class ChangeDetails:
-    """The functions of one scheme, each made when its move first comes about."""
+    """The functions of one scheme, each generated when its move first occurs.
+
+    Threads may share it: two that meet the same new move generate equal functions, and the last one is kept.
+    """
 
     def __init__(self, scheme: Scheme, gauges: Sequence[Gauge], money: Money) -> None:
         self._scheme, self._gauges, self._money = scheme, gauges, money
@@ -34,7 +36,7 @@ class ChangeDetails:
     def of(self, before: int | None, after: int) -> Details:
         """Return the function for a move from tier index `before` (None: entering) to `after`.
 
-        It holds where the rule of the highest tier that qualifies is `after`'s or, downwards, a lower one's.
+        Call it only if `after`, or on a fall a lower tier, is the highest tier whose rule holds.
         """
         move = (before if before is not None and after < before else None, after)
         details = self._details.get(move)
@@ -44,7 +46,7 @@ class ChangeDetails:
 
 
 class _Listed(NamedTuple):
-    """A comparison that is listed with its truth where `condition`, an expression, holds ("" always)."""
+    """A comparison to list with its truth if the expression `condition` holds; "" always holds."""
 
     comparison: Comparison
     truth: bool
@@ -62,11 +64,11 @@ def _compile(scheme: Scheme, before: int | None, after: int, gauges: Sequence[Ga
     }
     why, why_read = _why_lines(scheme, before, after, gauges, money, scope)
     upcoming, next_read = _next_lines(scheme, after, gauges, money, scope)
-    told = {*scheme.shown, *why_read}
-    read = sorted(told | set(next_read))
+    displayed = {*scheme.shown, *why_read}
+    read = sorted(displayed | set(next_read))
     lines = ["def details(facts, at):", HEAD, *windows(gauges[index] for index in read)]
     lines += [value_line(index, gauges[index], scope) for index in read]
-    lines += [f"    s{index} = {shown(index, gauges[index])}" for index in sorted(told)]
+    lines += [f"    s{index} = {shown(index, gauges[index])}" for index in sorted(displayed)]
     metrics = ", ".join(f"{gauges[index].metric.name!r}: s{index}" for index in scheme.shown)
     lines += [f"    metrics = {{{metrics}}}", *why, *upcoming, "    return metrics, why, upcoming"]
     details: Details = define("details", lines, scope)
@@ -76,7 +78,7 @@ def _compile(scheme: Scheme, before: int | None, after: int, gauges: Sequence[Ga
 def _why_lines(
     scheme: Scheme, before: int | None, after: int, gauges: Sequence[Gauge], money: Money, scope: dict[str, Any]
 ) -> tuple[list[str], set[int]]:
-    """Return the lines that set `why`, and the gauges they show. The choice of rules is that of `explain.why`."""
+    """Return the lines that set `why` and the gauges they show. Rules are chosen as in `explain.why`."""
     tiers, truth = scheme.tiers, before is None and after > 0
     chosen = tiers[after + 1 : before + 1] if before is not None else [tiers[after] if after else tiers[1]]
     try:
@@ -94,7 +96,7 @@ def _why_lines(
     labels = [entry.comparison.label for entry in listed]
     if len(set(labels)) == len(labels) and not any(entry.condition for entry in listed):
         lines = [f"    why = [{', '.join(entries)}]"]
-    else:  # each comparison once, where it came first, as it was found last
+    else:  # each comparison once: at its first place, with its last truth
         lines = ["    found = {}"]
         for (_, _, condition), entry, label in zip(listed, entries, labels, strict=True):
             lines.append(f"    {f'if {condition}: ' if condition else ''}found[{label!r}] = {entry}")
@@ -104,7 +106,7 @@ def _why_lines(
 
 
 def _decisive(rule: Rule, truth: bool, gauges: Sequence[Gauge], condition: str = "") -> Iterator[_Listed]:
-    """Yield what `rule.decisive` lists where the rule's truth is known. Raises Unwritable for a score."""
+    """Yield what `rule.decisive` lists, given the rule's truth. Raises Unwritable for a score."""
     if isinstance(rule, Comparison):
         yield _Listed(rule, truth, condition)
     elif isinstance(rule, Junction):
@@ -119,7 +121,7 @@ def _decisive(rule: Rule, truth: bool, gauges: Sequence[Gauge], condition: str =
 def _next_lines(
     scheme: Scheme, after: int, gauges: Sequence[Gauge], money: Money, scope: dict[str, Any]
 ) -> tuple[list[str], set[int]]:
-    """Return the lines that set `upcoming`, and the gauges they read."""
+    """Return the lines that set `upcoming` and the gauges they read."""
     if not scheme.ladder or after + 1 >= len(scheme.tiers):
         return ["    upcoming = None"], set()
     tier = scheme.tiers[after + 1]
@@ -154,7 +156,7 @@ def _lack_lines(rule: Rule, gauges: Sequence[Gauge], money: Money, scope: dict[s
 
 
 def _nearest_lines(rule: Junction, gauges: Sequence[Gauge]) -> list[str]:
-    """Of single comparisons, the one of whose threshold the least part is missing; of equally near ones the first."""
+    """Return the lines that add the comparison that misses the smallest part of its threshold; the first if tied."""
     parts = [part for part in rule.parts if isinstance(part, Comparison) and _is_whole(part)]
     if not parts or len(parts) < len(rule.parts) or any(part.metric.name in MAY_BE_UNDEFINED for part in parts):
         raise Unwritable
@@ -175,7 +177,7 @@ def _is_whole(comparison: Comparison) -> bool:
 
 
 def _need(comparison: Comparison) -> str:
-    """The expression of what is missing, as `explain.missing` shows it: one more for a strict comparison of counts."""
+    """Return the expression of what is missing, as `explain.missing` shows it: a strict comparison needs one more."""
     missing = f"abs({comparison.edge.numerator} - g{comparison.gauge})"
     unit = comparison.metric.unit
     if unit is Unit.DAYS:

@@ -1,9 +1,9 @@
-"""Gauges and rules of a policy as generated functions: what is asked of every customer at every event.
+"""The gauges and rules of a policy as generated functions, which run for every customer at every event.
 
-Walking rule objects costs a call a comparison; here the same comparisons become one Python function over the ledger's
-arrays, on integers throughout: whether rules hold, when time alone may change that, and the metrics that events show.
-What explains a decision (readings, findings, what is missing) is asked of the rules themselves.
-tests/models/codegen/test_evaluate_rules.py and the laws hold the two against each other.
+Walking rule objects costs one call for each comparison. Here the same comparisons become one Python function over the
+ledger's arrays, on integers only: whether rules hold, when time alone may change that, and the metrics that events
+show. The rule objects themselves answer what explains a decision (readings, findings, what is missing).
+tests/models/codegen/test_evaluate_rules.py and the laws compare the two.
 """
 
 from bisect import bisect_left, bisect_right
@@ -25,18 +25,15 @@ from models.rules.comparisons import Rule
 from models.rules.metrics import Facts, Gauge
 from models.rules.scheme import EvaluateRules
 
-#: `rank(facts, at)`: the rank of a ladder, as `evaluate_rules` tells it.
-Rank = Callable[[Facts, int], int]
-
-#: `render_metrics(facts, at)`: metrics by name as events show them; None where one is undefined.
+#: `render_metrics(facts, at)` returns metrics by name as events show them; an undefined one is None.
 RenderMetrics = Callable[[Facts, int], dict[str, Any]]
 
 
 def compile_evaluate_rules(gauges: Sequence[Gauge], ladders: Sequence[Sequence[Rule | None]]) -> EvaluateRules:
     """Return the function for some ladders of rules (lowest first) over the gauges of their policy.
 
-    Only gauges that a rule compares are read. A ladder's first rule may be None; its rank is the index of the highest
-    rule that holds, and 0 where none does.
+    Only gauges that a rule compares are read. A ladder's first rule may be None. The rank of a ladder is the index of
+    the highest rule that holds, 0 if none does.
     """
     read = sorted({leaf.gauge for rules in ladders for rule in rules if rule is not None for leaf in rule.leaves()})
     scope: dict[str, Any] = {"bisect_left": bisect_left, "bisect_right": bisect_right}
@@ -55,18 +52,8 @@ def compile_evaluate_rules(gauges: Sequence[Gauge], ladders: Sequence[Sequence[R
     return evaluate_rules
 
 
-def compile_rank(gauges: Sequence[Gauge], rules: Sequence[Rule | None]) -> Rank:
-    """Return the function that tells the rank of one ladder of rules, as a look at it does."""
-    read = sorted({leaf.gauge for rule in rules if rule is not None for leaf in rule.leaves()})
-    scope: dict[str, Any] = {"bisect_right": bisect_right}
-    lines = ["def rank(facts, at):", HEAD, *windows(gauges[index] for index in read)]
-    lines += [value_line(index, gauges[index], scope) for index in read]
-    rank: Rank = define("rank", [*lines, f"    return {ladder(rules, gauges)}"], scope)
-    return rank
-
-
 def compile_render_metrics(gauges: Sequence[Gauge], money: Money) -> RenderMetrics:
-    """Return the function that shows gauges: money as decimal texts, days and numbers as floats, counts as integers."""
+    """Return the function that renders gauges: money as decimal text, days and numbers as floats, counts as int."""
     scope: dict[str, Any] = {"bisect_right": bisect_right, "text": money.text, "text_of_ratio": money.text_of_ratio}
     lines = ["def render_metrics(facts, at):", HEAD, *windows(gauges)]
     lines += [value_line(index, gauge, scope) for index, gauge in enumerate(gauges)]

@@ -1,4 +1,4 @@
-"""The parts that every generated function is made of, and the only `exec`."""
+"""The building blocks of every generated function, and the only `exec`."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -13,7 +13,7 @@ from models.rules.metrics import Gauge, Unit
 NO_CHANGE = 2**63 - 1
 
 
-#: Readings of whole numbers, written out: the value, and when it may next cross an edge. Metrics answer for others.
+#: Expressions of metrics that are whole numbers. Other metrics are read by calling them.
 VALUES = {
     "recency_days": "at - times[-1] if n else None",
     "first_order_days": "at - times[0] if n else None",
@@ -22,7 +22,7 @@ VALUES = {
 }
 
 
-#: The instants at which a value that rises with time may next reach an offset, counted from `anchor`.
+#: Brings `due` forward to the instant at which a value that rises with time, counted from `anchor`, reaches an offset.
 _RISES = """\
     if n and g{i} < {highest} and (c := {anchor} + ({next})) < due:
         due = c
@@ -50,17 +50,15 @@ _OTHER_CHANGE = """\
 """
 
 
-#: How a generated function that knows the ledger begins, and how one of facts does.
-LEDGER = """\
+#: The first lines of every generated function of facts.
+HEAD = """\
+    ledger = facts.ledger
     times, paid = ledger.times, ledger.paid
     n = len(times)
 """
 
 
-HEAD = f"    ledger = facts.ledger\n{LEDGER}"
-
-
-#: Of these, the ones that are None before the first order.
+#: The metrics in VALUES that are None before the first order.
 MAY_BE_UNDEFINED = frozenset({"recency_days", "first_order_days"})
 
 
@@ -68,13 +66,13 @@ _WINDOWED = frozenset({"frequency", "monetary"})
 
 
 def define(name: str, lines: list[str], scope: dict[str, Any]) -> Any:
-    """Return the function that the lines define."""
+    """Return the function `name` that the lines define, with `scope` as its globals."""
     exec("\n".join(lines), scope)  # noqa: S102  # every part is written here or is a number
     return scope[name]
 
 
 def shown(index: int, gauge: Gauge) -> str:
-    """Return the expression of what events show of a gauge; it calls `text` and `text_of_ratio` of the money."""
+    """Return the expression of a gauge as events show it. It calls `text` and `text_of_ratio` of the policy's money."""
     g, unit = f"g{index}", gauge.metric.unit
     if gauge.metric.name in VALUES:
         text = {Unit.MONEY: f"text({g})", Unit.DAYS: f"{g} / {DAY_MS}"}.get(unit, g)
@@ -88,7 +86,7 @@ def shown(index: int, gauge: Gauge) -> str:
 
 
 def windows(gauges: Iterable[Gauge]) -> list[str]:
-    """Return the lines that find where the windows of some gauges begin."""
+    """Return the lines that find the first order in the window of each gauge."""
     lengths = {gauge.window for gauge in gauges if gauge.metric.name in _WINDOWED}
     return [
         f"    first{window} = bisect_right(times, at - {window}) if n and times[0] <= at - {window} else 0"
@@ -97,7 +95,7 @@ def windows(gauges: Iterable[Gauge]) -> list[str]:
 
 
 def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
-    """Return the line that reads a gauge into `g` and its index; what it calls goes into the scope."""
+    """Return the line that reads a gauge into `g<index>`. Functions that it calls are added to the scope."""
     name = gauge.metric.name
     if name in VALUES:
         return f"    g{index} = {VALUES[name].format(first=f'first{gauge.window}')}"
@@ -106,7 +104,7 @@ def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
 
 
 def change_lines(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
-    """Return the lines that bring `due` forward to where time alone may carry a gauge over an edge."""
+    """Return the lines that bring `due` forward to the instant at which time alone may carry a gauge over an edge."""
     name, edges = gauge.metric.name, gauge.edges
     text = _CHANGES.get(name)
     if text is None:
@@ -124,12 +122,12 @@ def change_lines(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
 
 
 def _first_of(choices: list[str]) -> str:
-    """Return the expression of the first choice, each `value if condition`, that holds: the last does if no other."""
+    """Return the expression of the first choice (`value if condition`) that holds. The last one needs no condition."""
     return " else ".join([*choices[:-1], choices[-1].partition(" if ")[0]])
 
 
 def ladder(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> str:
-    """Return the expression of the rank of a ladder."""
+    """Return the expression of a ladder's rank: the index of the highest rule that holds, else 0."""
     text = "0"
     for rank, rule in enumerate(rules):
         if rule is not None and rank:
@@ -138,7 +136,7 @@ def ladder(rules: Sequence[Rule | None], gauges: Sequence[Gauge]) -> str:
 
 
 def holds(rule: Rule, gauges: Sequence[Gauge]) -> str:
-    """Return the expression that is true where a rule holds."""
+    """Return the expression that is true if a rule holds."""
     if isinstance(rule, Comparison):
         return _compares(rule, gauges[rule.gauge].metric.name)
     if isinstance(rule, Junction):
@@ -148,7 +146,7 @@ def holds(rule: Rule, gauges: Sequence[Gauge]) -> str:
 
 
 def _reaches(score: Score, gauges: Sequence[Gauge]) -> str:
-    """The weighted mean of levels reaches the threshold: on integers, after multiplying by the weights' sum."""
+    """Return the expression of a score on integers: both sides are multiplied by the sum of the weights."""
     parts = [
         f"{part.weight} * ({' + '.join(['1', *(holds(brk, gauges) for brk in part.breaks)])})" for part in score.parts
     ]
@@ -167,11 +165,11 @@ def _compares(comparison: Comparison, metric: str) -> str:
 
 
 def _whole(op: str, edge: Fraction) -> int | float:
-    """Return the integer that whole numbers compare with as they do with an edge that may lie between two."""
+    """Return the integer that compares with whole numbers as the edge does, which may lie between two of them."""
     if op == "==":
-        return edge.numerator if edge.denominator == 1 else 0.5  # what is whole is never between
+        return edge.numerator if edge.denominator == 1 else 0.5  # no whole number equals it
     return ceil(edge) if op in (">=", "<") else floor(edge)
 
 
 class Unwritable(Exception):
-    """A rule that no generated function covers: a metric that is not a whole number, or a score."""
+    """Raised for a rule that no generated function covers: a metric that is not a whole number, or a score."""

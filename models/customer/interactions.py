@@ -1,7 +1,7 @@
 """The interactions of one customer that can still matter to a metric: idempotent, sorted by (instant, id).
 
-Only kinds that some metric reads are kept, and only as long as some window reaches back to them.
-Weights and windows are the policy's and come in as arguments.
+Only kinds that some metric reads are kept, and only while some window reaches back to them. Weights and windows belong
+to the policy and are arguments.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,7 +15,7 @@ MAX_INTERACTIONS = 4_000
 
 
 class Interactions:
-    """Parallel lists of kept interactions. `values` are thousandths, None where an interaction has none."""
+    """Parallel lists of kept interactions. `times` are in ms; `values` are thousandths, None if there is none."""
 
     __slots__ = ("ids", "kinds", "times", "values")
 
@@ -26,7 +26,7 @@ class Interactions:
         kinds: list[str] | None = None,
         values: list[int | None] | None = None,
     ) -> None:
-        """No interactions, or those of the arrays' bytes (64-bit numbers in the machine's order) and the lists."""
+        """Start empty, or from the bytes of the arrays (64-bit numbers in the machine's byte order) and the lists."""
         self.times = NO_TIMES[:]
         self.times.frombytes(times)
         self.ids = NO_IDS[:]
@@ -35,7 +35,7 @@ class Interactions:
         self.values: list[int | None] = [] if values is None else values
 
     def check(self, event: Interaction) -> Outcome:
-        """Return what `apply` would answer, changing nothing."""
+        """Return what the event would come to, without applying it."""
         if event.interaction not in self.ids:
             return Outcome.APPLIED
         index = self.ids.index(event.interaction)
@@ -43,7 +43,7 @@ class Interactions:
         return Outcome.DUPLICATE if known == (event.at, event.kind, event.value) else Outcome.CONFLICT
 
     def apply(self, event: Interaction) -> None:
-        """Enter an interaction that `check` found applicable."""
+        """Add an interaction for which `check` returned APPLIED."""
         low, high = bisect_left(self.times, event.at), bisect_right(self.times, event.at)
         index = bisect_left(self.ids, event.interaction, low, high)
         self.times.insert(index, event.at)
@@ -54,7 +54,7 @@ class Interactions:
             self._drop(1)
 
     def forget_until(self, instant: int) -> None:
-        """Drop what happened at or before an instant (ms): no window reaches it any more."""
+        """Drop interactions at or before an instant (ms), which no window reaches any more."""
         self._drop(bisect_right(self.times, instant))
 
     def weight(self, since: int, weights: Mapping[str, int]) -> int:

@@ -1,10 +1,9 @@
 """The ledger of one customer's orders: idempotent, and the same whatever order its events arrive in.
 
-Counted orders stand in parallel arrays sorted by (instant, id), with *prefix sums* of what was paid, so that the total
-of any window is a bisection and a subtraction (the classic cumulative-sum trick), an order in time costs an append,
-and the oldest leaves at no cost: sums count from whatever the first entry says. Orders touched by refunds or a
-cancellation have an `Adjustment` beside the arrays; a void order lives only there. No tiers, no windows, no time of day
-here.
+Counted orders are kept in parallel arrays sorted by (instant, id), with *prefix sums* of the amounts paid. The total of
+any window is therefore a bisection and a subtraction, an order in time is an append, and dropping the oldest changes no
+other sum. Orders with refunds or a cancellation have an `Adjustment` beside the arrays; a void order exists only there.
+No tiers, windows or clock here.
 """
 
 import struct
@@ -16,21 +15,21 @@ import msgspec
 
 from models.events import OrderCancelled, OrderPlaced, OrderRefunded
 
-#: Beyond this many counted orders the oldest is folded away; beyond so many refunded or cancelled orders, and refunds
-#: of one order, further ones are counted as expired (docs/contract.md, "Bounds").
+#: Bounds (docs/contract.md, "Bounds"). Beyond MAX_ORDERS counted orders the oldest is folded away. Beyond
+#: MAX_ADJUSTMENTS refunded or cancelled orders, or MAX_REFUNDS_OF_ORDER refunds of one order, more count as expired.
 MAX_ORDERS = 10_000
 MAX_ADJUSTMENTS = 2_000
 MAX_REFUNDS_OF_ORDER = 100
 
 
-#: Copied to begin with: that takes a third of what making an array takes, and every customer at hand has several.
+#: Copied for each customer: a copy takes a third of the time of a new array.
 NO_TIMES, NO_IDS = array("q"), array("Q")
 _NO_SUMS, _NOTHING_YET = array("q"), array("q", [0])
 _as_bytes = struct.Struct("=Q").pack
 
 
 class Outcome(Enum):
-    """What became of an event in the ledger."""
+    """What an event came to in the ledger."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -39,7 +38,7 @@ class Outcome(Enum):
 
 
 class Adjustment(msgspec.Struct, array_like=True, gc=False):
-    """What is known of an order beyond the arrays. `at` None: the order itself has not arrived yet."""
+    """What is known of an order beyond the arrays, in minor units. `at` (ms) is None until the order itself arrives."""
 
     at: int | None = None
     amount: int = 0
@@ -49,7 +48,7 @@ class Adjustment(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def net(self) -> int | None:
-        """Minor units that count, None where the order is void (cancelled or refunded in full)."""
+        """Minor units that count; None if the order is void (cancelled or refunded in full)."""
         refunded = sum(self.refunds.values())
         if self.cancelled or (self.refunds and refunded >= self.amount):
             return None
@@ -57,7 +56,11 @@ class Adjustment(msgspec.Struct, array_like=True, gc=False):
 
 
 class Ledger:
-    """The counted orders of one customer, and how they came to be."""
+    """The counted orders of one customer and their adjustments.
+
+    `times` are instants (ms), `ids` 64-bit ids, `paid` and `margins` prefix sums of minor units. `folded` counts the
+    orders that were folded away, up to the instant `folded_to` (ms).
+    """
 
     __slots__ = ("adjusted", "folded", "folded_to", "ids", "margins", "paid", "times")
 
@@ -71,14 +74,14 @@ class Ledger:
         folded: int = 0,
         folded_to: int | None = None,
     ) -> None:
-        """An empty ledger, or one from the arrays' bytes (64-bit numbers in the machine's order)."""
+        """Start empty, or from the bytes of the arrays (64-bit numbers in the machine's byte order)."""
         self.times = NO_TIMES[:]
         self.times.frombytes(times)
         self.ids = NO_IDS[:]
         self.ids.frombytes(ids)
         self.paid = _NOTHING_YET[:]  # paid[j] - paid[i]: net minor units of orders i..j-1
         self.paid.frombytes(paid)
-        self.margins = _NOTHING_YET[:] if margins else _NO_SUMS[:]  # likewise; empty while no order has told a margin
+        self.margins = _NOTHING_YET[:] if margins else _NO_SUMS[:]  # likewise; empty until an order has a margin
         self.margins.frombytes(margins)
         self.adjusted: dict[int, Adjustment] = {} if adjusted is None else adjusted
         self.folded = folded
@@ -86,21 +89,21 @@ class Ledger:
 
     @classmethod
     def of_sums(cls, times: "array[int]", paid: "array[int]") -> "Ledger":
-        """Return a ledger of `times` and `paid` only, for who looks at sums and at nothing else: made in no time."""
+        """Return a ledger of `times` and `paid` only, for callers that read nothing else; the rest is missing."""
         ledger = cls.__new__(cls)
         ledger.times, ledger.paid = times, paid
         return ledger
 
     @staticmethod
     def sums(times: bytes, paid: bytes) -> tuple["array[int]", "array[int]"]:
-        """Return `times` and `paid` as a ledger of these bytes has them."""
+        """Return the arrays `times` and `paid` of a ledger from their bytes."""
         known, sums = NO_TIMES[:], _NOTHING_YET[:]
         known.frombytes(times)
         sums.frombytes(paid)
         return known, sums
 
     def check(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> Outcome:
-        """Return what `apply` would answer, changing nothing."""
+        """Return what the event would come to, without applying it."""
         if type(event) is OrderPlaced:
             return self._check_order(event)
         if type(event) is OrderRefunded:
@@ -111,7 +114,7 @@ class Ledger:
         return Outcome.DUPLICATE if adjustment.cancelled else Outcome.APPLIED
 
     def apply(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> None:
-        """Enter an event that `check` found applicable."""
+        """Apply an event for which `check` returned APPLIED."""
         if type(event) is OrderPlaced:
             self._place(event)
         else:
@@ -119,38 +122,16 @@ class Ledger:
         while len(self.times) > MAX_ORDERS:
             self._fold_oldest()
 
-    def append(self, event: OrderPlaced) -> bool:
-        """Do what `check` and `apply` do to the plainest of orders: new, later than all, and without a margin.
-
-        Returns False, having changed nothing, where this one is not so plain, or some earlier event was not.
-        """
-        times, at = self.times, event.at
-        if (
-            not times
-            or at <= times[-1]
-            or self.adjusted
-            or event.margin
-            or self.margins
-            or self.folded_to is not None
-            or len(times) >= MAX_ORDERS
-            or self._find(event.order) >= 0
-        ):
-            return False
-        times.append(at)
-        self.ids.append(event.order)
-        self.paid.append(self.paid[-1] + event.amount)
-        return True
-
     def net(self, index: int) -> int:
         """Return the minor units that the counted order at `index` counts for."""
         return self.paid[index + 1] - self.paid[index]
 
     def margin(self, index: int) -> int:
-        """Return the margin (minor units, may be negative) of the counted order at `index`; 0 where untold."""
+        """Return the margin (minor units, may be negative) of the counted order at `index`; 0 if it has none."""
         return self.margins[index + 1] - self.margins[index] if self.margins else 0
 
     def arrays(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """Return the bytes of times, ids, and of the sums of what was paid and of margins, which count from zero."""
+        """Return the bytes of `times`, `ids`, `paid` and `margins`; the sums start at zero."""
         return self.times.tobytes(), self.ids.tobytes(), _from_zero(self.paid), _from_zero(self.margins)
 
     def _check_order(self, event: OrderPlaced) -> Outcome:
@@ -180,7 +161,7 @@ class Ledger:
         return Outcome.EXPIRED if full else Outcome.APPLIED
 
     def _check_room(self) -> Outcome:
-        """An adjustment is never forgotten, or its repetition would count again; so there is an end to them."""
+        """Return EXPIRED if there are too many adjustments: forgetting one would count a repeated refund twice."""
         return Outcome.EXPIRED if len(self.adjusted) >= MAX_ADJUSTMENTS else Outcome.APPLIED
 
     def _place(self, event: OrderPlaced) -> None:
@@ -212,12 +193,12 @@ class Ledger:
         return adjustment
 
     def _find(self, order: int) -> int:
-        """Return the index of a counted order, -1 where there is none."""
-        # As bytes: a search in them is the same at ten orders, and far faster at ten thousand.
-        ids, wanted = self.ids.tobytes(), _as_bytes(order)
-        found = ids.find(wanted)
+        """Return the index of a counted order; -1 if there is none."""
+        # Searching bytes is as fast as searching the array at ten orders, and far faster at ten thousand.
+        ids, target = self.ids.tobytes(), _as_bytes(order)
+        found = ids.find(target)
         while found >= 0 and found % 8:
-            found = ids.find(wanted, found + 1)
+            found = ids.find(target, found + 1)
         return found // 8 if found >= 0 else -1
 
     def _insert(self, at: int, order: int, net: int, margin: int) -> None:
@@ -244,10 +225,10 @@ class Ledger:
             _remove_sum(self.margins, index, self.margin(index))
         del self.times[index], self.ids[index]
         if not self.times:
-            del self.margins[:]  # no order tells one any more; a row does not remember that some did
+            del self.margins[:]  # no order has one any more, and a row does not record that some had
 
     def _fold_oldest(self) -> None:
-        # The oldest may be older than what is folded: a refund remembered its id, then it came once more.
+        # The oldest may be older than `folded_to`: a refund kept its id, and then the order arrived again.
         self.folded_to = self.times[0] if self.folded_to is None else max(self.folded_to, self.times[0])
         self.adjusted.pop(self.ids[0], None)
         del self.times[0], self.ids[0], self.paid[0], self.margins[:1]
@@ -261,7 +242,7 @@ def _from_zero(sums: "array[int]") -> bytes:
 
 
 def _insert_sum(sums: "array[int]", index: int, value: int) -> None:
-    """Count `value` in at a place: everything after it is so much more."""
+    """Insert `value` at an index: every later sum grows by it."""
     sums.insert(index + 1, sums[index] + value)
     if value:
         for later in range(index + 2, len(sums)):
@@ -269,7 +250,7 @@ def _insert_sum(sums: "array[int]", index: int, value: int) -> None:
 
 
 def _remove_sum(sums: "array[int]", index: int, value: int) -> None:
-    """Count the value at a place out."""
+    """Remove the value at an index: every later sum shrinks by it."""
     del sums[index + 1]
     if value:
         for later in range(index + 1, len(sums)):

@@ -1,9 +1,9 @@
-"""One customer's whole state, and how it becomes the compact bytes of a changelog row and back.
+"""One customer's whole state, and its compact bytes as a changelog row.
 
-A row is a version byte, the next due instant (8 bytes) and the fingerprint of the policy versions it was
-evaluated under (4 bytes), so that an index can be built without decoding more, and then a msgpack array.
-Fields are only ever added at its end, with defaults: a row of an older release
-stays readable. Deciding anything is `models.engine.decide`'s business.
+A row is a version byte, the next due instant (8 bytes), the fingerprint of the policy versions it was evaluated under
+(4 bytes), and a msgpack array. An index can be built from the first 13 bytes without decoding more. Fields are only
+ever added at the end of the array, with defaults, so a row of an older release stays readable. `models.engine` decides;
+nothing here does.
 """
 
 import struct
@@ -29,7 +29,10 @@ if sys.byteorder != "little":
 
 
 class Standing(msgspec.Struct, array_like=True, gc=False):
-    """Where a customer stands in one scheme. Instants in ms; `sequence` counts the changes emitted so far."""
+    """A customer's tier in one scheme, since when (ms), and since when they have been below it (ms), if they are.
+
+    `sequence` counts the changes emitted so far.
+    """
 
     tier: str
     since: int
@@ -38,9 +41,10 @@ class Standing(msgspec.Struct, array_like=True, gc=False):
 
 
 class Mark(msgspec.Struct, array_like=True, gc=False):
-    """What a care rule remembers of a customer: the last occasion it fired for, whether it holds, when it is due.
+    """What a care rule remembers of a customer: the last occasion, whether it holds, when it is due.
 
-    `holding` counts where there are several degrees. `fired` (ms): the last instant, where occasions must lie apart.
+    `holding` is the level if the rule has several. `fired` (ms) is the last firing, kept if firings must lie apart.
+    `due` is in ms.
     """
 
     occasion: int | None = None
@@ -50,7 +54,7 @@ class Mark(msgspec.Struct, array_like=True, gc=False):
 
 
 class Sent(msgspec.Struct, array_like=True, gc=False):
-    """An action that was emitted, for as long as caps, cool-downs, groups and outcomes ask. `outcomes`: bits."""
+    """An action emitted at `at` (ms), kept while caps, cool-downs, groups or outcomes need it. `outcomes`: bits."""
 
     at: int
     rule: str
@@ -62,7 +66,7 @@ class Sent(msgspec.Struct, array_like=True, gc=False):
 
 
 class DeferredAction(msgspec.Struct, array_like=True, gc=False):
-    """An action that waits for quiet hours to end at `due`; its occasion arose at `since` (ms)."""
+    """An action that waits until quiet hours end at `due` (ms). Its occasion arose at `since` (ms)."""
 
     due: int
     rule: str
@@ -75,7 +79,7 @@ class DeferredAction(msgspec.Struct, array_like=True, gc=False):
 
 
 class Care(msgspec.Struct, array_like=True, gc=False):
-    """What care remembers beyond the marks of its rules. `seen`: the latest instant (ms) by kind of interaction."""
+    """What care remembers beyond its rules' marks. `seen` holds the latest instant (ms) by kind of interaction."""
 
     seen: dict[str, int] = {}
     log: list[Sent] = []
@@ -83,7 +87,7 @@ class Care(msgspec.Struct, array_like=True, gc=False):
 
 
 class Counters(msgspec.Struct, array_like=True, gc=False):
-    """How many events of the customer came to what."""
+    """The number of the customer's events by what they came to."""
 
     events: int = 0
     duplicates: int = 0
@@ -112,7 +116,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
 
 
 class _Orders(msgspec.Struct, array_like=True, gc=False):
-    """The beginning of a row: what ranking by orders looks at."""
+    """The beginning of a row: the fields that ranking by orders reads."""
 
     cursor: int | None
     due: int
@@ -121,7 +125,7 @@ class _Orders(msgspec.Struct, array_like=True, gc=False):
 
 
 class _Standings(msgspec.Struct, array_like=True, gc=False):
-    """A row as far as the standings; what comes before is passed over."""
+    """A row up to the standings; the fields before them are skipped."""
 
     cursor: msgspec.Raw
     due: msgspec.Raw
@@ -142,11 +146,11 @@ _STANDINGS_DECODER = msgspec.msgpack.Decoder(_Standings)
 
 
 class Customer:
-    """A customer's state, opened for work.
+    """A customer's state, decoded. Instants are in ms.
 
-    `cursor` (`evaluated_to` in the contract) is the last instant evaluated, `due` the next one at which time
-    alone may change something, `pending` the events that wait for their instant to be settled, in order. `asked` is
-    the instant that the row it was read from asked for, NEVER where there was none.
+    `cursor` (`evaluated_to` in the contract) is the last instant evaluated, `due` the next one at which time alone may
+    change something. `pending` holds the events that wait to be settled, in order. `asked` is the next instant in the
+    row that the state was read from; NEVER if there was none.
     """
 
     __slots__ = (
@@ -188,17 +192,17 @@ class Customer:
 
     @property
     def next_instant(self) -> int:
-        """The earliest instant (ms) at which this customer wants attention; NEVER where there is none."""
+        """The earliest instant (ms) at which this customer must be processed; NEVER if there is none."""
         first = self.pending[0].at if self.pending else None
         return self.due if first is None else min(self.due, first)
 
     def forget_due(self) -> None:
-        """Have the care rules compute anew when they are due: the profile or the policy has changed."""
+        """Make the care rules compute their due instants again, because the profile or the policy changed."""
         for mark in self.marks.values():
             mark.due = None
 
     def to_row(self) -> bytes:
-        """Return the bytes that hold everything."""
+        """Return the whole state as the bytes of a row."""
         ledger, interactions = self.ledger, self.interactions
         row = _Row(
             self.cursor,
@@ -227,7 +231,7 @@ class Customer:
             raise TidemarkError(
                 f"state row of version {version} cannot be read by this release (it reads {ROW_VERSION})"
             )
-        row = _DECODER.decode(data[_HEADER.size :])  # copying is faster than a view, at this size
+        row = _DECODER.decode(data[_HEADER.size :])  # at this size, copying is faster than a view
         customer = cls.__new__(cls)  # every field follows
         customer.customer_id = customer_id
         customer.ledger = Ledger(*row.orders, row.adjusted, *row.folded)
@@ -242,21 +246,21 @@ class Customer:
 
 
 def row_orders(data: bytes) -> tuple[int | None, int, "array[int]", "array[int]"]:
-    """Return a row's cursor and due instant, and the `times` and `paid` of its ledger."""
+    """Return a row's cursor and due instant (ms), and the `times` and `paid` of its ledger."""
     row = _ORDERS_DECODER.decode(data[_HEADER.size :])
     times, _, paid, _ = row.orders
     return row.cursor, row.due, *Ledger.sums(times, paid)
 
 
 def row_standings(data: bytes) -> dict[str, Standing]:
-    """Return where the customer of a row stands in each scheme."""
+    """Return the standings of a row, by scheme."""
     return _STANDINGS_DECODER.decode(data[_HEADER.size :]).standings
 
 
 def row_instant(data: bytes, timeline: int) -> int:
-    """Return the instant (ms) at which the customer of a row wants attention, without decoding the row.
+    """Return the instant (ms) at which the customer of a row must be processed, without decoding the row.
 
-    At once, where the row was evaluated under other versions of the policy than `timeline` is the fingerprint of.
+    It is MIN_INSTANT if the row was evaluated under other policy versions than those of the fingerprint `timeline`.
     """
     _, instant, evaluated_under = _HEADER.unpack_from(data)
     return int(instant) if evaluated_under == timeline else MIN_INSTANT

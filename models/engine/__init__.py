@@ -1,4 +1,4 @@
-"""When and what is decided about a customer. Events, an instant and a policy go in; state and decisions come out.
+"""When and what is decided about a customer, and the report on one customer.
 
-The worker and replay call this very code. No faust, no Kafka, no clock, no randomness, no IO.
+Events, an instant and a policy go in; state and decisions come out. The live worker and replay call the same code.
 """

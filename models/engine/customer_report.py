@@ -1,20 +1,31 @@
-"""An account of one customer: why each tier, what is needed for the next, what time alone will change.
+"""A report on one customer: why each tier is held, what the next one needs, what time alone will change.
 
-Facts only, in displayed units and exact instants; which words they are told in is `config.messages`' business. The
-customer that is asked about stays as it is: a copy is brought to the instant by the engine that decides.
+`config.messages` puts it into words. The customer is not changed: the engine brings a copy to the instant.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
 
 import msgspec
 
 from models.codegen.outlook import at_risk
 from models.customer.state import Customer
 from models.engine.decide import Engine
+from models.engine.report_shapes import (
+    Below,
+    CustomerReport,
+    ExpectedMove,
+    Grade,
+    NextPolicy,
+    NextTier,
+    Passed,
+    ReportedComparison,
+    SchemeReport,
+    Shortfall,
+    UpcomingCare,
+)
 from models.errors import UnusableInput
 from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant
-from models.outputs import AtRisk, Decisions, Direction
+from models.outputs import Decisions, Direction
 from models.policy.compiled import Policy
 from models.policy.evaluation import Evaluation
 from models.policy.timeline import Timeline
@@ -25,156 +36,22 @@ from models.rules.hysteresis import Position, fall_instant, pass_time
 from models.rules.metrics import Edges, Facts, Gauge, Reading
 from models.rules.scheme import Scheme
 
-#: So many moves by time alone are told of a scheme at the most; further ones are too far off to matter.
+#: The largest number of moves by time alone that are reported for a scheme; later ones are too far off to matter.
 MAX_AHEAD = 6
-#: How far (ms) ahead care actions are looked for: a birthday comes within it.
+#: How far ahead (ms) care actions are searched for: far enough for a birthday.
 CARE_AHEAD = 366 * DAY_MS
-#: Metrics that evaluate_rules at everything there is, whatever the window.
+#: Metrics that ignore the window.
 UNWINDOWED = frozenset({"recency_days", "tenure_days", "first_order_days", "rhythm_days", "overdue", SCORE.name})
-#: Metrics that nothing lowers once they are defined: only time moves them.
+#: Metrics that only time changes and nothing lowers.
 ONLY_GROWING = frozenset({"tenure_days", "first_order_days"})
 
 
 class ReportError(UnusableInput):
-    """There is no account as of that instant. Ask for a later one: what was decided is not undone."""
-
-
-class ReportedComparison(msgspec.Struct, frozen=True):
-    """A comparison as it stands, in displayed units. `value` None: undefined. `window_days` None: all there is."""
-
-    metric: str
-    value: Shown
-    op: str
-    threshold: str | float | int
-    met: bool
-    window_days: float | None
-
-
-class Shortfall(ReportedComparison, frozen=True):
-    """A comparison that does not hold: how much is missing, and whether `more` or `less` of the metric is needed.
-
-    `on`: when time alone makes it hold, if nothing else happens. `possible` False: nothing can make it hold any more.
-    """
-
-    missing: Shown
-    direction: Literal["more", "less"]
-    on: str | None
-    possible: bool
-
-
-class Grade(msgspec.Struct, frozen=True):
-    """A metric's level in a score, what the next level asks for, and what it adds to the score; None at the top."""
-
-    metric: str
-    value: Shown
-    window_days: float | None
-    level: int
-    levels: int
-    next: Shortfall | None
-    gain: float
-
-
-class NextTier(msgspec.Struct, frozen=True):
-    """The next tier up. All of `needs` is missing; `nearest`: there are other ways, this one is the nearest.
-
-    No needs: nothing is known that would suffice (a share of all customers that has not been computed yet).
-    """
-
-    tier: str
-    needs: list[Shortfall]
-    nearest: bool
-
-
-class Below(msgspec.Struct, frozen=True):
-    """The held tier's rule has not held since `since`; unless it does again, the tier is lost at `falls_on`.
-
-    `needs` and `nearest` as in `NextTier`: what is missing to keep it.
-    """
-
-    since: str
-    falls_on: str
-    needs: list[Shortfall]
-    nearest: bool
-
-
-class ExpectedMove(msgspec.Struct, frozen=True):
-    """A move by time alone, if nothing more happens."""
-
-    tier: str
-    direction: Direction
-    on: str
-
-
-class Passed(msgspec.Struct, frozen=True):
-    """A move between the last decision that is stored and the instant of the account."""
-
-    scheme: str
-    from_tier: str | None = msgspec.field(name="from")
-    to_tier: str = msgspec.field(name="to")
-    direction: Direction
-    on: str
-
-
-class SchemeReport(msgspec.Struct, frozen=True):
-    """Everything about one scheme. `why`: what holds of the held tier's rule, or fails where `below` is set.
-
-    At the lowest tier, which has no rule (`lowest`), `why` is what fails of the next one's. Where the tiers are no
-    `ladder` (stages, segments), nobody is told how to climb, and `next` is None.
-    """
-
-    scheme: str
-    tier: str
-    since: str
-    lowest: bool
-    ladder: bool
-    why: list[ReportedComparison]
-    below: Below | None
-    next: NextTier | None
-    at_risk: AtRisk | None
-    ahead: list[ExpectedMove]
-    grades: list[Grade]
-    metrics: dict[str, Any]
-
-
-class UpcomingCare(msgspec.Struct, frozen=True):
-    """The next action of a care rule, if nothing more happens and the customer may be addressed as now."""
-
-    rule: str
-    kind: str
-    channel: str
-    due_at: str
-
-
-class NextPolicy(msgspec.Struct, frozen=True):
-    """The version of the policy that holds next."""
-
-    version: str
-    on: str
-
-
-class CustomerReport(msgspec.Struct, frozen=True):
-    """One customer as of an instant. Instants are RFC 3339 in UTC; `timezone` is the policy's.
-
-    `decided_to`: as of when the customer was last decided about before time was let pass to `as_of` (`passed`, and
-    `settled` events that had waited, are on the way). `pending` events have a later instant and are not in it.
-    """
-
-    customer_id: str
-    as_of: str
-    decided_to: str | None
-    settled: int
-    passed: list[Passed]
-    pending: int
-    policy_version: str
-    next_policy: NextPolicy | None
-    timezone: str
-    currency: str
-    schemes: list[SchemeReport]
-    care: list[UpcomingCare]
+    """There is no report as of that instant. Ask for a later one: past decisions never change."""
 
 
 def customer_report(customer: Customer, timeline: Timeline, at: int) -> CustomerReport:
-    """Return the account of a customer as of an instant (ms). Raises ReportError where it lies before a decision."""
+    """Return the report on a customer as of an instant (ms). Raises ReportError if it precedes the last decision."""
     if not MIN_INSTANT <= at <= MAX_INSTANT:
         raise ReportError("the instant: allowed are the years 1 to 8999")
     decided_to = customer.cursor
@@ -250,7 +127,7 @@ def _window_days(policy: Policy, comparison: Comparison) -> float | None:
 
 
 def _reasons(policy: Policy, findings: list[Finding]) -> list[ReportedComparison]:
-    """Return findings in displayed units, each comparison of a metric over a window once."""
+    """Return findings in displayed units, each comparison over a window once."""
     unique = {(f.comparison.gauge, f.comparison.label): f for f in findings}
     return [_reason(policy, finding) for finding in unique.values()]
 
@@ -269,7 +146,7 @@ def _next(evaluation: Evaluation, scheme: Scheme, rank: int) -> NextTier | None:
 
 
 def _shortfalls(evaluation: Evaluation, rule: Rule | None) -> list[Shortfall]:
-    """Return what is missing for a rule to hold, each comparison of a metric over a window once."""
+    """Return what is missing for a rule to hold, each comparison over a window once."""
     lacks = [] if rule is None else rule.lacks(evaluation.readings)
     unique = {(lack.comparison.gauge, lack.comparison.label): lack for lack in lacks}
     return [_shortfall(evaluation, lack) for lack in unique.values()]
@@ -306,7 +183,7 @@ def _missing(policy: Policy, lack: Lack) -> Shown:
 
 
 def _reading(evaluation: Evaluation, lack: Lack) -> Reading:
-    """Return the reading that falls short; a score is no gauge's, but follows from what is missing."""
+    """Return the reading that falls short. A score has no gauge; its reading follows from what is missing."""
     if lack.comparison.gauge >= 0:
         return evaluation.readings[lack.comparison.gauge]
     score = lack.comparison.edge - (lack.missing or 0)
@@ -314,7 +191,7 @@ def _reading(evaluation: Evaluation, lack: Lack) -> Reading:
 
 
 def _holds_on(evaluation: Evaluation, comparison: Comparison) -> int | None:
-    """Return when (ms) time alone makes a comparison hold that does not hold now; None if never."""
+    """Return the instant (ms) at which time alone makes a failing comparison hold; None if never."""
     gauge = evaluation.policy.gauges[comparison.gauge]
     alone = Gauge(gauge.metric, gauge.window, Edges.of([(comparison.op, comparison.edge)]))
     at = alone.next_change(evaluation.facts, evaluation.at)
@@ -326,7 +203,7 @@ def _holds_on(evaluation: Evaluation, comparison: Comparison) -> int | None:
 
 
 def _ahead(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at: int) -> list[ExpectedMove]:
-    """Return the moves that time alone brings, in order."""
+    """Return the moves by time alone, in order, at most MAX_AHEAD."""
     moves: list[ExpectedMove] = []
     evaluate_rules = policy.outlooks[scheme.name].evaluate_rules
     for instant, moved in pass_time(scheme.demotion, evaluate_rules, position, facts, at, policy.zone):
@@ -340,7 +217,7 @@ def _ahead(scheme: Scheme, policy: Policy, position: Position, facts: Facts, at:
 
 
 def _grades(evaluation: Evaluation, scheme: Scheme) -> list[Grade]:
-    """Return what a scheme's score is made of; nothing for other kinds."""
+    """Return the parts of a scheme's score; an empty list for other kinds."""
     rule = scheme.tiers[-1].rule
     if not isinstance(rule, Score):
         return []
@@ -360,7 +237,7 @@ def _grades(evaluation: Evaluation, scheme: Scheme) -> list[Grade]:
 
 
 def _care(customer: Customer, timeline: Timeline, at: int) -> list[UpcomingCare]:
-    """Return the next action of each care rule: what the engine does if time passes and nothing else happens."""
+    """Return the next action of each care rule if time passes and nothing else happens."""
     idle, decisions = _copy(customer), Decisions()
     idle.pending.clear()
     Engine(timeline).advance(idle, min(at + CARE_AHEAD, LAST_INSTANT), decisions)

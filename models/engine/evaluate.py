@@ -1,12 +1,15 @@
-"""One evaluation: a customer as of an instant, every scheme brought up to it, every change told, the next due instant.
+"""One evaluation of a customer as of an instant: tier changes, care actions and the next due instant.
 
-`models.engine.decide` says when; here it is decided what. One look at the ledger answers for all rules; what explains a
-change is asked only where there is one.
+`models.engine.decide` says when to evaluate; this module says what follows. One generated function answers all rules.
+The explanation of a change is computed only if there is a change.
 """
 
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
+from models.care.budgets import BudgetShare
 from models.care.evaluate_care import evaluate_care
 from models.codegen.outlook import at_risk
 from models.customer.state import NEVER, Customer, Standing
@@ -19,10 +22,22 @@ from models.policy.timeline import Timeline
 from models.rules.hysteresis import Position, fall_instant, settle
 from models.rules.scheme import Scheme
 
-#: A whole batch is decided at one instant.
+#: A whole batch is decided at one instant, so its text is formatted once.
 _text_of_now = lru_cache(maxsize=8)(format_instant)
-#: Causes that no event brings.
+#: Causes other than an event.
 _BY_TIME = frozenset({"time", "policy"})
+
+
+class DecisionContext(msgspec.Struct, gc=False):
+    """What all decisions of one call to the engine have in common.
+
+    Results go to `decisions`. `now` (ms) becomes `decided_at`; None: each decision's own instant. `budget` is what care
+    may spend; None means that budgets are not counted.
+    """
+
+    decisions: Decisions
+    now: int | None = None
+    budget: BudgetShare | None = None
 
 
 def evaluate(
@@ -30,15 +45,14 @@ def evaluate(
     timeline: Timeline,
     at: int,
     cause: Cause,
-    decisions: Decisions,
-    now: int | None,
+    context: DecisionContext,
     event: Pending | Campaign | None = None,
 ) -> None:
-    """Evaluate a customer as of an instant (ms), which becomes their cursor; `now` (ms) is told as `decided_at`.
+    """Evaluate a customer as of an instant (ms), which becomes their cursor, and set their next due instant.
 
-    `event`: what the evaluation is about, where care is to know it.
+    `event` is the event or campaign that caused the evaluation, if any; care rules read it.
     """
-    policy = timeline.at(at)
+    policy, decisions = timeline.at(at), context.decisions
     customer.cursor = at
     customer.timeline = timeline.fingerprint
     if customer.policy_version != policy.version:
@@ -49,17 +63,18 @@ def evaluate(
     evaluation = Evaluation(customer, policy, at)
     ranks, due = policy.evaluate_rules(evaluation.facts, at)
     standings, moved = customer.standings, decisions.changes if decisions.moves is None else decisions.moves
-    told = len(moved)
+    moved_before = len(moved)
     for (scheme, name, tiers), qualified in zip(policy.ladders, ranks, strict=False):
         standing = standings.get(name)
         if standing is None or standing.below_since is not None or tiers[qualified] != standing.tier:
-            falls = _place(_Telling(evaluation, cause, at if now is None else now, decisions), scheme, qualified)
+            falls = _place(_ChangeCause(evaluation, cause, context), scheme, qualified)
             if falls is not None and falls < due:
                 due = falls
     if policy.care:
-        attended = evaluate_care(evaluation, ranks[len(policy.schemes) :], moved[told:], event, decisions)
-        if attended is not None and attended < due:
-            due = attended
+        care_ranks = ranks[len(policy.schemes) :]
+        care_due = evaluate_care(evaluation, care_ranks, moved[moved_before:], event, decisions, context.budget)
+        if care_due is not None and care_due < due:
+            due = care_due
     starts = timeline.next_start(at)
     if starts is not None and starts < due:
         due = starts
@@ -68,52 +83,50 @@ def evaluate(
     customer.due = due if due <= LAST_INSTANT else NEVER
 
 
-class _Telling(NamedTuple):
-    """What every change of one evaluation has in common."""
+class _ChangeCause(NamedTuple):
+    """What all changes of one evaluation have in common."""
 
     evaluation: Evaluation
     cause: Cause
-    decided_at: int
-    decisions: Decisions
+    context: DecisionContext
 
 
-def _place(telling: _Telling, scheme: Scheme, qualified: int) -> int | None:
-    """Bring the customer's standing in a scheme up to the instant, telling every change on the way.
+def _place(why: _ChangeCause, scheme: Scheme, qualified: int) -> int | None:
+    """Bring the customer's standing in a scheme up to the instant and record every change on the way.
 
-    Returns when (ms) the customer falls if they stay below; None where they do not stand below.
+    Return the instant (ms) at which the customer falls if they stay below their tier; None if they are not below it.
     """
-    evaluation = telling.evaluation
+    evaluation = why.evaluation
     at, since, zone = evaluation.at, evaluation.facts.since, evaluation.policy.zone
     standing, position = evaluation.standing(scheme)
     if standing is None:
         standing = evaluation.customer.standings[scheme.name] = Standing("", at)
-    if position is None or qualified >= position.rank:  # up at once, without asking about any demotion
+    if position is None or qualified >= position.rank:  # a rise is immediate: no demotion rule applies
         if position is None or qualified != position.rank:
-            _move(telling, scheme, standing, position and position.rank, Position(qualified, at, None))
+            _move(why, scheme, standing, position and position.rank, Position(qualified, at, None))
         standing.below_since = None
         return None
     while (moved := settle(scheme.demotion, position, qualified, at, since, zone)) != position:
         if moved.rank != position.rank:
-            _move(telling, scheme, standing, position.rank, moved)
+            _move(why, scheme, standing, position.rank, moved)
         standing.below_since = moved.below_since
         position = moved
     return fall_instant(scheme.demotion, position, since, zone)
 
 
-def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | None, position: Position) -> None:
-    evaluation = telling.evaluation
-    policy, at = evaluation.policy, evaluation.at
+def _move(why: _ChangeCause, scheme: Scheme, standing: Standing, before: int | None, position: Position) -> None:
+    (evaluation, cause, context), at = why, why.evaluation.at
+    policy, decisions = evaluation.policy, context.decisions
     old, new = standing.tier or None, scheme.tiers[position.rank].name
     direction: Direction = "enter" if before is None else "up" if position.rank > before else "down"
     standing.tier, standing.since, standing.below_since = new, at, position.below_since
     standing.sequence += 1
-    if telling.decisions.moves is not None:
-        telling.decisions.moves.append(Move(scheme.name, old, new, direction, at))
+    if decisions.moves is not None:
+        decisions.moves.append(Move(scheme.name, old, new, direction, at))
         return
-    metrics, why, upcoming = policy.change_details[scheme.name].of(before, position.rank)(evaluation.facts, at)
+    metrics, reasons, upcoming = policy.change_details[scheme.name].of(before, position.rank)(evaluation.facts, at)
     customer_id, effective_at = evaluation.customer.customer_id, format_instant(at)
-    decided_at = effective_at if telling.decided_at == at else _text_of_now(telling.decided_at)
-    telling.decisions.changes.append(
+    decisions.changes.append(
         TierChange(
             event_id=event_id(customer_id, scheme.name, standing.sequence, old, new, at, policy.version),
             customer_id=customer_id,
@@ -122,12 +135,12 @@ def _move(telling: _Telling, scheme: Scheme, standing: Standing, before: int | N
             to_tier=new,
             direction=direction,
             effective_at=effective_at,
-            decided_at=decided_at,
+            decided_at=effective_at if context.now is None else _text_of_now(context.now),
             sequence=standing.sequence,
-            cause=telling.cause,
+            cause=cause,
             policy_version=policy.version,
             metrics=metrics,
-            why=why,
+            why=reasons,
             next=upcoming,
             at_risk=at_risk(policy.outlooks[scheme.name], position, evaluation.facts, at, policy.zone),
         )

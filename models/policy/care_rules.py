@@ -1,6 +1,6 @@
-"""Care rules and governance, compiled: frozen data that a policy holds. The triggers in `models.care` apply them.
+"""Compiled care rules and governance: frozen data in a policy. The triggers in `models.care` apply them.
 
-Durations in ms, shares in millionths.
+Durations are in ms, shares in millionths.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MILLION = 1_000_000
 
 
 class Refusal(StrEnum):
-    """The closed list of reasons for which an action that its rule wants is not emitted."""
+    """The closed list of reasons why a proposed action is not emitted."""
 
     WITHOUT_CONSENT = "without_consent"
     EXPIRED = "expired"
@@ -31,9 +31,9 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a care rule leads to. `scheme` is the one whose tier the action names, `channels` are by tier.
+    """The action of a care rule. It names the customer's tier in `scheme`; `channels` are by tier.
 
-    `tiers` None: any. `holdout` is a share, the others are durations; 0 where there is none.
+    `tiers` None means any. `valid_for`, `cooldown` and `attribution` are durations, `holdout` is a share; 0 means none.
     """
 
     rule: str
@@ -54,13 +54,13 @@ class Action:
     cost: int
 
     def channels_of(self, tier: str | None) -> tuple[str, ...]:
-        """Return the channels for those in a tier, the preferred one first."""
+        """Return the channels for customers in a tier, the preferred one first."""
         return self.channels.get(tier or DEFAULT) or self.channels[DEFAULT]
 
 
 @dataclass(frozen=True, slots=True)
 class BirthdayRule:
-    """Fires once a year, at a local time near the customer's birthday. `leap_day`: (month, day) in common years."""
+    """Fires once a year at a local time near the customer's birthday. `leap_day` is (month, day) in common years."""
 
     action: Action
     at: time
@@ -71,7 +71,7 @@ class BirthdayRule:
 
 @dataclass(frozen=True, slots=True)
 class AnniversaryRule:
-    """Fires once a year, near the day of the registration."""
+    """Fires once a year, near the anniversary of the registration."""
 
     action: Action
     at: time
@@ -81,7 +81,7 @@ class AnniversaryRule:
 
 @dataclass(frozen=True, slots=True)
 class HolidayRule:
-    """Fires near the first day of each of some holidays. `calendars` are by the value of `attribute`, if any."""
+    """Fires near the first day of each named holiday. `calendars` are by the value of `attribute`, if any."""
 
     action: Action
     at: time
@@ -104,7 +104,7 @@ class CalendarRule:
 
 @dataclass(frozen=True, slots=True)
 class TierMoveRule:
-    """Fires as a tier is reached by rising, or by falling."""
+    """Fires when the customer rises or falls to a tier."""
 
     action: Action
     direction: Literal["up", "down"]
@@ -120,7 +120,7 @@ class AtRiskRule:
 
 @dataclass(frozen=True, slots=True)
 class NearUpgradeRule:
-    """Fires as one of `near`, a scheme's rules made easier by a share, holds for a tier above the one held."""
+    """Fires when an eased rule of a tier above the held one begins to hold. `near` are the rules eased by `share`."""
 
     action: Action
     near: tuple[Rule, ...]
@@ -129,7 +129,7 @@ class NearUpgradeRule:
 
 @dataclass(frozen=True, slots=True)
 class WelcomeRule:
-    """Fires once: at the first order, or `wait` after the registration where no order has come."""
+    """Fires once: at the first order, or `wait` after the registration if there is no order yet."""
 
     action: Action
     after_order: bool
@@ -138,9 +138,9 @@ class WelcomeRule:
 
 @dataclass(frozen=True, slots=True)
 class ChurnRule:
-    """Fires as the silence since the last order reaches multiples of the rhythm, lowest first, by name.
+    """Fires when the silence since the last order reaches multiples of the rhythm: `levels` by name, lowest first.
 
-    The rhythm is shrunk towards `prior`, which weighs as much as so many gaps; None: own rhythm only.
+    The rhythm is shrunk towards `prior`: (rhythm in ms, its weight in gaps). None: the customer's own rhythm only.
     """
 
     action: Action
@@ -150,10 +150,10 @@ class ChurnRule:
 
 @dataclass(frozen=True, slots=True)
 class SilenceRule:
-    """Fires `after` the last order or one of `contacts`, then `every` so often, up to `times`.
+    """Fires `after` the last order or contact of a kind in `contacts`, then at intervals of `every`, up to `times`.
 
-    `orders`: whether an order ends the silence; `tenure`: whether it may begin with the customer.
-    `stay`: whether it begins anew with the tier.
+    `orders` says whether an order ends the silence, `tenure` whether it may begin with the customer's tenure, `stay`
+    whether a new tier starts it over.
     """
 
     action: Action
@@ -168,7 +168,7 @@ class SilenceRule:
 
 @dataclass(frozen=True, slots=True)
 class InteractionRule:
-    """Fires at each interaction of a kind whose value (thousandths) lies within bounds; None: unbounded."""
+    """Fires at each interaction of a kind whose value (thousandths) lies within the bounds; None means no bound."""
 
     action: Action
     interaction: str
@@ -178,7 +178,7 @@ class InteractionRule:
 
 @dataclass(frozen=True, slots=True)
 class CampaignRule:
-    """Fires at announcements about some subjects."""
+    """Fires at campaigns on the given subjects."""
 
     action: Action
     subjects: frozenset[str]
@@ -186,7 +186,7 @@ class CampaignRule:
 
 @dataclass(frozen=True, slots=True)
 class ConditionRule:
-    """Fires at the instant at which `rule` begins to hold."""
+    """Fires when `rule` begins to hold."""
 
     action: Action
     rule: Rule
@@ -211,7 +211,7 @@ CareRule = (
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """Local times between which nothing goes out, through some channels or (None) any."""
+    """Local times between which nothing goes out through the given channels (None: any)."""
 
     since: time
     until: time
@@ -220,7 +220,7 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most `at_most` actions in any (T − per, T], of some kinds or (None) of all."""
+    """At most `at_most` actions of the given kinds (None: all) in any window (T − per, T]."""
 
     at_most: int
     per: int
@@ -229,7 +229,7 @@ class Cap:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most `at_most` of cost in a calendar period, over some tiers and kinds or (None) all."""
+    """At most `at_most` of cost in a calendar period, for the given tiers and kinds (None: all)."""
 
     name: str
     at_most: int
@@ -244,11 +244,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Governance:
-    """What keeps the rules together from being too much. `apart`: the least time between actions of a group.
+    """Limits over all rules of a policy. `apart` is the least time between actions of a group.
 
-    `members`: the rules of each group; `staff`: rules whose actions do not go to the customer. `memory` (ms): for how
-    long actions are remembered, 0 where nothing asks for it. `watched`: the kinds of interactions whose latest instant
-    is kept.
+    `members` lists the rules of each group, `staff` the rules whose actions do not go to the customer. Actions are
+    remembered for `memory`, 0 if no rule needs it. `watched` lists the kinds of interactions whose latest instant is
+    kept.
     """
 
     quiet: QuietHours | None
@@ -261,5 +261,5 @@ class Governance:
     watched: frozenset[str]
 
     def remembers(self, action: Action) -> bool:
-        """Whether an action that was emitted matters to a later one, or its outcome is waited for."""
+        """Whether an emitted action must be remembered: for later actions, or for its outcome."""
         return bool(action.group or action.cooldown or action.attribution or (self.caps and action.to_customer))

@@ -1,7 +1,6 @@
 """Care rules and their governance as a policy file writes them: shapes, allowed values, defaults.
 
-What they mean is compiled in `models.policy.compile_care`. Whether they fit the schemes is checked in
-`models.policy.spec`.
+`models.policy.compile_care` compiles them. `models.policy.spec` checks whether they fit the schemes.
 """
 
 from fractions import Fraction
@@ -21,7 +20,7 @@ from models.policy.spec_types import (
     Window,
 )
 
-#: Where a rule's channels are not told by tier.
+#: The key of the channels for tiers that are not named.
 DEFAULT = "default"
 
 Kind = Annotated[str, Field(min_length=1, max_length=64)]
@@ -30,7 +29,7 @@ _CHANNEL_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"ty
 
 
 def _channels(value: Any) -> Any:
-    """Return the channels by tier, each a list in the order of preference, however they are written."""
+    """Return the channels by tier, each a list in the order of preference, from any of the allowed forms."""
     by_tier = value if isinstance(value, dict) else {DEFAULT: value}
     return {tier: [one] if isinstance(one, str) else one for tier, one in by_tier.items()}
 
@@ -51,7 +50,7 @@ Channels = Annotated[
 
 
 class CareRuleSpec(Spec):
-    """What every care rule says about the action it leads to."""
+    """The keys of every care rule: its name and its action."""
 
     name: Name
     kind: Name
@@ -72,7 +71,7 @@ class CareRuleSpec(Spec):
 
 
 class DatedSpec(CareRuleSpec):
-    """What rules about days have: a local time, and how many days before."""
+    """The keys of every rule on dates: a local time, and the number of days before."""
 
     at: LocalTime = "09:00"
     days_before: Annotated[int, Field(ge=0, le=60)] = 0
@@ -81,7 +80,7 @@ class DatedSpec(CareRuleSpec):
 class BirthdaySpec(DatedSpec):
     """Once a year, at a local time on (or some days before) the customer's birthday.
 
-    A `lunar:` birthday is kept in the Chinese calendar: in the regular month, or in the leap month where there is one.
+    A `lunar:` birthday is kept in the Chinese calendar: in the regular month, or in the leap month if there is one.
     """
 
     trigger: Literal["birthday"]
@@ -119,11 +118,11 @@ class HolidaySpec(DatedSpec):
         else:
             named = [(f"calendar.values.{value}", name) for value, name in written.values.items()]
             named += [("calendar.default", written.default)] if written.default is not None else []
-        mistakes = [f"{path}: {told}" for path, name in named if (told := calendar_mistake(name))]
+        mistakes = [f"{path}: {mistake}" for path, name in named if (mistake := calendar_mistake(name))]
         if not mistakes:
             names = sorted({name for _, name in named})
-            told_of = ((index, holiday_mistake(names, name)) for index, name in enumerate(self.holidays))
-            mistakes = [f"holidays.{index}: {told}" for index, told in told_of if told]
+            found = ((index, holiday_mistake(names, name)) for index, name in enumerate(self.holidays))
+            mistakes = [f"holidays.{index}: {mistake}" for index, mistake in found if mistake]
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -145,27 +144,27 @@ class CalendarDaysSpec(CareRuleSpec):
 
 
 class TierMoveSpec(CareRuleSpec):
-    """As the customer rises to a tier, or falls to one. `tiers` are those reached."""
+    """When the customer rises or falls to a tier. `tiers` are the tiers reached."""
 
     trigger: Literal["tier_up", "tier_down"]
 
 
 class AtRiskSpec(CareRuleSpec):
-    """So many days before the customer falls, if nothing more happens."""
+    """`days_before` days before the customer falls, if nothing more happens."""
 
     trigger: Literal["at_risk"]
     days_before: Annotated[int, Field(ge=1, le=365)] = 14
 
 
 class NearUpgradeSpec(CareRuleSpec):
-    """As what is missing for a higher tier falls below a share of what it asks for."""
+    """When what is missing for a higher tier falls below a share of its thresholds."""
 
     trigger: Literal["near_upgrade"]
     within: Part = "10%"
 
 
 class WelcomeSpec(CareRuleSpec):
-    """Once: at the first counted order, or some time after the registration where no order has followed."""
+    """Once: at the first counted order, or `wait` after the registration if no order has followed."""
 
     trigger: Literal["welcome"]
     after: Literal["order", "registration"] = "order"
@@ -173,14 +172,14 @@ class WelcomeSpec(CareRuleSpec):
 
 
 class PriorSpec(Spec):
-    """A rhythm for those with few orders: it counts as much as `weight` gaps between orders of their own."""
+    """A rhythm for customers with few orders. It counts as much as `weight` gaps between their own orders."""
 
     rhythm: Window
     weight: Positive = "2"
 
 
 class ChurnSpec(CareRuleSpec):
-    """As the silence since the last order reaches multiples of the customer's own rhythm, a level each."""
+    """When the silence since the last order reaches multiples of the customer's own rhythm, one for each level."""
 
     trigger: Literal["churn"]
     levels: Annotated[dict[Name, Positive], Field(min_length=1, max_length=8)]
@@ -190,7 +189,7 @@ class ChurnSpec(CareRuleSpec):
     def _levels_rise(self) -> "ChurnSpec":
         multiples = [Fraction(multiple) for multiple in self.levels.values()]
         if multiples != sorted(set(multiples)):
-            raise ValueError(f"levels: found {', '.join(self.levels.values())}, allowed are multiples that rise")
+            raise ValueError(f"levels: found {', '.join(self.levels.values())}, allowed are rising multiples")
         return self
 
 
@@ -213,7 +212,7 @@ class SilenceSpec(CareRuleSpec):
 
 
 class CallBackSpec(CareRuleSpec):
-    """Again and again: so long after the last call, or after the tier was reached."""
+    """Repeatedly: `every` after the last call, or after the tier was reached."""
 
     trigger: Literal["call_back"]
     every: Window
@@ -230,7 +229,7 @@ class OnInteractionSpec(CareRuleSpec):
 
 
 class OnCampaignSpec(CareRuleSpec):
-    """At an announcement on `campaigns` about one of the subjects, for those whom it addresses."""
+    """At a campaign on one of the subjects, for the customers whom it addresses."""
 
     trigger: Literal["campaign"]
     subjects: Annotated[list[Kind], Field(min_length=1, max_length=16)]
@@ -263,7 +262,7 @@ AnyCareRule = Annotated[
 
 
 class QuietHoursSpec(Spec):
-    """Local times between which nothing goes out; from a later to an earlier time is over midnight."""
+    """Local times between which nothing goes out; if `since` is later than `until`, they include midnight."""
 
     since: LocalTime
     until: LocalTime
@@ -277,7 +276,7 @@ class QuietHoursSpec(Spec):
 
 
 class CapSpec(Spec):
-    """At most so many actions to a customer in any span of `per`; of some kinds, or of all together."""
+    """At most `at_most` actions to a customer in any window of `per`, of the given kinds or of all."""
 
     at_most: Annotated[int, Field(ge=1, le=1_000)]
     per: Window
@@ -285,7 +284,7 @@ class CapSpec(Spec):
 
 
 class BudgetSpec(Spec):
-    """At most so much cost in a calendar period of the business time zone; of some tiers and kinds, or of all."""
+    """At most `at_most` of cost in a calendar period of the policy's time zone, by tiers and kinds or in all."""
 
     name: Name
     at_most: Annotated[int, Field(ge=0, le=1_000_000_000)]
@@ -295,7 +294,7 @@ class BudgetSpec(Spec):
 
 
 class GovernanceSpec(Spec):
-    """What keeps the rules together from being too much. `groups`: how far apart actions of one group must be."""
+    """Limits over all rules. `groups` holds the least time between actions of one group."""
 
     quiet_hours: QuietHoursSpec | None = None
     caps: Annotated[list[CapSpec], Field(max_length=16)] = Field(default=[])
@@ -306,9 +305,9 @@ class GovernanceSpec(Spec):
 def care_mistakes(
     care: list[CareRuleSpec], governance: GovernanceSpec, tiers: dict[str, list[str]], ladders: frozenset[str]
 ) -> list[str]:
-    """Return how care rules and governance do not fit one another or the schemes, a line each.
+    """Return what does not fit between care rules, governance and schemes, one line for each mistake.
 
-    `tiers` are the names of the tiers by scheme, `ladders` the schemes whose tiers one climbs.
+    `tiers` are the names of the tiers by scheme, `ladders` the schemes whose tiers customers climb.
     """
     mistakes = []
     names = [rule.name for rule in care]
@@ -331,7 +330,7 @@ def care_mistakes(
             known = ", ".join(governance.groups) or "none, governance.groups names them"
             mistakes.append(f"{path}.group: found {rule.group!r}, allowed: {known}")
         if isinstance(rule, NearUpgradeSpec) and scheme not in ladders:
-            mistakes.append(f"{path}.scheme: {scheme!r} is no ladder, nobody climbs it")
+            mistakes.append(f"{path}.scheme: {scheme!r} is not a ladder: nobody climbs it")
     return mistakes + _budget_mistakes(care, governance, tiers)
 
 

@@ -17,7 +17,7 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 def compile_care(
     spec: specs.AnyCareRule, schemes: Mapping[str, Scheme], window: int, book: GaugeBook
 ) -> rules.CareRule:
-    """Return the rule that a specification describes; what it reads goes into the book. `window` in ms."""
+    """Return the rule that a specification describes. Its gauges are added to the book; `window` is in ms."""
     action = _action(spec, spec.scheme or next(iter(schemes)))
     match spec:
         case specs.OnConditionSpec():
@@ -32,10 +32,10 @@ def compile_care(
         case specs.DatedSpec() | specs.CalendarDaysSpec():
             return _dated(spec, action)
         case _:
-            return _happening(spec, action)
+            return _on_event(spec, action)
 
 
-def _happening(spec: specs.CareRuleSpec, action: rules.Action) -> rules.CareRule:
+def _on_event(spec: specs.CareRuleSpec, action: rules.Action) -> rules.CareRule:
     compiled: rules.CareRule
     match spec:
         case specs.TierMoveSpec():
@@ -55,7 +55,7 @@ def _happening(spec: specs.CareRuleSpec, action: rules.Action) -> rules.CareRule
 
 
 def compile_governance(spec: specs.GovernanceSpec, care: Sequence[rules.CareRule]) -> rules.Governance:
-    """Return the governance that a specification describes, for some rules."""
+    """Return the governance that a specification describes, for the compiled rules."""
     quiet = spec.quiet_hours
     apart = {group: parse_duration(written) for group, written in spec.groups.items()}
     caps = tuple(rules.Cap(cap.at_most, parse_duration(cap.per), _set(cap.kinds)) for cap in spec.caps)
@@ -63,11 +63,11 @@ def compile_governance(spec: specs.GovernanceSpec, care: Sequence[rules.CareRule
         rules.Budget(budget.name, budget.at_most, budget.period, _set(budget.tiers), _set(budget.kinds))
         for budget in spec.budgets
     )
-    # A group keeps actions of one instant apart even where its span is nothing.
+    # A group allows one action at an instant even if its span is zero.
     spans = [max(apart[rule.action.group], 1) for rule in care if rule.action.group is not None]
     spans += [cap.per for cap in caps]
     spans += [rule.action.cooldown for rule in care]
-    # An outcome at the very end of the attribution counts.
+    # An outcome exactly at the end of the attribution window counts.
     spans += [rule.action.attribution + 1 for rule in care if rule.action.attribution]
     watched = (rule.contacts for rule in care if isinstance(rule, rules.SilenceRule))
     return rules.Governance(
@@ -133,7 +133,7 @@ def _silence(spec: specs.ChurnSpec | specs.SilenceSpec | specs.CallBackSpec, act
     if isinstance(spec, specs.CallBackSpec):
         every = parse_duration(spec.every)
         return rules.SilenceRule(
-            action, every, every, _WITHOUT_END, frozenset(spec.contacts), orders=False, tenure=True, stay=True
+            action, every, every, _UNLIMITED, frozenset(spec.contacts), orders=False, tenure=True, stay=True
         )
     contact = spec.trigger == "no_contact"
     return rules.SilenceRule(
@@ -148,8 +148,8 @@ def _silence(spec: specs.ChurnSpec | specs.SilenceSpec | specs.CallBackSpec, act
     )
 
 
-#: A call-back comes again until somebody calls.
-_WITHOUT_END = 10**9
+#: A call-back repeats until somebody calls.
+_UNLIMITED = 10**9
 
 
 def _near(rule: Rule, share: Fraction, book: GaugeBook) -> Rule:

@@ -1,7 +1,7 @@
-"""How each kind of scheme becomes tiers with rules over gauges. One small compiler a kind, nothing evaluated here.
+"""One small compiler for each kind of scheme. Nothing is evaluated here.
 
-Every kind ends as the same thing, tiers lowest first, each above the lowest with a rule; so hysteresis, time,
-explanation and care need not know the kinds.
+Every kind compiles to the same form: tiers, lowest first, each above the lowest with a rule over gauges. Hysteresis,
+explanation and care therefore need not know the kinds.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from models.rules.metrics import METRICS, Edges, Gauge, Unit
 from models.rules.ranking import Measure, Ranking
 from models.rules.scheme import NEVER_HOLDS, Demotion, Scheme, Tier
 
-#: Shown in every tier change and in `customer-tiers`, whatever the rules read.
+#: Shown in every tier change and in `customer-tiers`, even if no rule reads them.
 BASE_METRICS = ("recency_days", "frequency", "monetary")
 
-#: Comparisons that time alone only ever makes fail: what is counted in a window falls, silences and ages grow.
+#: Comparisons that time alone can only make fail: window counts fall, silences and ages grow.
 _SINKING: dict[str, tuple[Op, ...]] = {
     **dict.fromkeys(("frequency", "monetary", "referrals"), (">=", ">")),
     **dict.fromkeys(("recency_days", "tenure_days", "first_order_days", "overdue"), ("<=", "<")),
@@ -27,9 +27,9 @@ _SINKING: dict[str, tuple[Op, ...]] = {
 
 
 class GaugeBook:
-    """Collects what the rules of a policy read, so that each gauge is read once an evaluation.
+    """Collects the gauges that the rules of a policy read, so that each is read once for each evaluation.
 
-    `money_scale`: minor units in one unit of the policy's currency.
+    `money_scale` is the number of minor units in one unit of the policy's currency.
     """
 
     def __init__(self, money_scale: int) -> None:
@@ -38,7 +38,7 @@ class GaugeBook:
         self._edges: list[set[tuple[str, Fraction]]] = []
 
     def index(self, metric: str, window: int) -> int:
-        """Return the index of a gauge, a new one where it is not in the book yet."""
+        """Return the index of a gauge. `window` is in ms. An unknown gauge is added."""
         index = self._indexes.setdefault((metric, window), len(self._edges))
         if index == len(self._edges):
             self._edges.append(set())
@@ -65,7 +65,7 @@ class GaugeBook:
 
 
 def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: int, book: GaugeBook) -> Scheme:
-    """Return the compiled scheme that a checked specification describes; its gauges go into the book."""
+    """Return the scheme that a checked specification describes. Its gauges are added to the book; windows are in ms."""
     window = policy_window if spec.window is None else parse_duration(spec.window)
     match spec:
         case specs.ThresholdsSpec():
@@ -86,7 +86,7 @@ def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: int, book: 
     leaves = [leaf for tier in tiers if tier.rule is not None for leaf in tier.rule.leaves()]
     pairs = {(leaf.metric.name, leaf.op) for leaf in leaves}
     read = dict.fromkeys(leaf.gauge for leaf in leaves)
-    if ranking is not None:  # its rules follow later
+    if ranking is not None:  # its rules are added when cut-offs are known
         pairs.add((ranking.measure.metric.name, ">="))
         read[book.index(ranking.measure.metric.name, window)] = None
     base = [book.index(metric, window) for metric in BASE_METRICS]
@@ -104,7 +104,7 @@ def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: int, book: 
 
 
 def compile_condition(when: Mapping[str, Any], window: int, book: GaugeBook) -> Rule:
-    """Return the rule of a condition as written: a mapping of comparisons, with lists under `all` and `any`."""
+    """Return the rule of a written condition: a mapping of comparisons, with lists under `all` and `any`."""
     parts: list[Rule] = []
     for key, value in when.items():
         if key in ("all", "any"):
@@ -128,7 +128,7 @@ def _thresholds(spec: specs.ThresholdsSpec, window: int, book: GaugeBook) -> tup
 
 
 def _breaks(metric: str, values: list[str], window: int, book: GaugeBook) -> tuple[Comparison, ...]:
-    """The breaks of a metric, easiest first: `>=` where they rise, `<=` where they fall."""
+    """Return the comparisons of a metric with its breaks, easiest first: `>=` if they rise, `<=` if they fall."""
     numbers = [Fraction(value) for value in values]
     falling = len(numbers) > 1 and numbers[0] > numbers[1]
     if len(numbers) == 1:
@@ -164,7 +164,7 @@ def _ranking(spec: specs.PercentileSpec, window: int) -> Ranking | None:
 
 
 def _band(breaks: tuple[Comparison, ...], low: int, high: int) -> list[Rule]:
-    """What holds exactly for levels low to high, the lowest level being 1; nothing where that is every level."""
+    """Return rules that together hold exactly for levels low to high. The lowest level is 1; no rule if all levels."""
     rules: list[Rule] = []
     if low > 1:
         rules.append(breaks[low - 2])

@@ -1,6 +1,6 @@
-"""A policy, compiled: what the core evaluates. Built once from a `PolicySpec`, then only read.
+"""A compiled policy: what the core evaluates. It is built once from a `PolicySpec` and only read after that.
 
-A `Timeline` is the versions of a policy by the instants from which they hold.
+Properties are computed on first use. Two threads may compute one twice; the results are equal, and one is kept.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,6 @@ from zoneinfo import ZoneInfo
 from models.codegen.change_details import ChangeDetails
 from models.codegen.evaluate_rules import RenderMetrics, compile_evaluate_rules, compile_render_metrics
 from models.codegen.outlook import Outlook
-from models.codegen.snapshot import Snapshot, compile_snapshot
-from models.codegen.unchanged import Steady, compile_steady
 from models.events import KNOWN_KINDS
 from models.instants import MIN_INSTANT, format_instant, parse_duration, parse_instant, zone
 from models.money import Money
@@ -37,7 +35,7 @@ from models.rules.scheme import EvaluateRules, Scheme
 class Policy:
     """Everything that decides from `effective_from` (ms) on. Windows in ms, weights in thousandths.
 
-    `digest` is the specification as text: equal for equal policies.
+    `digest` is the specification as text; it is equal for equal policies.
     """
 
     version: str
@@ -53,9 +51,9 @@ class Policy:
 
     @cached_property
     def evaluate_rules(self) -> EvaluateRules:
-        """Ranks of all schemes, then those of the care rules that stand on rules, and when they may change.
+        """The ranks of all schemes, then of the care rules that have a ladder, and when one may next change.
 
-        A condition's rank is 1 where it holds, else 0.
+        The rank of a condition is 1 if it holds, else 0.
         """
         ladders = [[tier.rule for tier in scheme.tiers] for scheme in self.schemes]
         for rule in self.care:
@@ -66,20 +64,13 @@ class Policy:
         return compile_evaluate_rules(self.gauges, ladders)
 
     @cached_property
-    def steady(self) -> Steady | None:
-        """What evaluates customers for whom no scheme moves; None where care, or a rule, asks for more."""
-        if self.care:
-            return None
-        return compile_steady(self.schemes, self.gauges, self.version, self.horizon)
-
-    @cached_property
     def ladders(self) -> tuple[tuple[Scheme, str, tuple[str, ...]], ...]:
-        """Each scheme, its name and its tiers' names, lowest first: they are asked for at every evaluation."""
+        """Each scheme with its name and its tiers' names, lowest first, for every evaluation."""
         return tuple((scheme, scheme.name, tuple(tier.name for tier in scheme.tiers)) for scheme in self.schemes)
 
     @cached_property
     def outlooks(self) -> Mapping[str, Outlook]:
-        """What time alone does in each scheme, by its name."""
+        """What time alone does in each scheme, by the scheme's name."""
         return {scheme.name: Outlook(scheme, self.gauges) for scheme in self.schemes}
 
     @cached_property
@@ -87,14 +78,9 @@ class Policy:
         """Metrics as `customer-tiers` shows them."""
         return compile_render_metrics(self._shown, self.money)
 
-    @cached_property
-    def snapshot(self) -> Snapshot:
-        """A customer's tiers and metrics as JSON."""
-        return compile_snapshot([scheme.name for scheme in self.schemes], self._shown, self.money, self.version)
-
     @property
     def _shown(self) -> list[Gauge]:
-        """The gauges that `customer-tiers` shows; where two schemes show one metric, the first scheme's window wins."""
+        """The gauges that `customer-tiers` shows. If two schemes show one metric, the first scheme's window wins."""
         first: dict[str, Gauge] = {}
         for scheme in self.schemes:
             for index in scheme.shown:
@@ -103,7 +89,7 @@ class Policy:
 
     @cached_property
     def render_scheme_metrics(self) -> Mapping[str, RenderMetrics]:
-        """Metrics as each scheme shows them, by its name."""
+        """Metrics as each scheme shows them, by the scheme's name."""
         return {
             scheme.name: compile_render_metrics([self.gauges[index] for index in scheme.shown], self.money)
             for scheme in self.schemes
@@ -111,12 +97,12 @@ class Policy:
 
     @cached_property
     def change_details(self) -> Mapping[str, ChangeDetails]:
-        """What the tier changes of each scheme tell, by its name."""
+        """The details of tier changes, by the scheme's name."""
         return {scheme.name: ChangeDetails(scheme, self.gauges, self.money) for scheme in self.schemes}
 
     @cached_property
     def kept_kinds(self) -> frozenset[str]:
-        """Interaction kinds that some metric may read, or care answers: one that is read again must be known."""
+        """Interaction kinds that a metric may read or a care rule answers; these must be kept to recognise repeats."""
         weighed = (kind for kind, weight in self.weights.items() if weight)
         return frozenset({"survey", "referral", *weighed, *self._answered_kinds})
 
@@ -126,12 +112,12 @@ class Policy:
 
     @cached_property
     def actions(self) -> dict[str, Action]:
-        """What each care rule leads to, by its name."""
+        """The action of each care rule, by the rule's name."""
         return {rule.action.rule: rule.action for rule in self.care}
 
     @cached_property
     def campaign_subjects(self) -> frozenset[str]:
-        """The subjects of campaigns that some care rule attends to."""
+        """The campaign subjects that some care rule handles."""
         return frozenset[str]().union(*(rule.subjects for rule in self.care if isinstance(rule, CampaignRule)))
 
     @cached_property
@@ -173,6 +159,6 @@ def compile_policy(spec: PolicySpec) -> Policy:
 
 
 def describe(policy: Policy) -> str:
-    """Return a version and its start as people read them."""
+    """Return a version and its start as text for people."""
     since = "" if policy.effective_from == MIN_INSTANT else f" from {format_instant(policy.effective_from)}"
     return f"{policy.version}{since}"

@@ -1,20 +1,20 @@
-"""Cut-offs in time: computed for a day's end, put into the policy, and told as events.
+"""Cut-offs over time: computed at a day's end, compiled into the policy, and reported as events.
 
-A `RankedTimeline` is the versions of a policy with the cut-offs that are known so far. It answers, like any timeline,
-which policy holds at an instant; the cut-offs of percentile schemes are then ordinary comparisons in it, so that
-evaluating, explaining and hysteresis need not know where they come from.
+A `RankedTimeline` holds the versions of a policy and the cut-offs known so far. Like any timeline, it returns the
+policy that holds at an instant. In that policy the cut-offs of percentile schemes are ordinary comparisons, so
+evaluation, explanation and hysteresis need not know where they come from.
 """
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import msgspec
 
-from models.codegen.unchanged import Steady
 from models.identity import event_id
-from models.instants import DAY_MS, MAX_INSTANT, MIN_INSTANT, format_instant, local_date, local_midnight, next_midnight
+from models.instants import DAY_MS, format_instant, local_date, local_midnight, next_midnight
 from models.money import Money
 from models.outputs import Cutoff, TierCutoffs
 from models.policy.care_rules import CareRule, ConditionRule, NearUpgradeRule
@@ -27,110 +27,104 @@ from models.rules.ranking import CutoffSet, Cuts, Measure, Ranking
 from models.rules.scheme import Scheme
 from models.rules.sketch import Sketch
 
-#: So many sets of cut-offs are kept: no two partitions are ever further apart than one.
+#: The number of sets of cut-offs that are kept. Partitions are never more than one set apart.
 KEPT = 4
-#: How many customers stand in each tier, by scheme and tier.
+#: The number of customers in each tier, by scheme and tier.
 Tiers = Mapping[str, Mapping[str, int]]
 
 
+class _Known(NamedTuple):
+    """The cut-offs known at one moment and the policies that follow from them; replaced as a whole, never changed.
+
+    `policies[n]` holds from `starts[n - 1]` (ms) up to `starts[n]`; the first has no start and the last no end.
+    `compiled` keeps each policy by its version and cut-offs, so that it is compiled only once.
+    """
+
+    sets: tuple[CutoffSet, ...]
+    begins: int | None
+    starts: tuple[int, ...]
+    policies: tuple[Policy, ...]
+    compiled: Mapping[tuple[str, bytes], Policy]
+
+
 class RankedTimeline(Timeline):
-    """The versions of a policy, with the cut-offs of their percentile schemes."""
+    """The versions of a policy with the cut-offs of their percentile schemes.
+
+    Any thread may look up. Only one thread at a time may call `learn` or `begin`.
+    """
 
     def __init__(self, versions: Sequence[Policy]) -> None:
-        """As `Timeline`."""
+        """Take the versions without any cut-offs. Raises PolicyError as `Timeline` does."""
         super().__init__(versions)
-        self._sets: list[CutoffSet] = []
-        #: From when on (ms) there have been cut-offs; None before any.
-        self.begins: int | None = None
-        self._policies: dict[tuple[str, bytes], Policy] = {}
-        self._from, self._to, self._held = MAX_INSTANT, MIN_INSTANT, self.versions[0]
-        self._latest = MIN_INSTANT  # from when on (ms) the latest cut-offs hold
-        # What `steady` answers from here up to `_to`: it is asked at every event.
-        self._steady: Steady | None = None
-        self._steady_from = MAX_INSTANT
+        self._known = self._after((), None, {})
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """What any version ranks by, each once."""
+        """The measures by which any version ranks, each once."""
         rankings = [scheme.ranking for policy in self.versions for scheme in policy.schemes]
         return tuple(dict.fromkeys(ranking.measure for ranking in rankings if ranking is not None))
 
     @property
+    def begins(self) -> int | None:
+        """The instant (ms) from which there have been cut-offs, forgotten ones included; None if there are none."""
+        return self._known.begins
+
+    @property
     def latest_set(self) -> CutoffSet | None:
-        """The cut-offs that were computed last."""
-        return self._sets[-1] if self._sets else None
+        """The latest cut-offs; None if there are none."""
+        sets = self._known.sets
+        return sets[-1] if sets else None
 
     def known(self, at: int) -> CutoffSet | None:
-        """Return the first cut-offs known that hold from an instant (ms), or from a later one, on."""
-        return next((each for each in self._sets if each.at >= at), None)
+        """Return the first known cut-offs that hold from an instant (ms) on, or from a later one; None if none do."""
+        return next((each for each in self._known.sets if each.at >= at), None)
 
     def learn(self, cutoffs: CutoffSet) -> None:
-        """Take cut-offs into account; what is known already for their instant stays as it is."""
-        if any(each.at == cutoffs.at for each in self._sets):
-            return
-        insort(self._sets, cutoffs, key=lambda each: each.at)
-        del self._sets[:-KEPT]
-        self.begin(cutoffs.at)
-        self._to, self._latest = MIN_INSTANT, self._sets[-1].at
+        """Add cut-offs. If some are known for their instant already, those stay."""
+        known = self._known
+        if all(each.at != cutoffs.at for each in known.sets):
+            sets = sorted((*known.sets, cutoffs), key=lambda each: each.at)[-KEPT:]
+            self._known = self._after(sets, _earlier(known.begins, cutoffs.at), known.compiled)
 
     def begin(self, at: int) -> None:
-        """Take into account that there have been cut-offs from an instant (ms) on, though they be forgotten."""
-        self.begins = at if self.begins is None else min(at, self.begins)
+        """Note that there have been cut-offs from an instant (ms) on, even if they are forgotten."""
+        known = self._known
+        if known.begins is None or at < known.begins:
+            self._known = self._after(known.sets, at, known.compiled)
 
     def catches_up(self, instant: int) -> int | None:
-        """Return from when on (ms) the latest cut-offs hold, where that is after an instant.
+        """Return from when on (ms) the latest cut-offs hold if that is after an instant, else None.
 
-        Time comes to a customer's instants before the cut-offs that follow are known. Who is decided about as of an
-        earlier one, since an event came late, was not in question when those began to hold, and may be now.
+        A late event makes a customer be decided as of their cursor. The ranking of a day that ended after the cursor
+        did not consider this customer, so they are evaluated again at the latest cut-offs.
         """
-        return self._latest if self._latest > instant else None
-
-    def steady(self, instant: int) -> Steady | None:
-        """As `Timeline`, with the cut-offs that hold; None where it is to be decided again soon."""
-        if not self._steady_from <= instant < self._to:
-            self.at(instant)
-            if instant < self._steady_from:
-                return None
-        return self._steady
+        latest = self.latest_set
+        return latest.at if latest is not None and latest.at > instant else None
 
     def at(self, instant: int) -> Policy:
-        """Return the version that holds at an instant (ms), with the cut-offs that do.
+        """Return the version that holds at an instant (ms), with the cut-offs that hold then.
 
-        Where those are forgotten, with the oldest that are not: they come nearer than what held before any.
+        If those are forgotten, the oldest known ones apply: they are closer than what held before any cut-offs.
         """
-        if self._from <= instant < self._to:
-            return self._held
-        version = super().at(instant)
-        starts = [each.at for each in self._sets]
-        place = bisect_right(starts, instant)
-        if not place and self.begins is not None and self.begins <= instant:
-            place = 1
-        policy = self._with(version, self._sets[place - 1]) if place else version
-        following = starts[place] if 0 < place < len(starts) else self.begins if not place else None
-        ends = [end for end in (following, self.next_start(instant)) if end is not None]
-        begins = [version.effective_from, *starts[place - 1 : place]] if place else [version.effective_from]
-        self._held, self._from, self._to = policy, max(begins), min(ends, default=MAX_INSTANT)
-        self._steady = None if self._only is None else policy.steady
-        self._steady_from = max(self._from, self._latest)
-        return policy
+        known = self._known  # read once: another thread may replace it
+        return known.policies[bisect_right(known.starts, instant)]
 
     def day_end(self, instant: int) -> int:
-        """Return the first end of a business day (ms) after an instant, in the time zone of the version that holds."""
+        """Return the end of the business day that holds an instant (both ms), in the time zone of the version."""
         return next_midnight(instant, super().at(instant).zone)
 
     def day_start(self, instant: int) -> int:
-        """Return when the business day (ms) of an instant begins: the day's end before it."""
+        """Return the start of the business day that holds an instant (both ms)."""
         tz = super().at(instant).zone
         return local_midnight(local_date(instant, tz), tz)
 
     def compute(
         self, at: int, sketches: Mapping[str, Sketch], held: Tiers | None = None
     ) -> tuple[CutoffSet, list[TierCutoffs]]:
-        """Return the cut-offs that hold from an instant (ms) on, and the events that tell them.
+        """Return the cut-offs that hold from an instant (ms) on, and the events that report them.
 
-        `sketches` are those of the whole population, by the labels of measures; `held` says how many customers stand
-        in each tier, by scheme, where that is known. A scheme in which nobody is ranked keeps the cut-offs that it had,
-        and tells nothing.
+        `sketches` cover the whole population, by the labels of measures. `held` is the number of customers in each
+        tier, if known. A scheme in which nobody is ranked keeps its cut-offs and has no event.
         """
         version = super().at(at)
         cuts = {} if self.latest_set is None else dict(self.latest_set.schemes)
@@ -143,7 +137,7 @@ class RankedTimeline(Timeline):
                     cuts[scheme.name] = found
                     computed.append(scheme.name)
         cutoffs = CutoffSet(at, cuts)
-        policy = _apply(version, cutoffs)
+        policy = _apply(version, cuts)
         events = [
             _event(policy, scheme, scheme.ranking, at, cuts[scheme.name], _holders(scheme, held))
             for scheme in policy.schemes
@@ -151,15 +145,30 @@ class RankedTimeline(Timeline):
         ]
         return cutoffs, events
 
-    def _with(self, version: Policy, cutoffs: CutoffSet) -> Policy:
-        """Return a version with cut-offs; compiled once for the same ones."""
-        key = version.version, msgspec.msgpack.encode(cutoffs.schemes)
-        policy = self._policies.get(key)
-        if policy is None:
-            if len(self._policies) >= 2 * KEPT:
-                self._policies.clear()
-            policy = self._policies[key] = _apply(version, cutoffs)
-        return policy
+    def _after(
+        self, sets: Sequence[CutoffSet], begins: int | None, compiled: Mapping[tuple[str, bytes], Policy]
+    ) -> _Known:
+        """Return what follows from some cut-offs, lowest instant first. `compiled` are the policies made so far."""
+        starts = sorted({*self._starts[1:], *(each.at for each in sets), *(() if begins is None else (begins,))})
+        kept: dict[tuple[str, bytes], Policy] = {}
+        policies = [self.versions[0]]
+        for start in starts:
+            version, place = super().at(start), bisect_right(sets, start, key=lambda each: each.at)
+            if not place and sets and begins is not None and begins <= start:
+                place = 1
+            if not place:
+                policies.append(version)
+                continue
+            schemes = sets[place - 1].schemes
+            key = version.version, msgspec.msgpack.encode(schemes)
+            if key not in kept:
+                kept[key] = compiled.get(key) or _apply(version, schemes)
+            policies.append(kept[key])
+        return _Known(tuple(sets), begins, tuple(starts), tuple(policies), kept)
+
+
+def _earlier(begins: int | None, at: int) -> int:
+    return at if begins is None else min(at, begins)
 
 
 def ranked(timeline: Timeline) -> bool:
@@ -168,16 +177,16 @@ def ranked(timeline: Timeline) -> bool:
 
 
 def edges(scheme: Scheme) -> list[Fraction | None]:
-    """Return the cut-offs in force of a percentile scheme, in the metric's native unit; None where there is none."""
+    """Return the cut-offs of a percentile scheme in the metric's native unit, lowest first; None for an unknown one."""
     rules = [tier.rule for tier in scheme.tiers[1:]]
     return [rule.edge if isinstance(rule, Comparison) else None for rule in rules]
 
 
-def _apply(policy: Policy, cutoffs: CutoffSet) -> Policy:
-    """Return a policy in which the cut-offs are the rules of its schemes, where they were computed for such schemes."""
+def _apply(policy: Policy, cutoffs: Mapping[str, Cuts]) -> Policy:
+    """Return the policy with the cut-offs as rules of the schemes for whose ranking they were computed."""
     schemes: list[Scheme] = []
     for scheme in policy.schemes:
-        ranking, cuts = scheme.ranking, cutoffs.schemes.get(scheme.name)
+        ranking, cuts = scheme.ranking, cutoffs.get(scheme.name)
         if ranking is not None and cuts is not None and cuts.label == ranking.label:
             schemes.append(_cut(policy, scheme, ranking, cuts))
         else:
@@ -190,11 +199,10 @@ def _apply(policy: Policy, cutoffs: CutoffSet) -> Policy:
         compared[leaf.gauge].add((leaf.op, leaf.edge))
     gauges = tuple(replace(gauge, edges=Edges.of(pairs)) for gauge, pairs in zip(policy.gauges, compared, strict=True))
     changed = replace(policy, schemes=tuple(schemes), care=care, gauges=gauges)
-    # What is shown does not depend on cut-offs, and is not compiled again.
+    # What is shown does not depend on cut-offs, so it is not compiled again.
     changed.__dict__.update(
         render_metrics=policy.render_metrics,
         render_scheme_metrics=policy.render_scheme_metrics,
-        snapshot=policy.snapshot,
     )
     return changed
 
@@ -215,7 +223,7 @@ def _cut(policy: Policy, scheme: Scheme, ranking: Ranking, cuts: Cuts) -> Scheme
 
 
 def _near(rule: CareRule, schemes: Sequence[Scheme]) -> CareRule:
-    """Return a care rule as it is with cut-offs: what is near them moves with them."""
+    """Return a care rule for the new cut-offs: `near_upgrade` eases the new rules."""
     if not isinstance(rule, NearUpgradeRule):
         return rule
     tiers = next(scheme.tiers for scheme in schemes if scheme.name == rule.action.scheme)
@@ -240,7 +248,7 @@ def _displayed(edge: Fraction, unit: Unit, money: Money) -> Fraction:
 
 
 def _holders(scheme: Scheme, held: Tiers | None) -> Sequence[int | None]:
-    """Return how many hold each tier above the lowest, or one above it."""
+    """Return how many customers hold each tier above the lowest, or a higher one."""
     tiers, count = scheme.tiers[1:], 0
     if held is None:
         return [None] * len(tiers)
@@ -252,7 +260,7 @@ def _event(
     policy: Policy, scheme: Scheme, ranking: Ranking, at: int, cuts: Cuts, holders: Sequence[int | None]
 ) -> TierCutoffs:
     ranked = cuts.population
-    told = [
+    listed = [
         Cutoff(
             tier.name,
             threshold(tier.rule, policy.money),
@@ -267,4 +275,4 @@ def _event(
     ]
     identity = event_id("tier-cutoffs", scheme.name, at, policy.version)
     metric = ranking.measure.metric.name
-    return TierCutoffs(identity, scheme.name, metric, format_instant(at), ranked, told, policy.version)
+    return TierCutoffs(identity, scheme.name, metric, format_instant(at), ranked, listed, policy.version)

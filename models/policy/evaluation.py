@@ -1,4 +1,4 @@
-"""A customer as of an instant, under the version of the policy that holds then: what rules and explanations look at."""
+"""A customer at an instant, under the version of the policy that holds then: the input of rules and explanations."""
 
 from models.customer.state import Customer, Standing
 from models.policy.compiled import Policy
@@ -8,7 +8,7 @@ from models.rules.scheme import Scheme
 
 
 def facts_of(customer: Customer, policy: Policy, at: int) -> Facts:
-    """Return what the metrics of a customer are computed from, as of an instant (ms)."""
+    """Return the facts from which a customer's metrics are computed, as of an instant (ms)."""
     profile = customer.profile
     since = customer.first_at if profile is None or profile.registered_at is None else profile.registered_at
     return Facts(customer.ledger, customer.interactions, at if since is None else since, policy.weights)
@@ -17,7 +17,7 @@ def facts_of(customer: Customer, policy: Policy, at: int) -> Facts:
 class Evaluation:
     """A customer's facts as of an instant (ms), under the version of the policy that holds then.
 
-    Readings are taken once, when something is to be explained; most events change no tier.
+    Readings are computed once, and only if something must be explained: most events change no tier.
     """
 
     __slots__ = ("_readings", "at", "customer", "facts", "policy")
@@ -31,13 +31,13 @@ class Evaluation:
 
     @property
     def readings(self) -> list[Reading]:
-        """Every reading that the policy's rules and events look at."""
+        """The readings of all gauges of the policy, in their order."""
         if self._readings is None:
             self._readings = [gauge.read(self.facts, self.at) for gauge in self.policy.gauges]
         return self._readings
 
     def standing(self, scheme: Scheme) -> tuple[Standing | None, Position | None]:
-        """Return how the customer stands in a scheme; (None, None) before any evaluation of it."""
+        """Return the customer's standing and position in a scheme; the position is None if the held tier is unknown."""
         standing = self.customer.standings.get(scheme.name)
         if standing is None or standing.tier not in scheme.ranks:
             return standing, None

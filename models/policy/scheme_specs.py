@@ -1,6 +1,6 @@
 """The kinds of schemes as a policy file writes them; `compile_schemes` turns each into tiers with rules.
 
-Tiers are always listed lowest first. A kind that is not named is `thresholds`.
+Tiers are always listed lowest first. The default kind is `thresholds`.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ Share = Annotated[str, Field(pattern=r"^\d{1,2}(\.\d{1,4})?%$", examples=["5%"])
 
 
 class DemotionSpec(Spec):
-    """How a customer falls: once below for `grace`, to the qualified tier or by one step.
+    """How a customer falls: after being below for `grace`, to the qualified tier or by one step.
 
-    `min_stay`: not before so long in the tier. `keep`: not before the end of the period after the one in which the
-    tier was last qualified for, calendar years of the business time zone or years since registration.
+    `min_stay` is the shortest stay in a tier. `keep` keeps a tier to the end of the period after the one in which the
+    customer last qualified for it: calendar years in the policy's time zone, or years since the registration.
     """
 
     grace: Duration = "0d"
@@ -43,14 +43,14 @@ class DemotionSpec(Spec):
 
 
 class SchemeSpec(Spec):
-    """What every kind of scheme has."""
+    """The keys of every kind of scheme."""
 
     window: Window | None = None
     demotion: DemotionSpec = DemotionSpec()
 
 
 class ThresholdTierSpec(Spec):
-    """A tier, and the rule that admits to it. The lowest has none."""
+    """A tier and the rule that admits to it. The lowest has none."""
 
     name: Name
     when: Condition | None = None
@@ -76,7 +76,7 @@ class ThresholdsSpec(SchemeSpec):
 
 
 class GradedSpec(Spec):
-    """A metric's part in a score: a level for each break it passes. Falling breaks: less is better."""
+    """A metric's part in a score: a level for each break that it passes. If the breaks fall, less is better."""
 
     breaks: Annotated[list[Number], Field(min_length=1, max_length=9)]
     weight: Annotated[Positive, Field(pattern=r"^\d{1,6}(\.\d{1,3})?$")] = "1"
@@ -88,14 +88,14 @@ class GradedSpec(Spec):
 
 
 class ScoreTierSpec(Spec):
-    """A tier, and the least weighted score that admits to it. The lowest has none."""
+    """A tier and the least weighted score that admits to it. The lowest has none."""
 
     name: Name
     at_least: Number | None = None
 
 
 class ScoreSpec(SchemeSpec):
-    """Metrics graded by breaks, weighed, and tiers by the weighted mean of the levels."""
+    """Metrics graded by breaks, and tiers by the weighted mean of their levels."""
 
     kind: Literal["score"]
     metrics: Annotated[dict[MetricName, GradedSpec], Field(min_length=1, max_length=len(METRICS))]
@@ -115,7 +115,7 @@ class ScoreSpec(SchemeSpec):
 
 
 class PercentileTierSpec(Spec):
-    """A tier, the share of customers that it and those above it take, and the cut that holds until one is computed."""
+    """A tier, the share of customers that it and higher tiers take, and the cut until one is computed."""
 
     name: Name
     top: Share | None = None
@@ -123,9 +123,9 @@ class PercentileTierSpec(Spec):
 
 
 class PercentileSpec(SchemeSpec):
-    """Tiers by rank among all customers: the top shares of a metric. Heads are ranked, never sales.
+    """Tiers by rank among all customers: the top shares by a metric. Shares are of customers, not of revenue.
 
-    `cutoffs`: computed from the customers at each business day's end (`cut`s hold until the first), or fixed by `cut`s.
+    `cutoffs` are computed at the end of each business day (`cut` holds until the first), or fixed by `cut`.
     """
 
     kind: Literal["percentile"]
@@ -150,7 +150,7 @@ class PercentileSpec(SchemeSpec):
     @model_validator(mode="after")
     def _cutoffs_can_be_had(self) -> "PercentileSpec":
         if self.cutoffs == "fixed" and self.tiers[-1].cut is None:
-            raise ValueError("tiers.1.cut: every tier above the lowest has one where cutoffs are fixed")
+            raise ValueError("tiers.1.cut: every tier above the lowest has one if cutoffs are fixed")
         if self.cutoffs == "daily" and self.metric in RISING:
             allowed = ", ".join(sorted(METRICS.keys() - RISING))
             raise ValueError(f"metric: found {self.metric}, allowed are {allowed}; or any with cutoffs: fixed")
@@ -158,7 +158,7 @@ class PercentileSpec(SchemeSpec):
 
 
 class AxisSpec(Spec):
-    """An axis of a matrix: a metric cut into bands, one more than cuts. Falling cuts: less is better."""
+    """An axis of a matrix: a metric divided into bands, one more than cuts. If the cuts fall, less is better."""
 
     metric: MetricName
     cuts: Annotated[list[Number], Field(min_length=1, max_length=9)]
@@ -170,7 +170,7 @@ class AxisSpec(Spec):
 
 
 class MatrixSpec(SchemeSpec):
-    """Two metrics cut into bands, and a named tier for each cell. `cells` has a list for each band of `rows`."""
+    """Two metrics divided into bands and a named tier for each cell. `cells` has a list for each band of `rows`."""
 
     kind: Literal["matrix"]
     rows: AxisSpec
@@ -195,7 +195,7 @@ class MatrixSpec(SchemeSpec):
 
 
 class LifecycleSpec(SchemeSpec):
-    """prospect (no order yet), new, active, dormant, churned, by the first order and the silence since the last."""
+    """Stages by the first order and the silence since the last: prospect (no order), new, active, dormant, churned."""
 
     kind: Literal["lifecycle"]
     new_for: Duration = "30d"
@@ -219,7 +219,7 @@ class SegmentSpec(Spec):
 
 
 class SegmentsSpec(SchemeSpec):
-    """Levels of recency, frequency and monetary by breaks, and named segments; the highest that fits counts."""
+    """Levels of recency, frequency and monetary by breaks, and named segments. The highest that fits counts."""
 
     kind: Literal["segments"]
     recency: Annotated[list[Number], Field(min_length=1, max_length=9)]
@@ -296,7 +296,7 @@ def _check_monotone(values: Sequence[Fraction], path: str) -> None:
     steps = [right - left for left, right in pairwise(values)]
     if not (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
         raise ValueError(
-            f"{path}: found {[float(value) for value in values]}, allowed is a row that only rises or only falls"
+            f"{path}: found {[float(value) for value in values]}, allowed are values that only rise or only fall"
         )
 
 
@@ -321,7 +321,7 @@ def _check_levels(written: str | None, highest: int, path: str) -> None:
 
 
 def _check_reachable(when: dict[str, Any], below: dict[str, Any], path: str, name: str) -> None:
-    """Refuse a tier that asks for less than the same single metric of a tier below: the higher one would always win."""
+    """Raise ValueError if a tier requires no more of one metric than a lower tier: the lower could never be reached."""
     if len(when) == 1 and when.keys() == below.keys() and not {"all", "any"} & when.keys():
         metric = next(iter(when))
         (op, own), (other_op, other) = parse_comparison(str(when[metric])), parse_comparison(str(below[metric]))

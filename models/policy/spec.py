@@ -1,6 +1,6 @@
 """The policy file as its author writes it: shapes, allowed values, defaults. JSON Schema comes from here.
 
-What the words mean is compiled in `models.policy.compiled`. Every mistake is reported with the path of its key.
+`models.policy.compiled` compiles it. Every mistake is reported with the path of its key.
 """
 
 from typing import Annotated

@@ -1,6 +1,6 @@
-"""The small types that policy files are made of: names, durations, comparisons, and what is wrong with them.
+"""The basic types of policy files: names, durations, comparisons, conditions, with their checks.
 
-Each says what it allows; which keys there are is `models.policy.spec`'s and `models.policy.scheme_specs`' business.
+`models.policy.spec`, `scheme_specs` and `care_specs` define the keys.
 """
 
 import re
@@ -18,7 +18,7 @@ _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([+-]?\d{1,18}(?:\.\d{1,9})?)\s*"
 
 
 class Spec(BaseModel):
-    """Base of all parts of a policy file: unknown keys are mistakes, and nothing changes after reading."""
+    """Base of all parts of a policy file: unknown keys are mistakes, and parts are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,7 +35,7 @@ def _duration_text(text: str) -> str:
 
 def _window_text(text: str) -> str:
     if parse_duration(text) == 0:
-        raise ValueError(f"{text!r} is no time at all; a window is longer than nothing")
+        raise ValueError(f"{text!r} is empty; a window is longer than zero")
     return text
 
 
@@ -52,7 +52,7 @@ def _instant_text(text: str) -> str:
 
 def _positive(text: str) -> str:
     if Fraction(text) <= 0:
-        raise ValueError("allowed is more than nothing")
+        raise ValueError("allowed is more than zero")
     return text
 
 
@@ -63,7 +63,7 @@ def _metric_name(name: str) -> str:
 
 
 def text(value: Any) -> Any:
-    """Return scalars as texts: YAML reads `2026-11-01` as a date and `300` as a number; both are meant as written."""
+    """Return scalars as texts: YAML reads `2026-11-01` as a date and `300` as a number; both are kept as written."""
     return str(value) if not isinstance(value, str | dict | list | None) else value
 
 
@@ -87,7 +87,7 @@ MetricName = Annotated[str, AfterValidator(_metric_name), Field(examples=["monet
 
 
 def parse_comparison(written: str) -> tuple[str, Fraction]:
-    """Return (operator, threshold) of a text such as `>= 300`. Raises ValueError."""
+    """Return (operator, threshold) of a text such as `>= 300`. Raises ValueError for any other text."""
     match = _COMPARISON.fullmatch(written)
     if match is None:
         raise ValueError(f"found {written!r}, allowed is one of {' '.join(OPS)} and a number, as in '>= 300'")
@@ -126,5 +126,5 @@ def _condition(value: Any) -> Any:
     return value
 
 
-#: A rule as it is written; several mistakes in one are told together, a line each.
+#: A rule as it is written. All its mistakes are reported together, one line each.
 Condition = Annotated[dict[str, Any], BeforeValidator(_condition)]

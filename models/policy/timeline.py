@@ -4,17 +4,16 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 
-from models.codegen.unchanged import Steady
 from models.errors import PolicyError
 from models.identity import id64
 from models.policy.compiled import Policy
 
 
 class Timeline:
-    """The versions of a policy. Before the first holds, the first holds all the same."""
+    """The versions of a policy. The first one also holds before its start."""
 
     def __init__(self, versions: Sequence[Policy]) -> None:
-        """Raises PolicyError where two versions have one name or begin at one instant, or count in other money."""
+        """Raises PolicyError if two versions share a name or a start, or differ in currency."""
         self.versions = sorted(versions, key=lambda policy: policy.effective_from)
         self._starts = [policy.effective_from for policy in self.versions]
         self._only = self.versions[0] if len(self.versions) == 1 else None
@@ -23,12 +22,12 @@ class Timeline:
                 raise PolicyError(f"{what}: found the same twice, allowed is one for each version of the policy")
         if len({policy.money.currency for policy in self.versions}) > 1:
             raise PolicyError("currency: found several, allowed is one for all versions: amounts are kept in it")
-        #: Changes with anything in any version, so that a row tells which timeline it was evaluated under.
+        #: A hash of all versions: a row stores it to record under which timeline it was evaluated.
         self.fingerprint = id64("|".join(policy.digest for policy in self.versions)) >> 32
 
     @property
     def latest(self) -> Policy:
-        """The version that holds last."""
+        """The version with the latest start."""
         return self.versions[-1]
 
     def at(self, instant: int) -> Policy:
@@ -38,18 +37,14 @@ class Timeline:
         return self.versions[max(0, bisect_right(self._starts, instant) - 1)]
 
     def next_start(self, instant: int) -> int | None:
-        """Return the next instant (ms) after one at which another version begins to hold, or None."""
+        """Return the next instant (ms) after `instant` at which another version begins; None if there is none."""
         if self._only is not None:
             return None
         index = max(1, bisect_right(self._starts, instant))
         return self._starts[index] if index < len(self._starts) else None
 
-    def steady(self, _instant: int) -> Steady | None:
-        """Return what evaluates customers as of an instant (ms) for whom no scheme moves; None where more is asked."""
-        return None if self._only is None else self._only.steady
-
     def catches_up(self, _instant: int) -> int | None:
-        """Return as of when (ms) is to be decided again about who an event at an instant is found late for, or None."""
+        """Return when (ms) after `instant` the customer of a late event is evaluated again; None if never."""
         return None
 
     @cached_property
@@ -64,15 +59,15 @@ class Timeline:
 
     @cached_property
     def watched_kinds(self) -> frozenset[str]:
-        """Interaction kinds whose latest instant some care rule of some version goes by."""
+        """Interaction kinds whose latest instant some care rule of some version reads."""
         return frozenset[str]().union(*(policy.governance.watched for policy in self.versions))
 
     @cached_property
     def budgeted(self) -> bool:
-        """Whether some version has budgets, so that customers of a partition must be decided about in order of time."""
+        """Whether some version has budgets. If so, the customers of a partition must be decided in order of time."""
         return any(policy.governance.budgets for policy in self.versions)
 
     @cached_property
     def announces(self) -> bool:
-        """Whether some care rule of some version attends to campaigns."""
+        """Whether some care rule of some version handles campaigns."""
         return any(policy.campaign_subjects for policy in self.versions)

@@ -1,4 +1,5 @@
 """Metrics and the comparisons over them, ranking, hysteresis, and the explanation of each.
 
-Rules read a customer and an instant and return a truth with its reasons. No policy file and no care is known here.
+A rule takes a customer's readings at an instant and returns whether it holds, and why. Policy files and care rules are
+unknown here.
 """

@@ -1,8 +1,7 @@
-"""Rules over readings: comparisons, combined by `all` and `any`, and weighted scores; and what explains them.
+"""Rules over readings: comparisons, combined by `all` and `any`, and weighted scores, with their explanation.
 
-A rule looks at the readings of one instant, which were taken once for all rules. It answers whether it holds, which
-comparisons decided that, and what is missing for it to hold. Where rules come from is
-`models.policy.compile_schemes`' business.
+A rule takes the readings of one instant, which are computed once for all rules. It returns whether it holds, which
+comparisons decided that, and what is missing for it to hold. `models.policy.compile_schemes` builds rules from files.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +16,14 @@ from models.rules.metrics import Metric, Reading, Unit
 Op = Literal[">=", ">", "<=", "<", "=="]
 OPS: tuple[Op, ...] = (">=", ">", "<=", "<", "==")
 _TESTS: dict[Op, Callable[[int, int], bool]] = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq}
-#: The operator that holds exactly where another does not.
+#: The operator that holds exactly when another does not.
 INVERSE: dict[Op, Op] = {">=": "<", ">": "<=", "<=": ">", "<": ">="}
 
 Readings = Sequence[Reading]
 
 
 class Finding(NamedTuple):
-    """A comparison as it stood: the reading, and whether the comparison held."""
+    """A comparison with its reading, and whether it held."""
 
     comparison: "Comparison"
     reading: Reading
@@ -32,14 +31,14 @@ class Finding(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """How far a metric is from a threshold, in native units; None where the metric is undefined."""
+    """How far a metric is from a threshold, in native units; None if the metric is undefined."""
 
     comparison: "Comparison"
     missing: Fraction | int | None
 
     @property
     def share(self) -> Fraction:
-        """The part of the threshold that is missing, to tell which of several ways is nearest."""
+        """The part of the threshold that is missing; it shows which of several alternatives is nearest."""
         if self.missing is None:
             return Fraction(10**9)
         edge = self.comparison.edge
@@ -50,7 +49,7 @@ class Lack(NamedTuple):
 class Comparison:
     """`metric op threshold`: the reading at index `gauge` against `edge`, the threshold in the native unit.
 
-    `undefined` is its truth where the metric has no reading. `threshold` is kept as it was written.
+    `undefined` is its truth if the metric has no reading. `threshold` is kept in displayed units, as written.
     """
 
     gauge: int
@@ -62,12 +61,12 @@ class Comparison:
     _test: Callable[[int, int], bool] = field(init=False, repr=False, compare=False)
     _top: int = field(init=False, repr=False, compare=False)
     _bottom: int = field(init=False, repr=False, compare=False)
-    #: The comparison as it was written, to tell it from others.
+    #: The comparison as written; it identifies the comparison among those of a rule.
     label: str = field(init=False, repr=False, compare=False)
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Taken apart once: this is compared several times an event.
+        # Prepared once: a comparison runs several times an event.
         object.__setattr__(self, "_test", _TESTS[self.op])
         object.__setattr__(self, "_top", self.edge.numerator)
         object.__setattr__(self, "_bottom", self.edge.denominator)
@@ -96,12 +95,12 @@ class Comparison:
         yield self
 
     def decisive(self, readings: Readings, truth: bool | None = None) -> list[Finding]:
-        """Return the comparison as it stands. `truth`: whether it holds, where that is known already."""
+        """Return the comparison with its reading. `truth` is whether it holds, if that is known already."""
         reading = readings[self.gauge]
         return [Finding(self, reading, self.admits(reading) if truth is None else truth)]
 
     def lacks(self, readings: Readings) -> list[Lack]:
-        """Return how far the comparison is from holding; nothing where it holds."""
+        """Return how far the comparison is from holding; an empty list if it holds."""
         reading = readings[self.gauge]
         if self.admits(reading):
             return []
@@ -114,7 +113,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Junction:
-    """Several rules of which all (`every`), or any, must hold."""
+    """Several rules, of which all must hold (`every`), or any one."""
 
     every: bool
     parts: tuple["Rule", ...]
@@ -132,7 +131,7 @@ class Junction:
             yield from part.leaves()
 
     def decisive(self, readings: Readings, truth: bool | None = None) -> list[Finding]:
-        """Return the comparisons that suffice to see why the rule holds, or why it does not (`truth`, where known)."""
+        """Return the comparisons that show why the rule holds or not. `truth` is whether it holds, if known already."""
         truths = [part.holds(readings) for part in self.parts]
         if truth is None:
             truth = all(truths) if self.every else any(truths)
@@ -140,7 +139,7 @@ class Junction:
         return [finding for part in parts for finding in part.decisive(readings, truth)]
 
     def lacks(self, readings: Readings) -> list[Lack]:
-        """Return what is missing: of all parts, or of the nearest one where any part is enough."""
+        """Return what is missing: in all parts, or in the nearest part if any one is enough."""
         ways = [part.lacks(readings) for part in self.parts]
         if self.every:
             return [lack for way in ways for lack in way]
@@ -157,22 +156,22 @@ def _no_value(*_: object) -> None:
     return None
 
 
-#: The metric under which a weighted score is shown. It is computed from levels, not from the ledger.
+#: The metric name of a weighted score. It is computed from levels, not from the ledger.
 SCORE = Metric("score", Unit.NUMBER, _no_value, _no_value)
 
 
 class Graded(NamedTuple):
-    """A metric's share in a score: a level for each of `breaks` that holds, over one; weight in thousandths."""
+    """A metric's part in a score: level 1 plus one for each of `breaks` that holds. The weight is in thousandths."""
 
     weight: int
     breaks: tuple[Comparison, ...]
 
     def level(self, readings: Readings) -> int:
-        """Return the level, from 1 to the number of breaks and one."""
+        """Return the level, from 1 to the number of breaks plus one."""
         return 1 + sum(brk.holds(readings) for brk in self.breaks)
 
     def nearest(self, readings: Readings) -> Comparison:
-        """Return the comparison that the level rests on: the hardest that holds, else the easiest."""
+        """Return the comparison that decides the level: the hardest that holds, else the easiest."""
         return self.breaks[max(0, self.level(readings) - 2)]
 
 
@@ -199,13 +198,13 @@ class Score:
             yield from part.breaks
 
     def decisive(self, readings: Readings, truth: bool | None = None) -> list[Finding]:  # noqa: ARG002  # as other rules
-        """Return the score against its threshold, then what each level rests on."""
+        """Return the score against its threshold, then the comparison that decides each level."""
         score = self.score(readings)
         own = Finding(self._comparison(), (score.numerator, score.denominator), score >= self.threshold)
         return [own, *(finding for part in self.parts for finding in part.nearest(readings).decisive(readings))]
 
     def lacks(self, readings: Readings) -> list[Lack]:
-        """Return how much score is missing; nothing where it suffices."""
+        """Return how much score is missing; an empty list if it suffices."""
         missing = self.threshold - self.score(readings)
         return [Lack(self._comparison(), missing)] if missing > 0 else []
 
@@ -217,7 +216,7 @@ Rule = Comparison | Junction | Score
 
 
 def least_missing(lack: Lack) -> Fraction | int | None:
-    """Return what is missing in whole native units where the metric has only such: one more for a strict comparison."""
+    """Return what is missing, in whole units for counts and money; a strict comparison needs one more."""
     if lack.missing is None or lack.comparison.metric.unit not in (Unit.COUNT, Unit.MONEY):
         return lack.missing
     if lack.comparison.metric.name == "average_order_value":
@@ -227,7 +226,7 @@ def least_missing(lack: Lack) -> Fraction | int | None:
 
 
 def easier(rule: Rule, share: Fraction) -> Rule:
-    """Return a rule whose thresholds are easier by a share: at least 90 for at least 100, at most 33 for at most 30."""
+    """Return a rule with thresholds eased by a share: at 10 %, `>= 100` becomes `>= 90`, `<= 30` becomes `<= 33`."""
     if isinstance(rule, Junction):
         return Junction(rule.every, tuple(easier(part, share) for part in rule.parts))
     if isinstance(rule, Score):

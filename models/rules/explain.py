@@ -1,6 +1,6 @@
-"""From readings to what people and events see: shown values, why, what next, what is at risk.
+"""From readings to what people and events see: displayed values, the reasons of a move, the next tier.
 
-Everything here is recomputed from the facts; nothing is guessed and nothing decides.
+Everything is recomputed from the facts. Nothing here decides.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ Shown = str | float | int | None
 
 
 def render_reading(reading: Reading, unit: Unit, money: Money) -> Shown:
-    """Return a reading in displayed units: money as a decimal text, days and numbers as floats, counts as integers."""
+    """Return a reading in displayed units: money as decimal text, days and numbers as floats, counts as integers."""
     if reading is None:
         return None
     numerator, denominator = reading
@@ -45,8 +45,8 @@ def whys(findings: list[Finding], money: Money) -> list[Why]:
 def why(scheme: Scheme, before: int | None, after: int, readings: Readings) -> list[Finding]:
     """Return the comparisons that decided a move from tier index `before` to `after`.
 
-    Upwards: what holds of the new tier's rule. Downwards: what fails of each rule above the new tier, up to the
-    one that was held. On entering at the bottom: what fails of the next tier's rule.
+    For a rise: what holds in the new tier's rule. For a fall: what fails in each rule above the new tier, up to the
+    tier that was held. For an entry at the lowest tier: what fails in the next tier's rule.
     """
     if before is not None and after < before:
         rules = [tier.rule for tier in scheme.tiers[after + 1 : before + 1]]
@@ -56,7 +56,7 @@ def why(scheme: Scheme, before: int | None, after: int, readings: Readings) -> l
 
 
 def upcoming(scheme: Scheme, rank: int, readings: Readings, money: Money) -> Next | None:
-    """Return the next tier up and what is missing for it; None at the top, and where tiers are no ladder."""
+    """Return the next tier up and what is missing for it; None at the top, or if the tiers are no ladder."""
     if not scheme.ladder or rank + 1 >= len(scheme.tiers):
         return None
     tier = scheme.tiers[rank + 1]
@@ -74,7 +74,7 @@ def threshold(comparison: Comparison, money: Money) -> str | float | int:
 
 
 def missing(lack: Lack, money: Money) -> Shown:
-    """Return the least that is missing in displayed units; None where the metric is undefined."""
+    """Return the least that is missing, in displayed units; None if the metric is undefined."""
     least = least_missing(lack)
     if least is None:
         return None

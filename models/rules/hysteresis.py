@@ -1,6 +1,6 @@
-"""Hysteresis: up at once, down only after an uninterrupted stay below. Exact, and free of any policy text.
+"""Hysteresis: a rise is immediate, a fall comes only after an uninterrupted stay below the tier.
 
-Small functions over a `Position`; `models.engine.decide` drives them from instant to instant.
+Small exact functions over a `Position`; `models.engine.evaluate` calls them from instant to instant.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from models.rules.scheme import Demotion, EvaluateRules
 
 
 class Position(NamedTuple):
-    """Where a customer is in a scheme: the held tier's index, since when, and since when the qualified one is lower."""
+    """The index of the held tier, since when (ms), and since when (ms) the customer qualifies only for a lower one."""
 
     rank: int
     since: int
@@ -22,16 +22,15 @@ class Position(NamedTuple):
 
 
 def fall_instant(demotion: Demotion, position: Position, anchor: int, zone: ZoneInfo) -> int | None:
-    """Return when (ms) the customer falls if they stay below; None while they do not stand below.
+    """Return the instant (ms) at which the customer falls if they stay below; None if they are not below.
 
-    The latest of: the grace over, the minimum stay over, the kept period over. `anchor` is the instant (ms) from
-    which anniversaries count.
+    It is the latest end of the grace, the minimum stay and the kept period. Anniversaries count from `anchor` (ms).
     """
     if position.below_since is None:
         return None
     instant = max(position.below_since + demotion.grace, position.since + demotion.min_stay)
     if demotion.keep is not None:
-        # They were last qualified a millisecond before they stood below.
+        # The customer last qualified one millisecond before they were below.
         last = position.below_since - 1
         kept = _end_of_next_year(last, zone) if demotion.keep == "calendar_year" else _anniversary(last, anchor, zone)
         instant = max(instant, kept)
@@ -39,9 +38,9 @@ def fall_instant(demotion: Demotion, position: Position, anchor: int, zone: Zone
 
 
 def settle(demotion: Demotion, position: Position, qualified: int, at: int, anchor: int, zone: ZoneInfo) -> Position:
-    """Return the position after one step at an instant (ms) with the qualified tier's index.
+    """Return the position after one step at an instant (ms), given the index of the qualified tier.
 
-    Call again until nothing changes: with no grace, `step: one` falls several times at one instant.
+    Call again until nothing changes: without a grace, `step: one` falls several times at one instant.
     """
     rank, since, below_since = position
     if qualified >= rank:
@@ -55,14 +54,14 @@ def settle(demotion: Demotion, position: Position, qualified: int, at: int, anch
 
 
 def fallen(demotion: Demotion, rank: int, qualified: int) -> int:
-    """Return the index of the tier to which a customer of tier `rank` falls where they qualify for a lower one."""
+    """Return the index of the tier to which a customer of tier `rank` falls who qualifies for a lower one."""
     return qualified if demotion.step == "qualified" else rank - 1
 
 
 def pass_time(
     demotion: Demotion, evaluate_rules: EvaluateRules, position: Position, facts: Facts, at: int, zone: ZoneInfo
 ) -> Iterator[tuple[int, Position]]:
-    """Yield the instant (ms) and the position of every change that time alone brings, from `at` on, in order.
+    """Yield the instant (ms) and the position of every change by time alone, from `at` (ms) on, in order.
 
     `evaluate_rules` answers for the rules of this scheme only.
     """

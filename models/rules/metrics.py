@@ -1,8 +1,8 @@
 """The metrics that rules compare: exact integers (or ratios of them), and when each next changes by time alone.
 
-A reading is `(numerator, denominator)` in the metric's native unit (ms, minor units, a count, a number), or
-None where it is undefined (no order yet, no survey). Definitions: docs/contract.md, "Metrics". Recency,
-frequency, monetary after Hughes, "Strategic Database Marketing" (1994). Pure functions only.
+A reading is `(numerator, denominator)` in the metric's native unit (ms, minor units, a count, a number), or None if it
+is undefined (no order yet, no survey). Definitions: docs/contract.md, "Metrics". Recency, frequency and monetary follow
+Hughes, "Strategic Database Marketing" (1994). Pure functions only.
 """
 
 from bisect import bisect_left, bisect_right
@@ -25,12 +25,12 @@ RHYTHM_GAPS = 12
 RHYTHM_MIN_GAPS = 2
 
 
-#: No gap between orders is as long: more than all instants span.
+#: Stands for an unknown rhythm: longer than all instants span.
 _NO_RHYTHM = 2**62
 
 
 class Unit(Enum):
-    """How a metric is written in policies and events."""
+    """The unit of a metric in policies and events."""
 
     DAYS = "days"
     MONEY = "money"
@@ -40,22 +40,23 @@ class Unit(Enum):
 
 @dataclass(slots=True)
 class Facts:
-    """What the metrics of one customer are computed from. Every entry lies at or before the instant asked for."""
+    """What the metrics of one customer are computed from. No entry lies after the instant of the reading."""
 
     ledger: Ledger
     interactions: Interactions
     since: int  # tenure starts here: registration, else the first event (ms)
     weights: Mapping[str, int]  # thousandths per interaction kind
-    double_rhythm: int = -1  # computed once, when first asked for; -1: not yet
+    double_rhythm: int = -1  # computed on first use; -1: not yet
 
 
 @dataclass(frozen=True, slots=True)
 class Edges:
     """The thresholds that some rules compare a metric with, in its native unit, ready for searching.
 
-    `reached` are those of `>=`, `<` and `==`, which change their truth as the metric reaches the threshold; `passed`
-    those of `>`, `<=` and `==`, which do as it passes it. Both are exact. `levels` are the integers to which a falling
-    value falls as a comparison changes its truth; `offsets` those to which a rising one rises.
+    `reached` holds the thresholds of `>=`, `<` and `==`, which change their truth when the metric reaches them.
+    `passed` holds those of `>`, `<=` and `==`, which change when the metric passes them. Both are exact, ascending. A
+    comparison changes its truth when a falling value falls to one of `levels` or a rising one rises to one of
+    `offsets`; both are ascending integers.
     """
 
     reached: tuple[Fraction, ...]
@@ -84,8 +85,8 @@ class Edges:
 class Metric:
     """A metric: `value(facts, at, window)` and `next_change(facts, at, window, edges)`.
 
-    `next_change` returns an instant (ms) after `at` up to which no comparison with one of the edges changes its
-    truth if nothing happens; None: never. It may come early, never late.
+    `next_change` returns an instant (ms) after `at`. Before it, no comparison with one of the edges changes its truth
+    unless something happens; None means never. The instant may be too early, but never too late.
     """
 
     name: str
@@ -96,7 +97,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A metric over a window (ms), with the edges that matter: read once an evaluation, whatever compares it."""
+    """A metric over a window (ms) with the edges that rules compare it with. It is read once for each evaluation."""
 
     metric: Metric
     window: int
@@ -112,23 +113,23 @@ class Gauge:
 
 
 def _first(facts: Facts, at: int, window: int) -> int:
-    """Index of the first counted order in the window (at − window, at]."""
+    """Return the index of the first counted order in the window (at − window, at]."""
     return bisect_right(facts.ledger.times, at - window)
 
 
 def _total(sums: Sequence[int], first: int) -> int:
-    """Sum of what prefix sums hold from index `first` on."""
+    """Return the sum from index `first` on, given prefix sums."""
     return sums[-1] - sums[first] if sums else 0
 
 
 def _rise(anchor: int, at: int, offsets: Sequence[int]) -> int | None:
-    """When (at − anchor) next rises to one of the ascending offsets."""
+    """Return the next instant at which (instant − anchor) reaches one of the ascending offsets; None if never."""
     index = bisect_right(offsets, at - anchor)
     return anchor + offsets[index] if index < len(offsets) else None
 
 
 def _expiry(times: Sequence[int], at: int, window: int) -> int | None:
-    """When the next entry leaves the window."""
+    """Return the instant at which the next entry leaves the window; None if there is none."""
     first = bisect_right(times, at - window)
     return times[first] + window if first < len(times) else None
 
@@ -180,7 +181,7 @@ def _frequency(facts: Facts, at: int, window: int) -> Reading:
 def _frequency_change(facts: Facts, at: int, window: int, edges: Edges) -> int | None:
     times = facts.ledger.times
     below = bisect_left(edges.levels, len(times) - _first(facts, at, window))
-    # The count falls to a level as the order before that many youngest ones leaves the window.
+    # The count falls to a level when the order before the `level` youngest ones leaves the window.
     return times[len(times) - 1 - edges.levels[below - 1]] + window if below else None
 
 
@@ -191,7 +192,7 @@ def _monetary(facts: Facts, at: int, window: int) -> Reading:
 def _monetary_change(facts: Facts, at: int, window: int, edges: Edges) -> int | None:
     times, paid = facts.ledger.times, facts.ledger.paid
     below = bisect_left(edges.levels, _total(paid, _first(facts, at, window)))
-    # What is paid never falls, so the prefix sums tell which order takes the total to the level as it leaves.
+    # Prefix sums never fall, so a bisection finds the order whose leaving takes the total to the level.
     return times[bisect_left(paid, paid[-1] - edges.levels[below - 1]) - 1] + window if below else None
 
 
@@ -206,7 +207,7 @@ def _average_order_value(facts: Facts, at: int, window: int) -> Reading:
 
 
 def _repurchase_rate(facts: Facts, at: int, window: int) -> Reading:
-    """Share of the window's counted orders that were not the customer's first."""
+    """Return the share of the counted orders in the window that were not the customer's first."""
     first = _first(facts, at, window)
     count = len(facts.ledger.times) - first
     fresh = 1 if first == 0 and not facts.ledger.folded else 0
@@ -214,7 +215,7 @@ def _repurchase_rate(facts: Facts, at: int, window: int) -> Reading:
 
 
 def _growth(facts: Facts, at: int, window: int) -> Reading:
-    """Monetary of (at − window/2, at] over that of the half-window before it."""
+    """Return monetary of (at − window/2, at] divided by that of the half-window before it."""
     half = window // 2
     middle, first = _first(facts, at, half), _first(facts, at, 2 * half)
     late = _total(facts.ledger.paid, middle)
@@ -242,7 +243,7 @@ def _referrals(facts: Facts, at: int, window: int) -> Reading:
 
 
 def double_rhythm(facts: Facts) -> int | None:
-    """Twice the median of the latest gaps between counted orders (ms): twice, so that it is whole."""
+    """Return twice the median of the latest gaps between counted orders (ms), which is whole; None if unknown."""
     if facts.double_rhythm < 0:
         times = facts.ledger.times[-RHYTHM_GAPS - 1 :]
         gaps = sorted(map(sub, times[1:], times))
@@ -257,7 +258,7 @@ def _rhythm(facts: Facts, _at: int, _window: int) -> Reading:
 
 
 def _overdue_unit(facts: Facts) -> int | None:
-    """Twice the rhythm that `overdue` is counted in: one day at least, or two orders a minute apart would alarm."""
+    """Return twice the unit of `overdue` (ms): the rhythm, but at least a day, or orders a minute apart would alarm."""
     double = double_rhythm(facts)
     return None if double is None else max(double, 2 * DAY_MS)
 

@@ -1,4 +1,4 @@
-"""A scheme as it is evaluated: tiers with rules, lowest first, and how customers fall."""
+"""A compiled scheme: tiers with rules, lowest first, and how customers fall."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ NEVER_HOLDS = Junction(False, ())
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A tier and its rule; the lowest has none."""
+    """A tier and its rule. The lowest tier has none."""
 
     name: str
     rule: Rule | None
@@ -22,7 +22,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Demotion:
-    """How a customer falls: durations in ms; `keep` names the qualification period, None where there is none."""
+    """How a customer falls. Durations are in ms; `keep` names the qualification period, if there is one."""
 
     grace: int = 0
     step: Literal["qualified", "one"] = "qualified"
@@ -31,17 +31,17 @@ class Demotion:
 
     @property
     def immediate(self) -> bool:
-        """Whether who stands below falls at once."""
+        """Whether a customer who is below their tier falls at once."""
         return not self.grace and not self.min_stay and self.keep is None
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A compiled scheme. `gauges` are the indexes of what its rules read, `shown` of what its events show.
+    """A compiled scheme. `gauges` are the indexes of the gauges that its rules read, `shown` of those in its events.
 
-    `ladder`: whether a customer climbs from tier to tier. Stages of a life and segments are ordered, so that a move
-    has a direction, but nobody works their way up to "dormant". `sinking`: time alone lifts nobody. `ranking`: how its
-    cut-offs are computed, None where they are not.
+    `ladder` says whether customers climb from tier to tier. Lifecycle stages and segments are ordered, so that a move
+    has a direction, but nobody works their way up to "dormant". `sinking` says that time alone never lifts anybody.
+    `ranking` is how cut-offs are computed, None if they are not.
     """
 
     name: str
@@ -55,6 +55,6 @@ class Scheme:
     ranking: Ranking | None = None
 
 
-#: `look(facts, at)`: the rank of each ladder (how many of its rules, from the hardest, need not be looked at: 0 where
-#: none holds), and the first instant (ms) after `at` at which time alone may change one; NO_CHANGE if never.
+#: `evaluate_rules(facts, at)` returns the rank of each ladder (the index of the highest rule that holds, else 0) and
+#: the first instant (ms) after `at` at which time alone may change a rank; NO_CHANGE if there is none.
 EvaluateRules = Callable[[Facts, int], tuple[tuple[int, ...], int]]

@@ -94,7 +94,7 @@ class Metrics:
         if effects.evaluated:
             self.due_evaluated.inc(effects.evaluated)
         decisions = effects.decisions
-        for note, count in decisions.notes.items():
+        for note, count in decisions.counts.items():
             self.notes.labels(note).inc(count)
         for late_ms in decisions.lateness_ms:
             self.lateness.observe(late_ms / 1000)

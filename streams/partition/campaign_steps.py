@@ -35,7 +35,7 @@ class CampaignSteps:
             effects.events += 1
             note = partition.announcements.add(campaign)
             if note is not None:
-                effects.decisions.notes[note] += 1
+                effects.decisions.counts[note] += 1
             newest = campaign.at if newest is None else max(newest, campaign.at)
         partition.applied(topic, next_offset, newest)
 
@@ -52,4 +52,6 @@ class CampaignSteps:
                 if known is None:
                     partition.count_bytes(-len(row))
                     touched[key] = customer
-                self._engine.announce(customer, campaign, step.effects.decisions, step.decided_at)
+                self._engine.announce(
+                    customer, campaign, step.effects.decisions, step.decided_at, step.effects.budget_share
+                )

@@ -106,6 +106,6 @@ class DayEnds:
                 continue
             customer = Customer.from_row(key.decode(), row)
             due = surely or engine.falls_due(customer, at, until)
-            if due and engine.rerank(customer, at, decisions, step.decided_at):
+            if due and engine.rerank(customer, at, decisions, step.decided_at, step.effects.budget_share):
                 partition.count_bytes(-len(row))
                 yield key, customer

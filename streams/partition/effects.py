@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from models.care.budgets import BudgetShare
 from models.errors import Reason
 from models.outputs import Decisions
 from streams.kafka.records import OutputRecord
@@ -14,12 +15,14 @@ class Effects:
 
     `reserve` is a changelog row that says what the outputs spend; None if they spend nothing. `row_bytes` is the size
     of the customers' rows in the changelog. `more`: another step must follow at once. The rest is counted for metrics.
+    `budget_share` is what care may spend in the step; None: budgets are not counted.
     """
 
     reserve: tuple[bytes, bytes] | None = None
     outputs: dict[str, list[OutputRecord]] = field(default_factory=dict)
     changelog: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     decisions: Decisions = field(default_factory=Decisions)
+    budget_share: BudgetShare | None = None
     reasons: Counter[Reason] = field(default_factory=Counter)
     events: int = 0
     skipped: int = 0

@@ -3,7 +3,7 @@
 import msgspec
 
 from models.errors import BadRecord
-from models.outputs import CareAction, TierChange, TierCutoffs
+from models.outputs import CareAction, CustomerTiers, TierChange, TierCutoffs
 from streams.kafka.records import Headers, OutputRecord
 
 #: Key and value of a dead letter together (bytes): more than Kafka's default limit of a record, less than the topic's.
@@ -35,9 +35,9 @@ class Encoder:
         headers = self._headers(action.action_id, _CARE_ACTION, action.due_at)
         return OutputRecord(action.customer_id.encode(), _encode(action), headers)
 
-    def customer_tiers(self, key: bytes, snapshot: bytes) -> OutputRecord:
-        """Return the compacted `customer-tiers` record of a customer; `snapshot` is its JSON."""
-        return OutputRecord(key, snapshot, _JSON)
+    def customer_tiers(self, key: bytes, tiers: CustomerTiers) -> OutputRecord:
+        """Return the compacted `customer-tiers` record of a customer."""
+        return OutputRecord(key, _encode(tiers), _JSON)
 
     def cutoffs(self, cutoffs: TierCutoffs) -> OutputRecord:
         """Return the `tier-cutoffs` record of the cut-offs of a scheme; its key is the scheme."""

@@ -137,5 +137,5 @@ class Processor:
     def _step(self, partition: Partition, now: int) -> Step:
         """Return a step whose care decisions draw on the partition's share of the budgets."""
         step = Step(partition, now if self._timing.wall_decides else None)
-        step.effects.decisions.budget_share = self.budget_share_of(partition)
+        step.effects.budget_share = self.budget_share_of(partition)
         return step

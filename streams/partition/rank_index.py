@@ -62,7 +62,7 @@ class RankIndex:
         """Build the index from rows; all of them are decoded once."""
         self._timeline = timeline
         self._heads = {measure: _Heads() for measure in measures}
-        self._by_sums = [measure.looker(heads) for measure, heads in self._heads.items() if measure.of_sums]
+        self._by_sums = [measure.place_recorder(heads) for measure, heads in self._heads.items() if measure.of_sums]
         self._by_facts = [(heads, measure) for measure, heads in self._heads.items() if not measure.of_sums]
         self._of_contacts = any(measure.of_contacts for measure in self._heads)
         self.closed = closed
@@ -82,8 +82,8 @@ class RankIndex:
         """Count a customer as of their cursor (ms), or the last day's end if that is later."""
         self.evaluated = True
         at = max(self.closed, cursor)
-        for note_place in self._by_sums:
-            note_place(key, ledger.times, ledger.paid, at)
+        for record_place in self._by_sums:
+            record_place(key, ledger.times, ledger.paid, at)
         if self._by_facts:
             facts = Facts(ledger, interactions, at, self._weights(at))  # no measure reads the tenure
             for heads, measure in self._by_facts:
@@ -102,8 +102,8 @@ class RankIndex:
         cursor, _, times, paid = row_orders(row)
         if cursor is not None:
             self.evaluated = True
-            for note_place in self._by_sums:
-                note_place(key, times, paid, max(cursor, self.closed))
+            for record_place in self._by_sums:
+                record_place(key, times, paid, max(cursor, self.closed))
 
     def forget(self, key: bytes) -> None:
         """Count a customer no longer."""

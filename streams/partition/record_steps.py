@@ -82,7 +82,7 @@ class RecordSteps:
                     continue
                 if customer is None:
                     customer = step.load(key)
-                ingest(customer, event, decisions, decided_at)
+                ingest(customer, event, decisions, decided_at, step.effects.budget_share)
             if at_once:
                 yield key, touched.pop(key)
         yield from touched.items()

@@ -54,7 +54,7 @@ class TimeSteps:
             until = instant_of(key) if budgeted else horizon
             customer = touched.get(key) or step.load(key)
             customer.asked = NEVER  # its timer was just taken
-            engine.advance(customer, until, step.effects.decisions, step.decided_at)
+            engine.advance(customer, until, step.effects.decisions, step.decided_at, step.effects.budget_share)
             if budgeted:
                 customer.asked = customer.next_instant
                 timers.schedule(key, customer.asked)

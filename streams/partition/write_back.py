@@ -47,7 +47,7 @@ class WriteBack:
         self, step: Step, closing: Iterable[tuple[bytes, Customer | None]], rank_index: RankIndex | None
     ) -> list[OutputRecord]:
         """Write rows; return the `customer-tiers` records of their customers."""
-        partition, snapshot_of, encoder = step.partition, self._engine.snapshot, self._encoder
+        partition, tiers_of, encoder = step.partition, self._engine.tiers, self._encoder
         rows, changelog, schedule = partition.rows, step.effects.changelog, partition.timers.schedule
         snapshots: list[OutputRecord] = []
         size = 0
@@ -65,9 +65,9 @@ class WriteBack:
             size += len(row)
             changelog.append((key, row))
             schedule(key, customer.next_instant, customer.asked)
-            snapshot = snapshot_of(customer)
-            if snapshot is not None:
-                snapshots.append(encoder.customer_tiers(key, snapshot))
+            tiers = tiers_of(customer)
+            if tiers is not None:
+                snapshots.append(encoder.customer_tiers(key, tiers))
         partition.count_bytes(size)
         step.effects.row_bytes = size
         return snapshots
@@ -86,7 +86,7 @@ class WriteBack:
     def _reserve(self, step: Step, topic: Topic | None) -> None:
         """Note what a step spends, so that nothing is spent twice if a crash cuts it off."""
         partition, effects = step.partition, step.effects
-        budget_share = effects.decisions.budget_share
+        budget_share = effects.budget_share
         if budget_share is None:
             return
         until = (partition.progress.stream_time or 0) if topic is None else partition.next_offset(topic)

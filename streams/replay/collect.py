@@ -61,7 +61,7 @@ class Collector:
         self._add(CUTOFFS, ((f"{place:012d}", line) for place, line in enumerate(cutoffs, start=first)))
         figures = self.report.figures
         figures.add(count_decisions(decisions.changes, decisions.actions, decisions.refusals))
-        figures.add(Figures(notes=dict(decisions.notes)))
+        figures.add(Figures(notes=dict(decisions.counts)))
 
     def finished(self, engine: Engine, customers: Iterable[tuple[int, Customer]]) -> None:
         """Take customers in their final state, each with the number of their partition."""

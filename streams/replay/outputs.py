@@ -18,9 +18,11 @@ from models.policy.timeline import Timeline
 def final_line(engine: Engine, customer: Customer, until: int | None) -> bytes:
     """Return a line of `customers.jsonl`: what `customer-tiers` says as of `until` (ms), and the counters."""
     at = until if customer.cursor is None or until is None else max(until, customer.cursor)
-    known = engine.snapshot(customer, at)
-    if known is None:
+    tiers = engine.tiers(customer, at)
+    if tiers is None:
         known = orjson.dumps({"customer_id": customer.customer_id, "tiers": {}, "metrics": {}})
+    else:
+        known = msgspec.json.encode(tiers)
     return b'%b,"counters":%b}' % (known[:-1], orjson.dumps(msgspec.structs.asdict(customer.counters)))
 
 

@@ -95,4 +95,4 @@ def _records(output: str, path: Path) -> Iterator[OutputRecord]:
                 yield encoder.care_action(msgspec.json.decode(line, type=CareAction))
             elif (state := orjson.loads(line))["tiers"]:
                 tiers = msgspec.convert(state, CustomerTiers)
-                yield encoder.customer_tiers(tiers.customer_id.encode(), msgspec.json.encode(tiers))
+                yield encoder.customer_tiers(tiers.customer_id.encode(), tiers)

@@ -15,7 +15,8 @@ from aiokafka.errors import KafkaError
 from config.policy_files import load_timeline
 from config.settings import Settings
 from models.customer.state import Customer
-from models.engine.customer_report import CustomerReport, customer_report
+from models.engine.customer_report import customer_report
+from models.engine.report_shapes import CustomerReport
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy.cutoff_timeline import RankedTimeline, ranked

@@ -15,8 +15,9 @@ import yaml
 from config.messages import MessagesError, _Teller, catalogue, languages, render
 from config.policy_files import load_timeline, presets
 from models.customer.state import Customer
-from models.engine.customer_report import UNWINDOWED, CustomerReport, NextPolicy, Passed, UpcomingCare, customer_report
+from models.engine.customer_report import UNWINDOWED, customer_report
 from models.engine.decide import Engine
+from models.engine.report_shapes import CustomerReport, NextPolicy, Passed, UpcomingCare
 from models.events import Event, Profile
 from models.instants import zone
 from models.outputs import Decisions

@@ -1,4 +1,4 @@
-"""How hard the laws are tried: 100 examples each, or as many as TIDEMARK_LAW_EXAMPLES says."""
+"""The number of examples for each law: 100, or TIDEMARK_LAW_EXAMPLES."""
 
 import os
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "laws",
     max_examples=int(os.environ.get("TIDEMARK_LAW_EXAMPLES", "100")),
-    derandomize="CI" in os.environ,  # what fails there fails for whoever repeats it
+    derandomize="CI" in os.environ,  # a failure there can be reproduced
     deadline=None,  # a slow machine breaks no law
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     print_blob=True,

@@ -1,7 +1,7 @@
-"""Threshold tiers once more: slow, straightforward, and sharing nothing with `models` but the shapes of events.
+"""A second implementation of threshold tiers: slow, simple, and sharing nothing with `models` but the event shapes.
 
-It looks at every instant at which anything could possibly change, and one millisecond to either side, and computes
-every metric anew from plain lists. The tests hold the engine against it, change for change.
+It evaluates every instant at which anything could change, and one millisecond to either side, and computes every metric
+from plain lists each time. The tests compare the engine with it, change for change.
 """
 
 import heapq
@@ -26,7 +26,7 @@ OPS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class Change(NamedTuple):
-    """What the oracle says of one change; instants in ms."""
+    """A tier change by the oracle; instants are in ms."""
 
     scheme: str
     before: str | None
@@ -53,14 +53,14 @@ def comparisons(rule: dict[str, Any]) -> Iterator[tuple[str, str, Fraction]]:
 
 
 class Past:
-    """What has happened so far, as it came, and what is measured of it."""
+    """The events so far, in the order of arrival, and the metrics of them."""
 
     def __init__(self, weights: dict[str, Fraction]) -> None:
         self.events: list[Pending] = []
         self.weights = weights
 
     def take(self, event: Pending) -> bool:
-        """Remember an event; return whether it says anything new."""
+        """Remember an event; return whether it is new."""
         if isinstance(event, Profile):
             known = self.profile()
             new = known is None or (event != known and event.updated_at >= known.updated_at)
@@ -98,7 +98,7 @@ class Past:
             return profile.registered_at
         return min(event.at for event in self.events if event.at is not None)
 
-    # The metrics as of an instant in displayed units, None where they are undefined; named as in policies.
+    # The metrics as of an instant in displayed units, None if undefined; named as in policies.
 
     def recency_days(self, at: int, _window: int) -> Fraction | None:
         orders = self.orders()
@@ -167,7 +167,7 @@ class Past:
 
 
 class Ladder:
-    """One scheme, and where the customer stands in it."""
+    """One scheme and the customer's position in it."""
 
     def __init__(self, name: str, spec: dict[str, Any], window: str) -> None:
         self.name = name
@@ -202,7 +202,7 @@ class Ladder:
         return Change(self.name, before, self.names[rank], direction, at, cause, self.sequence)
 
     def candidates(self, past: Past) -> Iterator[int]:
-        """Yield every instant at which time alone could matter, as far as is known now."""
+        """Yield every instant at which time alone could matter, given the events so far."""
         if self.below_since is not None:
             yield self.below_since + self.grace
         times = [event.at for event in past.events if event.at is not None]
@@ -227,7 +227,7 @@ def judge(spec: dict[str, Any], history: list[Pending], until: int) -> list[Chan
     instants: list[int] = []
     now = None
 
-    def look(at: int, cause: str) -> None:
+    def evaluate(at: int, cause: str) -> None:
         for ladder in ladders:
             changes.extend(ladder.judge(past, at, cause))
             for candidate in ladder.candidates(past):
@@ -240,9 +240,9 @@ def judge(spec: dict[str, Any], history: list[Pending], until: int) -> list[Chan
         end = until + 1 if event is None else event.at
         while instants and instants[0] < end:
             now = heapq.heappop(instants)
-            look(now, "time")
+            evaluate(now, "time")
         if event is not None and past.take(event):
-            look(event.at, _cause(event))
+            evaluate(event.at, _cause(event))
     return changes
 
 

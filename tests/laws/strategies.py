@@ -1,4 +1,4 @@
-"""Whole customer histories, ways in which they may arrive, and policies to judge them by.
+"""Whole customer histories, the orders in which they may arrive, and policies for them.
 
 Instants are drawn so that they meet: on window boundaries, recency breakpoints and grace ends of earlier events to the
 millisecond, on leap days, in DST nights, at New Year, and together.
@@ -18,7 +18,7 @@ WINDOWS = {"30d": 30, "90d": 90}
 GRACES = {"0d": 0, "1ms": 0, "10d": 10, "30d": 30}
 RECENCIES = ("30", "45.5", "90")
 
-#: What may lie between two events that have to do with each other (days): windows, recencies, and a grace after them.
+#: Gaps between related events (days): around windows, recencies, and a grace after them.
 SPANS = (0, 10, 15, 30, 40, 45, 45.5, 55.5, 60, 75.5, 90, 100, 120, 365)
 LANDMARKS = [
     parse_instant(text)
@@ -92,7 +92,7 @@ def _order(number: int) -> st.SearchStrategy[int]:
 
 @st.composite
 def _conflict(draw: st.DrawFn, earlier: Pending, at: int) -> Pending:
-    """Draw an event that claims an id which is taken already, with other content."""
+    """Draw an event with an id that is taken, but with other content."""
     if isinstance(earlier, OrderPlaced):
         return OrderPlaced(at, earlier.order, draw(st.sampled_from((7, 20_000))), earlier.margin)
     if isinstance(earlier, OrderRefunded):
@@ -101,7 +101,7 @@ def _conflict(draw: st.DrawFn, earlier: Pending, at: int) -> Pending:
 
 
 def _redelivered(event: Pending, events: list[Pending]) -> Pending:
-    """Return the earlier cancellation of the same order where there is one: having no id, it is that one once more."""
+    """Return the earlier cancellation of the same order if there is one: without an id, it is a repetition."""
     if isinstance(event, OrderCancelled):
         return next((e for e in events if isinstance(e, OrderCancelled) and e.order == event.order), event)
     return event
@@ -134,14 +134,14 @@ def moves(draw: st.DrawFn) -> list[Pending]:
 
 
 def place(event: Pending) -> tuple[int, int]:
-    """Return where an event stands in the order of event time."""
+    """Return the sort key of an event in event time."""
     assert event.at is not None
     return event.at, rank(event)
 
 
 @st.composite
 def arrivals(draw: st.DrawFn, history: list[Pending]) -> list[Pending]:
-    """Draw an order of arrival: any at all, but that events of one topic and instant keep theirs (one partition)."""
+    """Draw any order of arrival in which events of one topic and instant keep their order (one partition)."""
     waiting: dict[tuple[int, int], deque[Pending]] = defaultdict(deque)
     for event in history:
         waiting[place(event)].append(event)
@@ -189,7 +189,7 @@ RULES = st.recursive(
 @st.composite
 def _scheme(draw: st.DrawFn) -> dict[str, Any]:
     rules = draw(st.lists(RULES, min_size=1, max_size=3))
-    # Lone comparisons that another tier outdoes are refused; within `all` they are not looked for, and decide alike.
+    # A lone comparison that a lower tier overrides is refused. Inside `all` it is not checked, and decides the same.
     rules = [{"all": [rule]} if len(rule) == 1 and not rule.keys() & {"all", "any"} else rule for rule in rules]
     grace, step = draw(st.sampled_from(sorted(GRACES))), draw(st.sampled_from(("qualified", "one")))
     tiers = [{"name": "t0"}, *({"name": f"t{number}", "when": rule} for number, rule in enumerate(rules, start=1))]
@@ -313,7 +313,7 @@ def _care(draw: st.DrawFn, trigger: str, schemes: list[str]) -> dict[str, Any]:
 
 @st.composite
 def cares(draw: st.DrawFn, schemes: list[str], *, ladders: bool = False) -> list[dict[str, Any]]:
-    """Draw some care rules of the other kinds, each at most once. `ladders`: whether all schemes are such."""
+    """Draw some care rules of the other kinds, each at most once. `ladders` says whether all schemes are ladders."""
     known = sorted(_CARES) if ladders else sorted(_CARES.keys() - _LADDERS_ONLY)
     triggers = draw(st.lists(st.sampled_from(known), max_size=3, unique=True))
     return [draw(_care(trigger, schemes)) for trigger in triggers]
@@ -336,7 +336,7 @@ def governances(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def timelines(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Draw one or two versions of a policy of any kinds; the second may begin in the midst of the history."""
+    """Draw one or two versions of a policy of any kinds; the second may begin within the history."""
     first = draw(specs(any_kind=True))
     if not draw(st.booleans()):
         return [first]

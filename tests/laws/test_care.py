@@ -46,7 +46,7 @@ class Known:
 
 @dataclass
 class Judge:
-    """Holds every action against the policy as it was written."""
+    """Checks every action against the policy as written."""
 
     spec: dict[str, Any]
     sent: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=lambda: defaultdict(list))
@@ -79,10 +79,10 @@ class Judge:
             return
         own = None if known.profile is None else known.profile.timezone
         moment = datetime.fromtimestamp(0, ZoneInfo("UTC")) + timedelta(milliseconds=at)
-        told = moment.astimezone(ZoneInfo(own or self.spec["timezone"])).time()
+        local = moment.astimezone(ZoneInfo(own or self.spec["timezone"])).time()
         since, until = time.fromisoformat(quiet["since"]), time.fromisoformat(quiet["until"])
-        inside = since <= told < until if since < until else told >= since or told < until
-        assert not inside, (action.due_at, told)
+        inside = since <= local < until if since < until else local >= since or local < until
+        assert not inside, (action.due_at, local)
 
     def check_caps(self, rule: dict[str, Any], at: int, earlier: list[tuple[int, dict[str, Any]]]) -> None:
         for cap in self.spec["governance"]["caps"]:
@@ -161,12 +161,12 @@ def test_no_action_violates_its_governance_whatever_the_order_of_events(
     for number, event in steps:
         name, partition = f"c{number}", number % PARTITIONS
         customer = Customer.from_row(name, rows[number]) if number in rows else Customer(name)
-        decisions = Decisions(BudgetShare(spent[partition], partition, PARTITIONS))
+        decisions, budget = Decisions(), BudgetShare(spent[partition], partition, PARTITIONS)
         before = known[number]
         if event is None:
-            engine.advance(customer, last + 200 * DAY_MS, decisions)
+            engine.advance(customer, last + 200 * DAY_MS, decisions, budget=budget)
         else:
-            engine.ingest(customer, event, decisions)
+            engine.ingest(customer, event, decisions, budget=budget)
             known[number] = before.after(event)
         for action in decisions.actions:
             old = event is None or parse_instant(action.due_at) < place(event)[0]

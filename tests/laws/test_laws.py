@@ -21,16 +21,16 @@ from models.policy.timeline import Timeline
 from tests.laws.oracle import Change, comparisons, judge
 from tests.laws.strategies import arrivals, histories, moves, place, specs, timelines
 
-#: How long is waited after the last event: longer than any window, breakpoint and grace together.
+#: The time passed after the last event: longer than any window, breakpoint and grace together.
 AFTER = 500 * DAY_MS
-#: Likewise where tiers are kept for years, step by step.
+#: The same if tiers are kept for years, step by step.
 KEPT = 12 * AFTER
 
 OPS = {">=": ge, ">": gt, "<=": le, "<": lt, "==": eq}
 
 
 def compiled(*versions: dict[str, Any]) -> Timeline:
-    """Return the versions of a policy; the histories here may meet all of them."""
+    """Return the timeline of policy versions that a history may meet."""
     return Timeline([compile_policy(PolicySpec.model_validate(spec)) for spec in versions])
 
 
@@ -60,7 +60,7 @@ def eager(policy: Timeline, events: list[Pending], until: int) -> tuple[Customer
 
 
 def overruled(event: Pending, customer: Customer) -> bool:
-    """Whether a profile of the same `updated_at` overruled this one: read once more, it is the newest of the two."""
+    """Whether a profile of the same `updated_at` replaced this one: read again, this one is the newer."""
     return isinstance(event, Profile) and event != customer.profile and event.replaces(customer.profile or event)
 
 
@@ -93,7 +93,7 @@ def test_settled_decides_the_same_for_every_order_of_arrival_within_the_lateness
         engine.ingest(customer, event, decisions)
         still_out = [place(other)[0] for other in arrived[number + 1 :]]
         if still_out and data.draw(st.booleans()):
-            # As far as stream time less the lateness may be, where nothing that is still out is later than that.
+            # As late as stream time minus the lateness can be while some events have not arrived.
             customer = reopened(customer)
             engine.advance(customer, min(still_out) - data.draw(st.sampled_from((1, DAY_MS))), decisions)
     customer = reopened(customer)
@@ -102,7 +102,7 @@ def test_settled_decides_the_same_for_every_order_of_arrival_within_the_lateness
     replayed, expected = eager(policy, history, until)
     assert decisions.changes == expected.changes
     assert decisions.actions == expected.actions
-    assert decisions.notes == expected.notes
+    assert decisions.counts == expected.counts
     assert not decisions.lateness_ms
     assert customer.to_row() == replayed.to_row()
 
@@ -215,8 +215,8 @@ def test_why_evaluates_to_the_decision(spec: dict[str, Any], history: list[Pendi
         lowest = change.to_tier == "t0"
         assert change.why
         assert {why.met for why in change.why} == {change.direction != "down" and not lowest}
-        told = {(why.metric, why.op, Decimal(str(why.threshold))) for why in change.why}
-        assert told <= set(deciding(spec["schemes"][change.scheme]["tiers"], change))
+        listed = {(why.metric, why.op, Decimal(str(why.threshold))) for why in change.why}
+        assert listed <= set(deciding(spec["schemes"][change.scheme]["tiers"], change))
         for why in change.why:
             truth = why.value is not None and OPS[why.op](Decimal(str(why.value)), Decimal(str(why.threshold)))
             assert truth is why.met, why
@@ -225,7 +225,7 @@ def test_why_evaluates_to_the_decision(spec: dict[str, Any], history: list[Pendi
 
 
 @given(specs(any_kind=True), histories())
-def test_at_risk_tells_the_truth(spec: dict[str, Any], history: list[Pending]) -> None:
+def test_at_risk_is_true(spec: dict[str, Any], history: list[Pending]) -> None:
     engine, customer = Engine(compiled(spec)), Customer("c1")
     for event in history:
         before, after = Decisions(), Decisions()
@@ -233,9 +233,9 @@ def test_at_risk_tells_the_truth(spec: dict[str, Any], history: list[Pending]) -
         engine.ingest(customer, event, after)
         future = Decisions()
         engine.advance(reopened(customer), place(event)[0] + KEPT, future)
-        told = after.changes + future.changes
-        for number, change in enumerate(told):
-            later = [c for c in told[number + 1 :] if c.scheme == change.scheme]
+        listed = after.changes + future.changes
+        for number, change in enumerate(listed):
+            later = [c for c in listed[number + 1 :] if c.scheme == change.scheme]
             fall = next(((c.to_tier, c.effective_at) for c in later if c.direction == "down"), None)
             risk = None if change.at_risk is None else (change.at_risk.tier, change.at_risk.on)
             assert risk == fall, change
@@ -267,11 +267,11 @@ def test_a_row_brings_back_everything_at_any_time(
         assert restored.to_row() == kept.to_row()
     engine.advance(kept, end_of(history), decisions)
     engine.advance(reopened(restored), end_of(history), again)
-    assert (again.changes, again.actions, again.notes) == (decisions.changes, decisions.actions, decisions.notes)
+    assert (again.changes, again.actions, again.counts) == (decisions.changes, decisions.actions, decisions.counts)
 
 
 @given(timelines(), histories(), st.data())
-def test_every_version_decides_from_its_start_and_a_boundary_is_told_at_it(
+def test_every_version_decides_from_its_start_and_a_boundary_is_reported_at_it(
     specs: list[dict[str, Any]], history: list[Pending], data: st.DataObject
 ) -> None:
     timeline = compiled(*specs)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from models.care.budgets import BudgetShare
 from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.customer.state import Customer
@@ -20,7 +21,7 @@ from models.policy.timeline import Timeline
 from models.rules.comparisons import OPS, Comparison, Finding, Lack, Op, Readings, Rule
 from models.rules.metrics import Facts, Gauge, Reading
 
-#: Where the tests' time begins, and the same as text.
+#: The start of the tests' time, and the same as text.
 T0_TEXT = "2026-01-01T00:00:00Z"
 T0 = parse_instant(T0_TEXT)
 
@@ -92,7 +93,7 @@ def read(gauges: Sequence[Gauge], known: Facts, at: int) -> list[Reading]:
 
 @dataclass(frozen=True)
 class Ruled:
-    """A rule with the gauges that it looks at, so that it can be asked about facts and an instant."""
+    """A rule with the gauges that it reads, so that it can be evaluated for facts and an instant."""
 
     rule: Rule
     gauges: tuple[Gauge, ...]
@@ -110,7 +111,7 @@ class Ruled:
         return self.rule.lacks(self.readings(known, at))
 
     def next_change(self, known: Facts, at: int) -> int | None:
-        """Return the earliest change of any gauge: what the engine goes by."""
+        """Return the earliest change of any gauge."""
         changes = [gauge.next_change(known, at) for gauge in self.gauges]
         return min((change for change in changes if change is not None), default=None)
 
@@ -138,20 +139,21 @@ def compared_all(name: str, thresholds: Sequence[Fraction], window: int) -> tupl
 
 
 class Run:
-    """One customer and an engine by the versions of a policy, and everything that was decided."""
+    """One customer, an engine for the versions of a policy, and everything that it decided."""
 
     def __init__(self, *versions: Policy, settled: bool = False) -> None:
         self.engine = engine(*versions, settled=settled)
         self.customer = Customer("c1")
         self.decisions = Decisions()
+        self.budget: BudgetShare | None = None
 
     def take(self, *events: Event) -> "Run":
         for event in events:
-            self.engine.ingest(self.customer, event, self.decisions)
+            self.engine.ingest(self.customer, event, self.decisions, budget=self.budget)
         return self
 
     def until(self, instant: int) -> "Run":
-        self.engine.advance(self.customer, instant, self.decisions)
+        self.engine.advance(self.customer, instant, self.decisions, budget=self.budget)
         return self
 
     @property

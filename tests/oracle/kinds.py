@@ -40,14 +40,14 @@ def duration(text: str) -> int:
 
 
 def exact(value: Any) -> Number:
-    """A number as it is written, an int where it is whole: those compare faster."""
+    """A number as written, as an int if it is whole: ints compare faster."""
     number = Fraction(str(value))
     return number.numerator if number.denominator == 1 else number
 
 
 @cache
 def native(metric: str, written: Any) -> Number:
-    """A threshold in the unit in which metrics are held here: milliseconds, cents, or as it is."""
+    """A threshold in the unit of the metrics here: milliseconds, cents, or as written."""
     return exact(Fraction(str(written)) * (DAY if metric in IN_DAYS else 100 if metric in IN_CENTS else 1))
 
 
@@ -96,7 +96,7 @@ def cents(text: str) -> int:
 
 
 class Look:
-    """A customer as of now. Each metric is read off the list of their orders once a look; None where it is unknown."""
+    """A customer as of now. Each metric is read off the list of their orders once an evaluation; None if unknown."""
 
     def __init__(self, known: Known, now: int, window: int) -> None:
         self.known, self.now, self.window = known, now, window
@@ -238,11 +238,11 @@ def by_score(scheme: dict[str, Any]) -> tuple[list[str], Qualify]:
     written = {metric: Fraction(str(part.get("weight", 1))) for metric, part in parts.items()}
     whole = lcm(*(weight.denominator for weight in written.values()))  # the same mean, in whole numbers
     weights = {metric: int(weight * whole) for metric, weight in written.items()}
-    wanted = [exact(tier.get("at_least", 0)) * sum(weights.values()) for tier in tiers]
+    required = [exact(tier.get("at_least", 0)) * sum(weights.values()) for tier in tiers]
 
     def qualify(look: Look) -> int:
         points = sum(weights[metric] * level(metric, part["breaks"], look) for metric, part in parts.items())
-        return max(rank for rank in range(len(tiers)) if points >= wanted[rank])
+        return max(rank for rank in range(len(tiers)) if points >= required[rank])
 
     return [tier["name"] for tier in tiers], qualify
 
@@ -290,8 +290,8 @@ def by_segments(scheme: dict[str, Any]) -> tuple[list[str], Qualify]:
     breaks = {"r": scheme["recency"], "f": scheme["frequency"], "m": scheme["monetary"]}
 
     def fits(segment: dict[str, str], levels: dict[str, int]) -> bool:
-        for letter, wanted in segment.items():
-            if letter != "name" and not int(wanted[0]) <= levels[letter] <= int(wanted[-1]):
+        for letter, required in segment.items():
+            if letter != "name" and not int(required[0]) <= levels[letter] <= int(required[-1]):
                 return False
         return True
 

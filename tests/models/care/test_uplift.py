@@ -1,4 +1,4 @@
-"""Effects: intervals against published figures, who is counted, and what counts as following an action."""
+"""Uplift: intervals against published figures, who is counted, and what counts as following an action."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_each_customer_counts_once_with_the_first_action_whose_window_is_over() 
     assert (effect.repurchase.held, effect.repurchase.held_of) == (1, 1)
 
 
-def test_rules_are_told_over_all_and_by_tier() -> None:
+def test_rules_are_measured_over_all_and_by_tier() -> None:
     actions = [acted(1), acted(2, tier="high", customer="d"), acted(3, rule="q", tier="")]
     found = uplift(actions, {}, {}, {}, day(400))
     assert [(effect.rule, effect.tier, effect.sent) for effect in found] == [

@@ -1,4 +1,4 @@
-"""The generated functions against the explanations that they write out."""
+"""The generated details against `models.rules.explain`."""
 
 from fractions import Fraction
 from math import floor
@@ -49,8 +49,8 @@ def draw(random: Random) -> tuple[Scheme, GaugeBook, Facts, int]:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_a_change_tells_what_the_rules_explain(seed: int) -> None:
-    random = Random(f"tell {seed}")
+def test_a_change_has_the_details_that_the_rules_explain(seed: int) -> None:
+    random = Random(f"details {seed}")
     for _ in range(20):
         scheme, book, known, at = draw(random)
         gauges = book.gauges()

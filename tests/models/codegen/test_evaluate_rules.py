@@ -1,4 +1,4 @@
-"""The generated function against the rules and gauges that it was made from."""
+"""The generated function against its rules and gauges."""
 
 from fractions import Fraction
 from random import Random
@@ -63,8 +63,8 @@ def test_metrics_are_shown_as_their_readings_are(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_one_look_says_what_the_rules_say_of_the_readings(seed: int) -> None:
-    random = Random(f"look {seed}")
+def test_one_call_returns_what_the_rules_say_of_the_readings(seed: int) -> None:
+    random = Random(f"evaluate_rules {seed}")
     for _ in range(15):
         known, at = random_facts(random)
         book = GaugeBook(100)
@@ -72,11 +72,11 @@ def test_one_look_says_what_the_rules_say_of_the_readings(seed: int) -> None:
             [None, *(random_rule(random, book, known, at) for _ in range(random.randrange(4)))] for _ in range(2)
         ]
         gauges = book.gauges()
-        look = compile_evaluate_rules(gauges, ladders)
+        evaluate_rules = compile_evaluate_rules(gauges, ladders)
         for instant in (at, at + 1, at + random.randrange(150)):
             readings = read(gauges, known, instant)
             ranks = tuple(rank_of(rules, readings) for rules in ladders)
-            assert look(known, instant) == (ranks, next_change(gauges, known, instant))
+            assert evaluate_rules(known, instant) == (ranks, next_change(gauges, known, instant))
 
 
 def test_the_tests_examples_reach_every_rank_and_none() -> None:
@@ -112,7 +112,7 @@ def test_conditions_of_care_rules_come_after_the_schemes() -> None:
     assert both.evaluate_rules(facts(order(T0, "a", 1_000)), T0) == ((1, 1), day(100))
 
 
-def test_a_scheme_alone_does_not_look_at_what_others_compare() -> None:
+def test_a_scheme_alone_does_not_read_what_others_compare() -> None:
     two = policy(schemes={"a": tiers({"recency_days": "<= 3"}), "b": tiers({"frequency": ">= 1"})})
     known = facts(order(T0, "a"))
     assert two.outlooks["b"].evaluate_rules(known, T0) == ((1,), day(100))

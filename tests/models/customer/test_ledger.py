@@ -8,18 +8,18 @@ from models.customer import ledger as module
 from models.customer.ledger import Ledger, Outcome
 from models.events import OrderCancelled, OrderPlaced, OrderRefunded
 from models.identity import id64
-from tests.models.build import cancel, day, ledger, order, refund
+from tests.models.build import cancel, ledger, order, refund
 
 Entry = OrderPlaced | OrderRefunded | OrderCancelled
 
 
 def totals(sums: "array[int]") -> list[int]:
-    """Return what the orders add up to, one after the other."""
+    """Return the net amounts of the counted orders, in order."""
     return [each - sums[0] for each in sums[1:]]
 
 
 def state(book: Ledger) -> dict[str, Any]:
-    """Return what a ledger says, without how its dictionaries and arrays came to be."""
+    """Return a ledger's content in a comparable form."""
     return {
         "times": list(book.times),
         "ids": list(book.ids),
@@ -33,7 +33,7 @@ def state(book: Ledger) -> dict[str, Any]:
 
 
 def take(book: Ledger, *events: Entry) -> list[str]:
-    """Enter what is applicable, as the engine does; return every outcome."""
+    """Apply what is applicable, as the engine does; return every outcome."""
     outcomes = []
     for event in events:
         outcomes.append(book.check(event).value)
@@ -89,7 +89,7 @@ def test_an_order_is_recognised_after_it_was_touched(touch: Entry) -> None:
     assert book.check(order(10, "a", 70, 5)) is Outcome.CONFLICT
 
 
-def test_an_untold_margin_is_the_same_as_a_margin_of_zero() -> None:
+def test_a_missing_margin_is_the_same_as_a_margin_of_zero() -> None:
     assert ledger(order(10, "a", 100, 0)).check(order(10, "a", 100)) is Outcome.DUPLICATE
 
 
@@ -253,43 +253,6 @@ def test_orders_without_margins_are_folded_too() -> None:
 def test_an_order_is_found_among_ids_that_contain_its_bytes_elsewhere() -> None:
     odd = Ledger()
     odd.ids.frombytes(bytes(range(24)))
-    wanted = int.from_bytes(bytes(range(4, 12)), "little")  # astride the first two
-    assert odd._find(wanted) == -1
+    target = int.from_bytes(bytes(range(4, 12)), "little")  # astride the first two
+    assert odd._find(target) == -1
     assert odd._find(odd.ids[2]) == 2
-
-
-def test_a_plain_order_is_appended_as_if_it_were_checked_and_applied() -> None:
-    plain, other = ledger(order(day(0), "a", 500)), ledger(order(day(0), "a", 500))
-    assert plain.append(order(day(1), "b", 250, margin=0))
-    other.apply(order(day(1), "b", 250))
-    assert plain.arrays() == other.arrays()
-
-
-@pytest.mark.parametrize(
-    ("known", "event"),
-    [
-        ([], order(day(1), "b")),
-        ([order(day(0), "a")], order(day(0), "b")),
-        ([order(day(0), "a")], order(day(-1), "b")),
-        ([order(day(0), "a")], order(day(1), "a")),
-        ([order(day(0), "a")], order(day(1), "b", margin=-5)),
-        ([order(day(0), "a", margin=5)], order(day(1), "b")),
-        ([order(day(0), "a"), refund(day(0), "r", "b", 100)], order(day(1), "b")),
-        ([order(day(0), "a"), order(day(1), "b"), cancel(day(1), "b")], order(day(2), "b")),
-    ],
-    ids=["first", "same instant", "late", "known", "margin", "margins", "refunded before it came", "cancelled"],
-)
-def test_an_order_that_is_not_plain_is_left_alone(known: list[Entry], event: OrderPlaced) -> None:
-    book = ledger(*known)
-    before = book.arrays(), dict(book.adjusted)
-    assert not book.append(event)
-    assert (book.arrays(), book.adjusted) == before
-
-
-def test_nothing_is_appended_where_orders_were_folded_or_are_about_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.customer.ledger.MAX_ORDERS", 2)
-    book = ledger(order(day(0), "a"), order(day(1), "b"))
-    assert not book.append(order(day(2), "c"))
-    book.apply(order(day(2), "c"))
-    book.apply(cancel(day(3), "c"))
-    assert not book.append(order(day(3), "d"))

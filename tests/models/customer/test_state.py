@@ -85,13 +85,13 @@ def test_the_instant_of_a_row_is_read_without_decoding_it() -> None:
 
 
 @pytest.mark.parametrize("other", [0, 6, 8, 2**32 - 1])
-def test_a_row_that_was_evaluated_under_other_versions_wants_attention_at_once(other: int) -> None:
+def test_a_row_that_was_evaluated_under_other_versions_is_due_at_once(other: int) -> None:
     customer = Customer("c1")
     customer.timeline, customer.due = 7, day(5)
     assert row_instant(customer.to_row(), other) == MIN_INSTANT
 
 
-def test_a_changed_policy_has_every_care_rule_compute_anew_when_it_is_due() -> None:
+def test_a_changed_policy_makes_every_care_rule_compute_its_due_instant_again() -> None:
     customer = Customer("c1")
     customer.marks = {"b": Mark(2026, False, day(300)), "c": Mark(day(1), True, None)}
     customer.forget_due()

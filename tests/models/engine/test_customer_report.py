@@ -4,15 +4,9 @@ import msgspec
 import pytest
 
 from models.customer.state import Customer
-from models.engine.customer_report import (
-    UNWINDOWED,
-    CustomerReport,
-    ExpectedMove,
-    ReportError,
-    SchemeReport,
-    customer_report,
-)
+from models.engine.customer_report import UNWINDOWED, ReportError, customer_report
 from models.engine.decide import Engine
+from models.engine.report_shapes import CustomerReport, ExpectedMove, SchemeReport
 from models.events import Consent, Event, Profile
 from models.instants import format_instant
 from models.outputs import AtRisk, Decisions
@@ -32,12 +26,12 @@ def known(rules: Policy | Timeline, *events: Event, settled: bool = False) -> tu
     return customer, timeline
 
 
-def told(rules: Policy | Timeline, at: int, *events: Event) -> CustomerReport:
+def report_of(rules: Policy | Timeline, at: int, *events: Event) -> CustomerReport:
     return customer_report(*known(rules, *events), at)
 
 
 def only(rules: Policy | Timeline, at: int, *events: Event) -> SchemeReport:
-    (scheme,) = told(rules, at, *events).schemes
+    (scheme,) = report_of(rules, at, *events).schemes
     return scheme
 
 
@@ -62,7 +56,7 @@ def score(**metrics: Any) -> Policy:
     return policy(schemes={"rating": spec})
 
 
-def test_at_the_bottom_it_tells_what_fails_of_the_next_tier() -> None:
+def test_at_the_bottom_it_reports_what_fails_of_the_next_tier() -> None:
     scheme = only(policy(tiers({"monetary": ">= 300", "frequency": ">= 3"})), day(5), order(day(0), "a", 12_000))
     assert (scheme.tier, scheme.since, scheme.lowest) == ("t0", on(0), True)
     assert brief(scheme.why) == [("monetary", "120.00", ">=", "300.00", False), ("frequency", 1, ">=", 3, False)]
@@ -91,7 +85,7 @@ def test_at_the_top_there_is_no_next_tier_and_time_takes_it_away() -> None:
         ([1_00] * 11, ("frequency", 1)),  # 1 of 12 is nearer than 789 of 800
     ],
 )
-def test_of_an_any_rule_the_nearest_way_is_told(amounts: list[int], needs: tuple[Any, ...]) -> None:
+def test_of_an_any_rule_the_nearest_way_is_reported(amounts: list[int], needs: tuple[Any, ...]) -> None:
     rules = policy(tiers({"frequency": ">= 1"}, {"any": [{"monetary": ">= 800"}, {"frequency": ">= 12"}]}))
     scheme = only(rules, day(20), *(order(day(n), str(n), amount) for n, amount in enumerate(amounts)))
     assert scheme.tier == "t1"
@@ -100,7 +94,7 @@ def test_of_an_any_rule_the_nearest_way_is_told(amounts: list[int], needs: tuple
     assert [(need.metric, need.missing) for need in scheme.next.needs] == [needs]
 
 
-def test_in_grace_it_tells_since_when_until_when_and_what_keeps_the_tier() -> None:
+def test_in_grace_it_reports_since_when_until_when_and_what_keeps_the_tier() -> None:
     customer, timeline = known(
         policy(tiers({"frequency": ">= 2"}, grace="10d")), *(order(day(n), str(n)) for n in (0, 4))
     )
@@ -118,8 +112,8 @@ def test_in_grace_it_tells_since_when_until_when_and_what_keeps_the_tier() -> No
     assert scheme.ahead == [ExpectedMove("t0", "down", on(110))]
 
 
-def test_what_time_has_changed_since_the_last_decision_is_told() -> None:
-    whole = told(policy(tiers({"frequency": ">= 1"}, grace="10d")), day(120), order(day(0), "a"))
+def test_what_time_has_changed_since_the_last_decision_is_reported() -> None:
+    whole = report_of(policy(tiers({"frequency": ">= 1"}, grace="10d")), day(120), order(day(0), "a"))
     (passed,) = whole.passed
     assert (passed.from_tier, passed.to_tier, passed.direction, passed.on) == ("t1", "t0", "down", on(110))
     assert whole.decided_to == on(0)
@@ -127,7 +121,7 @@ def test_what_time_has_changed_since_the_last_decision_is_told() -> None:
     assert (scheme.tier, scheme.since, scheme.ahead) == ("t0", on(110), [])
 
 
-def test_a_score_is_told_metric_by_metric() -> None:
+def test_a_score_is_reported_metric_by_metric() -> None:
     rules = score(
         monetary={"breaks": [100, 500], "weight": 2}, recency_days={"breaks": [30, 7]}, satisfaction={"breaks": [8]}
     )
@@ -168,7 +162,7 @@ def test_what_is_undefined_has_no_value() -> None:
     assert all(need.possible and need.on is None for need in scheme.next.needs)
 
 
-def test_what_comes_by_time_alone_is_told_with_its_instant() -> None:
+def test_what_comes_by_time_alone_is_reported_with_its_instant() -> None:
     scheme = only(policy(tiers({"tenure_days": ">= 30"}, {"tenure_days": "> 60"})), day(10), order(day(0), "a"))
     assert scheme.next is not None
     assert missing(scheme.next.needs) == [("tenure_days", 20.0, "more", on(30), True)]
@@ -176,7 +170,7 @@ def test_what_comes_by_time_alone_is_told_with_its_instant() -> None:
     assert scheme.at_risk is None
 
 
-def test_what_can_never_hold_again_is_told() -> None:
+def test_what_can_never_hold_again_is_reported() -> None:
     scheme = only(policy(tiers({"first_order_days": "<= 5"})), day(10), order(day(0), "a"))
     assert scheme.next is not None
     assert missing(scheme.next.needs) == [("first_order_days", 5.0, "less", None, False)]
@@ -189,7 +183,7 @@ def test_what_is_too_much_must_become_less_and_may_by_itself() -> None:
     assert missing(scheme.next.needs) == [("frequency", 2, "less", on(101), True)]
 
 
-def test_a_life_is_told_to_its_end() -> None:
+def test_a_life_is_reported_to_its_end() -> None:
     scheme = only(policy(schemes={"life": {"kind": "lifecycle"}}), day(1), order(day(0), "a"))
     assert scheme.ahead == [
         ExpectedMove("active", "up", on(30, 1)),
@@ -240,12 +234,12 @@ def test_events_that_wait_are_counted_or_left() -> None:
 
 
 def test_before_any_decision_there_is_nothing_to_tell() -> None:
-    whole = told(policy(), day(1), Profile(None))
+    whole = report_of(policy(), day(1), Profile(None))
     assert (whole.schemes, whole.care, whole.decided_to) == ([], [], None)
 
 
 @pytest.mark.parametrize("consent", [True, False])
-def test_care_is_told_where_it_will_be_taken(consent: bool) -> None:
+def test_care_is_reported_only_with_consent(consent: bool) -> None:
     rules = policy(
         None,
         {"name": "birthday", "kind": "birthday_offer", "trigger": "birthday"},
@@ -258,16 +252,16 @@ def test_care_is_told_where_it_will_be_taken(consent: bool) -> None:
         },
     )
     profile = Profile(T0, birthday="1990-03-01", consent=Consent(marketing=consent), updated_at=T0)
-    care = told(rules, day(1), profile, order(day(1), "a")).care
+    care = report_of(rules, day(1), profile, order(day(1), "a")).care
     birthday = [("birthday_offer", "2026-03-01T09:00:00Z")] if consent else []
     assert [(action.kind, action.due_at) for action in care] == [("alert", on(10)), *birthday]
 
 
-def test_the_next_version_of_the_policy_is_told_and_the_one_that_holds_explains() -> None:
+def test_the_next_version_of_the_policy_is_reported_and_the_one_that_holds_explains() -> None:
     scheme = tiers({"frequency": ">= 1"})
     later = policy(scheme, version="test-2", effective_from=on(50), timezone="Asia/Shanghai")
     timeline = Timeline([policy(scheme), later])
-    before, after = (told(timeline, day(at), order(day(0), "a")) for at in (1, 60))
+    before, after = (report_of(timeline, day(at), order(day(0), "a")) for at in (1, 60))
     assert before.next_policy is not None
     assert (before.policy_version, before.timezone) == ("test-1", "UTC")
     assert (before.next_policy.version, before.next_policy.on) == ("test-2", on(50))
@@ -309,5 +303,5 @@ def moves(customer: Customer, timeline: Timeline) -> list[ExpectedMove]:
 
 
 def test_it_goes_through_json_and_back() -> None:
-    whole = told(policy(tiers({"frequency": ">= 2"}, grace="10d")), day(3), order(day(0), "a"))
+    whole = report_of(policy(tiers({"frequency": ">= 2"}, grace="10d")), day(3), order(day(0), "a"))
     assert msgspec.json.decode(msgspec.json.encode(whole), type=CustomerReport) == whole

@@ -57,6 +57,14 @@ def test_a_fall_is_dated_at_its_instant_however_late_it_is_noticed() -> None:
     assert run.moves[1:] == [("t1", "t0", day(110), "time"), ("t0", "t1", day(400), "order")]
 
 
+def test_a_customer_who_qualifies_again_in_the_grace_is_no_longer_below() -> None:
+    run = Run(policy(tiers({"frequency": ">= 2"}, grace="20d", window="10d")))
+    run.take(order(day(0), "a"), order(day(1), "b")).until(day(10.5))
+    assert run.customer.standings["loyalty"].below_since == day(10)
+    run.take(order(day(10.6), "c"))
+    assert run.customer.standings["loyalty"].below_since is None
+
+
 def test_coming_back_within_the_grace_keeps_the_tier() -> None:
     run = Run(policy(ONE)).take(order(day(0), "a"), order(day(110, -1), "b")).until(day(200))
     assert [move[1] for move in run.moves] == ["t1"]
@@ -112,7 +120,7 @@ def test_step_one_falls_tier_by_tier() -> None:
     assert [move[1:3] for move in run.moves[3:]] == [("t2", day(110)), ("t1", day(120)), ("t0", day(130))]
 
 
-def test_without_grace_step_one_tells_every_tier_on_the_way_down() -> None:
+def test_without_grace_step_one_emits_every_tier_on_the_way_down() -> None:
     scheme = tiers({"frequency": ">= 1"}, {"frequency": ">= 2"}, step="one")
     run = Run(policy(scheme)).take(order(day(0), "a"), order(day(0), "b")).until(day(999))
     assert [move[:3] for move in run.moves[2:]] == [("t2", "t1", day(100)), ("t1", "t0", day(100))]
@@ -126,7 +134,7 @@ def test_without_grace_step_one_tells_every_tier_on_the_way_down() -> None:
 def test_a_late_event_corrects_the_ledger_and_is_judged_at_the_cursor() -> None:
     run = Run(policy(TWO)).take(order(day(20), "a"), order(day(3), "b"))
     assert run.moves[-1] == ("t1", "t2", day(20), "late")
-    assert run.customer.counters.late == run.decisions.notes["late"] == 1
+    assert run.customer.counters.late == run.decisions.counts["late"] == 1
     assert run.decisions.lateness_ms == [day(17) - day(0)]
     assert list(run.customer.ledger.times) == [day(3), day(20)]
 
@@ -200,14 +208,14 @@ def test_duplicates_and_conflicts_are_counted_apart() -> None:
     run = Run(policy(ONE)).take(order(day(0), "a", 500), order(day(0), "a", 500), order(day(9), "a", 900))
     counters = run.customer.counters
     assert (counters.events, counters.duplicates, counters.conflicts) == (3, 1, 1)
-    assert run.decisions.notes == {"duplicate": 1, "conflict": 1}
+    assert run.decisions.counts == {"duplicate": 1, "conflict": 1}
     assert run.customer.cursor == day(0)
 
 
 def test_unknown_kinds_are_counted_and_weigh_what_the_policy_says() -> None:
     run = Run(policy(tiers({"engagement": ">= 2"}), weights={"sings": "2"}))
     run.take(contact(day(0), "i", "dances"), contact(day(1), "j", "sings"))
-    assert run.customer.counters.unknown_kinds == run.decisions.notes["unknown_kind"] == 1
+    assert run.customer.counters.unknown_kinds == run.decisions.counts["unknown_kind"] == 1
     assert run.moves[-1] == ("t0", "t1", day(1), "interaction")
 
 
@@ -293,7 +301,7 @@ def test_beyond_the_cap_of_waiting_events_the_oldest_is_settled_early(monkeypatc
     run = Run(policy(TWO), settled=True).take(*(order(day(number), str(number)) for number in (3, 1, 2)))
     assert run.moves == [(None, "t1", day(1), "order")]
     assert [event.at for event in run.customer.pending] == [day(2), day(3)]
-    assert run.decisions.notes["settled_early"] == 1
+    assert run.decisions.counts["settled_early"] == 1
 
 
 # --- the rest ---------------------------------------------------------------------------------------
@@ -373,7 +381,7 @@ def test_a_tier_that_a_new_policy_no_longer_has_is_left_for_the_qualified_one() 
 
     assert run.moves[-1] == ("t1", "high", day(100), "policy")
     assert (run.changes[-1].direction, run.changes[-1].sequence) == ("enter", 2)
-    # The stay below began anew with the new tier: nobody falls for what happened under the old one.
+    # The new tier restarts the stay below: nobody falls for what happened under the old tier.
     run.take(cancel(day(111), "a"), cancel(day(111), "b")).until(day(121, -1))
     assert run.moves[-1][1] == "high"
     assert run.until(day(121)).moves[-1][:3] == ("high", "low", day(121))

@@ -1,4 +1,4 @@
-"""Several versions of a policy: each decides from its instant on, and what it brings is told once."""
+"""Several versions of a policy: each decides from its start, and its changes are emitted once."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ TWO = tiers({"frequency": ">= 1"}, {"frequency": ">= 2"}, grace="10d")
 
 
 def strict(at: int, version: str = "v2", **more: Any) -> Policy:
-    """Return a version from an instant (ms) on whose one tier asks for two orders, where ONE's asks for one."""
+    """Return a version from an instant (ms) on. Its tier requires two orders; ONE's requires one."""
     scheme = tiers({"frequency": ">= 2"}, **{"grace": "10d", **more})
     return policy(scheme, version=version, effective_from=format_instant(at))
 
@@ -33,13 +33,13 @@ def test_the_start_of_a_version_is_noticed_however_late_and_dated_at_its_instant
     assert run.moves[1:] == [("t1", "t0", day(50), "policy"), ("t0", "t1", day(60), "order")]
 
 
-def test_whoever_is_worse_off_under_a_version_keeps_the_tier_for_its_grace() -> None:
+def test_a_customer_who_is_worse_off_under_a_version_keeps_the_tier_for_its_grace() -> None:
     run = Run(policy(ONE, version="v1"), strict(day(50), grace="20d")).take(order(day(0), "a")).until(day(999))
     assert run.moves[1:] == [("t1", "t0", day(70), "time")]
     assert run.changes[-1].policy_version == "v2"
 
 
-def test_whoever_is_better_off_under_a_version_rises_at_once() -> None:
+def test_a_customer_who_is_better_off_under_a_version_rises_at_once() -> None:
     first = policy(tiers({"frequency": ">= 2"}), version="v1")
     run = Run(first, mild(day(50), "v2")).take(order(day(0), "a")).until(day(999))
     assert run.moves[:2] == [(None, "t0", day(0), "order"), ("t0", "t1", day(50), "policy")]
@@ -102,8 +102,10 @@ def test_a_scheme_that_a_version_does_not_have_is_left_and_goes_on_where_it_was(
     assert shown is not None
     assert set(shown.tiers) == {"a"}
     run.until(day(999))
-    told = [(c.from_tier, c.to_tier, parse_instant(c.effective_at), c.sequence) for c in run.changes if c.scheme == "b"]
-    assert told == [(None, "t1", day(0), 1), ("t1", "t0", day(160), 2)]
+    changes = [
+        (c.from_tier, c.to_tier, parse_instant(c.effective_at), c.sequence) for c in run.changes if c.scheme == "b"
+    ]
+    assert changes == [(None, "t1", day(0), 1), ("t1", "t0", day(160), 2)]
 
 
 def test_a_scheme_that_a_version_adds_is_entered_at_its_start() -> None:

@@ -31,7 +31,7 @@ BIRTHDAY = {"trigger": "birthday"}
 
 
 @pytest.mark.parametrize(
-    ("care", "governance", "told"),
+    ("care", "governance", "expected"),
     [
         ({**BIRTHDAY, "tiers": ["gold"]}, None, "care.0.tiers: found 'gold', allowed: low, high"),
         (
@@ -46,13 +46,13 @@ BIRTHDAY = {"trigger": "birthday"}
         ({**BIRTHDAY, "holdout": "100%"}, None, "care.0.holdout: found '100%'"),
         ({**BIRTHDAY, "cooldown": "0d"}, None, "care.0.cooldown"),
         ({**BIRTHDAY, "leap_month": "both"}, None, "care.0.leap_month"),
-        ({"trigger": "near_upgrade", "scheme": "stage"}, None, "care.0.scheme: 'stage' is no ladder"),
+        ({"trigger": "near_upgrade", "scheme": "stage"}, None, "care.0.scheme: 'stage' is not a ladder"),
         ({"trigger": "calendar"}, None, "care.0.weekdays: found none"),
         ({"trigger": "calendar", "month_days": [32]}, None, "care.0.month_days.0"),
         (
             {"trigger": "churn", "levels": {"a": "3", "b": "2"}},
             None,
-            "care.0.levels: found 3, 2, allowed are multiples",
+            "care.0.levels: found 3, 2, allowed are rising multiples",
         ),
         ({"trigger": "churn", "levels": {"a": "0"}}, None, "care.0.levels.a"),
         ({"trigger": "dormant", "after": "30d", "times": 2}, None, "care.0.times: allowed with every"),
@@ -91,12 +91,12 @@ BIRTHDAY = {"trigger": "birthday"}
         (BIRTHDAY, {"budget": []}, "governance.budget"),
     ],
 )
-def test_a_mistake_is_told_at_its_key(
-    care: dict[str, Any], governance: dict[str, Any] | None, told: str, tmp_path: Any
+def test_a_mistake_is_reported_at_its_key(
+    care: dict[str, Any], governance: dict[str, Any] | None, expected: str, tmp_path: Any
 ) -> None:
     found = mistakes(care, governance, tmp_path)
     assert found
-    assert found[0].startswith(told), found
+    assert found[0].startswith(expected), found
 
 
 def test_channels_may_be_written_short() -> None:

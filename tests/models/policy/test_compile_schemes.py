@@ -1,4 +1,4 @@
-"""The kinds of schemes, compiled: who stands where at every boundary; and gauges that rules share."""
+"""The kinds of schemes, compiled: the tier at every boundary, and gauges that rules share."""
 
 from fractions import Fraction
 from typing import Any
@@ -210,7 +210,7 @@ def test_who_never_bought_is_a_prospect_whenever() -> None:
     assert tier({"kind": "lifecycle"}, facts(contacts=(contact(day(0), "i"),)), day(999)) == "prospect"
 
 
-def test_whoever_comes_back_is_active() -> None:
+def test_a_customer_who_comes_back_is_active() -> None:
     known = facts(order(day(0), "a"), order(day(500), "b"))
     assert tier({"kind": "lifecycle"}, known, day(500)) == "active"
 
@@ -243,7 +243,7 @@ SEGMENTS: dict[str, Any] = {
         ((1, 1, 1), 60 * DAY_MS, "rest"),  # level 3 of frequency is none of the middle
         ((1, 1, 1), 60 * DAY_MS + 1, "lapsed"),
         ((5_000, 4_999), 30 * DAY_MS + 1, "middle"),
-        ((5_000, 5_000), 30 * DAY_MS + 1, "rich"),  # where two fit, the one listed later wins
+        ((5_000, 5_000), 30 * DAY_MS + 1, "rich"),  # if two fit, the one listed later wins
         ((5_000, 5_000, 0), 30 * DAY_MS, "best"),
         ((5_000, 5_000, 0), 30 * DAY_MS + 1, "rich"),
     ],

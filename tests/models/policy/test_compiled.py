@@ -163,7 +163,7 @@ def test_the_fingerprint_changes_with_anything_in_any_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("versions", "told"),
+    ("versions", "expected"),
     [
         (lambda: [version("1"), version("1", day(1))], "version: found the same twice"),
         (lambda: [version("1"), version("2")], "effective_from: found the same twice"),
@@ -171,8 +171,8 @@ def test_the_fingerprint_changes_with_anything_in_any_version() -> None:
         (lambda: [version("1"), version("2", day(1), currency="EUR")], "currency: found several"),
     ],
 )
-def test_versions_that_cannot_follow_one_another_are_refused(versions: Any, told: str) -> None:
-    with pytest.raises(PolicyError, match=told):
+def test_versions_that_cannot_follow_one_another_are_refused(versions: Any, expected: str) -> None:
+    with pytest.raises(PolicyError, match=expected):
         Timeline(versions())
 
 

@@ -97,7 +97,7 @@ def test_a_late_event_of_a_silent_customer_brings_them_up_to_the_cut_offs_since(
     assert (fall.to_tier, fall.effective_at, fall.cause) == ("t1", format_instant(day(9)), "time")
 
 
-def test_where_nobody_is_ranked_cut_offs_stay_and_nothing_is_told() -> None:
+def test_if_nobody_is_ranked_cut_offs_stay_and_no_event_is_emitted() -> None:
     known = timeline()
     known.learn(known.compute(day(3), {LABEL: sketch(7)})[0])
     cutoffs, events = known.compute(day(4), {})
@@ -156,6 +156,17 @@ def test_who_is_near_a_tier_is_near_its_cut_off() -> None:
     assert decisions.actions == [action], "once"
 
 
+@pytest.mark.parametrize(("latest", "changed"), [(10_000, False), (50_000, True)])
+def test_a_rerank_reports_whether_the_customer_changed(latest: int, changed: bool) -> None:
+    known = timeline(policy(scheme(None, None, demotion={"grace": "1d"})))
+    known.learn(known.compute(day(1), {LABEL: sketch(10_000)})[0])
+    customer, engine = Customer("c1"), Engine(known)
+    engine.ingest(customer, order(day(1), "a", 20_000), Decisions())
+    known.learn(known.compute(day(3), {LABEL: sketch(latest)})[0])
+    assert engine.rerank(customer, day(3), Decisions()) is changed
+    assert not engine.rerank(Customer("new"), day(3), Decisions())
+
+
 @pytest.mark.parametrize(
     ("at", "zone", "end"),
     [
@@ -176,7 +187,7 @@ def test_a_day_ends_at_midnight_of_the_policy_s_time_zone(at: str, zone: str, en
 # --- events -------------------------------------------------------------------------------------------------
 
 
-def test_an_event_tells_cuts_wanted_and_reached_shares() -> None:
+def test_an_event_holds_cuts_requested_and_reached_shares() -> None:
     (event,) = timeline().compute(day(3), {LABEL: sketch(*range(1, 13))})[1]
     assert (event.scheme, event.metric, event.population) == ("loyalty", "monetary", 12)
     assert (event.effective_at, event.policy_version) == ("2026-01-04T00:00:00Z", "test-1")
@@ -186,7 +197,7 @@ def test_an_event_tells_cuts_wanted_and_reached_shares() -> None:
     ]
 
 
-def test_an_event_tells_who_holds_a_tier_or_a_higher_one() -> None:
+def test_an_event_counts_who_holds_a_tier_or_a_higher_one() -> None:
     held = {"loyalty": {"t0": 5, "t1": 4, "t2": 2}, "other": {"t2": 9}}
     (event,) = timeline().compute(day(3), {LABEL: sketch(*range(1, 13))}, held)[1]
     assert [(c.holders, c.held) for c in event.cutoffs] == [(6, 0.5), (2, 2 / 12)]
@@ -204,7 +215,7 @@ def test_an_event_has_the_same_id_whenever_it_is_computed() -> None:
     ("metric", "number", "cut"),
     [("frequency", 7, 7), ("engagement", 2_500, 2.5), ("average_order_value", 1_234_500, "12.345000")],
 )
-def test_cuts_are_told_in_displayed_units(metric: str, number: int, cut: str | float) -> None:
+def test_cuts_are_in_displayed_units(metric: str, number: int, cut: str | float) -> None:
     known = timeline(policy(scheme(None, None, metric=metric)))
     (event,) = known.compute(day(3), {f"{metric}/{100 * DAY_MS}": sketch(number)})[1]
     found = event.cutoffs[0].cut

@@ -13,7 +13,7 @@ TWO_ORDERS = facts(order(day(0), "a", 10_000), order(day(10), "b", 20_000))
 NOW = day(20)
 
 
-def told(findings: list[Finding]) -> list[tuple[str, str, bool]]:
+def shown(findings: list[Finding]) -> list[tuple[str, str, bool]]:
     return [(f.comparison.metric.name, f"{f.comparison.op} {f.comparison.threshold}", f.met) for f in findings]
 
 
@@ -87,16 +87,16 @@ def test_all_and_any_nest() -> None:
 
 def test_where_all_must_hold_what_decides_is_all_of_it_or_what_fails() -> None:
     both = {"frequency": ">= 2", "monetary": ">= 300"}
-    assert told(ruled(both).decisive(TWO_ORDERS, NOW)) == [("frequency", ">= 2", True), ("monetary", ">= 300", True)]
+    assert shown(ruled(both).decisive(TWO_ORDERS, NOW)) == [("frequency", ">= 2", True), ("monetary", ">= 300", True)]
     one_fails = {"frequency": ">= 2", "monetary": ">= 301"}
-    assert told(ruled(one_fails).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 301", False)]
+    assert shown(ruled(one_fails).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 301", False)]
 
 
 def test_where_any_may_hold_what_decides_is_what_holds_or_all_of_it() -> None:
     one_holds = {"any": [{"frequency": ">= 9"}, {"monetary": ">= 300"}]}
-    assert told(ruled(one_holds).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 300", True)]
+    assert shown(ruled(one_holds).decisive(TWO_ORDERS, NOW)) == [("monetary", ">= 300", True)]
     none_holds = {"any": [{"frequency": ">= 9"}, {"monetary": ">= 301"}]}
-    assert told(ruled(none_holds).decisive(TWO_ORDERS, NOW)) == [
+    assert shown(ruled(none_holds).decisive(TWO_ORDERS, NOW)) == [
         ("frequency", ">= 9", False),
         ("monetary", ">= 301", False),
     ]
@@ -163,10 +163,18 @@ def test_a_score_holds_from_its_threshold_on(threshold: str, holds: bool) -> Non
 def test_what_decides_a_score_is_itself_and_the_break_that_each_level_rests_on() -> None:
     rule, gauges = score("2.5")
     findings = rule.decisive(read(gauges, TWO_ORDERS, NOW))
-    assert told(findings) == [("score", ">= 5/2", False), ("monetary", ">= 100", True), ("recency_days", "<= 30", True)]
+    assert shown(findings) == [
+        ("score", ">= 5/2", False),
+        ("monetary", ">= 100", True),
+        ("recency_days", "<= 30", True),
+    ]
     assert findings[0].reading == (9, 4)
     nobody = rule.decisive(read(gauges, facts(), NOW))
-    assert told(nobody) == [("score", ">= 5/2", False), ("monetary", ">= 100", False), ("recency_days", "<= 60", False)]
+    assert shown(nobody) == [
+        ("score", ">= 5/2", False),
+        ("monetary", ">= 100", False),
+        ("recency_days", "<= 60", False),
+    ]
 
 
 def test_a_score_lacks_points() -> None:

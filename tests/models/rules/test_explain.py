@@ -1,4 +1,4 @@
-"""What an event says besides the change: the numbers of `why`, `next` and `at_risk`, and that they are true."""
+"""The details of a change: the numbers of `why`, `next` and `at_risk`, and that they are true."""
 
 from itertools import pairwise
 from typing import Any
@@ -45,7 +45,7 @@ def test_upwards_why_is_what_holds_of_the_new_tier() -> None:
     assert (change.from_tier, change.to_tier, change.direction) == ("regular", "silver", "up")
     assert change.why == [Why("monetary", "360.00", ">=", "300.00", met=True), Why("frequency", 3, ">=", 3, met=True)]
     assert change.metrics == {"recency_days": 0.0, "frequency": 3, "monetary": "360.00"}
-    assert change.next == Next("gold", [Need("monetary", "440.00")])  # 55 % of 800, where 9 of 12 orders are 75 %
+    assert change.next == Next("gold", [Need("monetary", "440.00")])  # 55 % of 800 is nearer than 9 of 12 orders, 75 %
 
 
 def test_at_risk_names_the_end_of_the_grace_after_the_window() -> None:
@@ -78,7 +78,7 @@ def test_at_the_top_nothing_is_next() -> None:
     assert change.next is None
 
 
-def test_a_comparison_that_two_rules_share_is_told_once() -> None:
+def test_a_comparison_that_two_rules_share_is_listed_once() -> None:
     scheme = tiers({"frequency": ">= 1", "monetary": ">= 5"}, {"frequency": ">= 1", "monetary": ">= 6"})
     change = last(scheme, order(day(0), "a", 700), until=day(200))
     assert (change.from_tier, change.to_tier) == ("t2", "t0")
@@ -153,7 +153,7 @@ def test_days_are_fractions_to_the_millisecond() -> None:
 
 @pytest.mark.parametrize("step", ["qualified", "one"])
 @pytest.mark.parametrize("grace", ["0d", "7d"])
-def test_whoever_is_at_risk_falls_at_that_very_instant(step: str, grace: str) -> None:
+def test_a_customer_at_risk_falls_at_that_very_instant(step: str, grace: str) -> None:
     scheme = tiers({"frequency": ">= 1"}, {"frequency": ">= 2"}, {"recency_days": "<= 40"}, grace=grace, step=step)
     run = (
         Run(policy(scheme))

@@ -1,4 +1,4 @@
-"""Hysteresis: positions one step at a time, and what holds a fall back, to the millisecond."""
+"""Hysteresis: positions one step at a time, and what delays a fall, to the millisecond."""
 
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from tests.models.build import T0, day, facts, order, policy, tiers
 
 GRACE = 10 * DAY_MS
 UTC = ZoneInfo("UTC")
-#: Long before anything here happens: the tier has been held for ages.
+#: Long before anything here happens: the tier has been held for years.
 AGES = day(-5_000)
 
 
@@ -53,7 +53,7 @@ def test_the_stay_below_begins_and_ends_to_the_millisecond() -> None:
     assert step(below, 1, day(10)) == Position(1, day(10), None)
 
 
-def test_changing_the_qualified_tier_while_below_does_not_start_anew() -> None:
+def test_changing_the_qualified_tier_while_below_does_not_restart_the_grace() -> None:
     assert step(held(3, day(0)), 2, day(5)) == held(3, day(0))
     assert step(held(3, day(0)), 0, day(10)) == Position(0, day(10), None)
 
@@ -97,7 +97,7 @@ def test_time_alone_brings_every_change_at_its_instant() -> None:
         (day(100), Position(1, day(11), day(100))),
         (day(110), Position(0, day(110), None)),
     ]
-    # What qualifies falls while they stand below, which does not start the grace anew.
+    # The qualified tier falls further while they are below, which does not restart the grace.
     assert passing(rules(), held(2, day(95)), known, day(95)) == [(day(105), Position(0, day(105), None))]
 
 
@@ -113,7 +113,7 @@ def test_without_grace_every_step_comes_at_one_instant() -> None:
 # --- minimum stay and kept period -------------------------------------------------------------------
 
 
-def test_whoever_does_not_stand_below_does_not_fall() -> None:
+def test_a_customer_who_is_not_below_does_not_fall() -> None:
     assert fall_instant(Demotion(GRACE, min_stay=DAY_MS, keep="anniversary"), held(2, None), T0, UTC) is None
 
 
@@ -151,7 +151,7 @@ def kept(keep: Any, below_since: str, anchor: str = "2020-06-15T12:00:00Z", zone
     ("below_since", "zone", "falls"),
     [
         ("2026-05-05T00:00:00Z", "UTC", "2028-01-01T00:00:00Z"),
-        # Whoever stands below from the first instant of a year was last qualified in the year before.
+        # A customer who is below from the first instant of a year last qualified in the year before.
         ("2027-01-01T00:00:00Z", "UTC", "2028-01-01T00:00:00Z"),
         ("2027-01-01T00:00:00.001Z", "UTC", "2029-01-01T00:00:00Z"),
         ("2026-12-31T16:00:00Z", "Asia/Shanghai", "2028-01-01T00:00:00+08:00"),
@@ -170,14 +170,14 @@ def test_a_calendar_year_is_that_of_the_zone(below_since: str, zone: str, falls:
         ("2026-06-14T00:00:00Z", "2020-06-15T12:00:00Z", "UTC", "2027-06-15T00:00:00Z"),
         ("2026-06-15T00:00:00Z", "2020-06-15T12:00:00Z", "UTC", "2027-06-15T00:00:00Z"),
         ("2026-06-15T00:00:00.001Z", "2020-06-15T12:00:00Z", "UTC", "2028-06-15T00:00:00Z"),
-        # 16 June there already, where the anchor lies; and midnight is theirs.
+        # It is already 16 June in the zone of the anchor; midnight is local, too.
         ("2026-06-15T16:00:00Z", "2020-06-15T16:00:00Z", "Asia/Shanghai", "2027-06-16T00:00:00+08:00"),
         ("2026-06-15T16:00:00.001Z", "2020-06-15T16:00:00Z", "Asia/Shanghai", "2028-06-16T00:00:00+08:00"),
         # 29 February counts as the 28th, in leap years too.
         ("2026-02-28T00:00:00Z", "2020-02-29T12:00:00Z", "UTC", "2027-02-28T00:00:00Z"),
         ("2026-02-28T00:00:00.001Z", "2020-02-29T12:00:00Z", "UTC", "2028-02-28T00:00:00Z"),
         ("2028-02-28T00:00:00.001Z", "2020-02-29T12:00:00Z", "UTC", "2030-02-28T00:00:00Z"),
-        # On New Year's Day; and whoever registered only now.
+        # On New Year's Day, and a customer who has just registered.
         ("2026-12-31T23:59:59Z", "2020-01-01T00:00:00Z", "UTC", "2028-01-01T00:00:00Z"),
         ("2026-06-20T00:00:00Z", "2026-06-15T12:00:00Z", "UTC", "2028-06-15T00:00:00Z"),
     ],

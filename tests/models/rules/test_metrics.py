@@ -48,7 +48,7 @@ def test_what_the_window_holds(at: int, frequency: int, monetary: int, margin: i
     assert read("margin", THREE, at) == (margin, 1)
 
 
-def test_margin_where_no_order_told_one() -> None:
+def test_margin_if_no_order_has_one() -> None:
     assert read("margin", facts(order(day(0), "a")), day(1)) == (0, 1)
 
 

@@ -36,7 +36,7 @@ def seen(measure: Measure, known: Facts, at: int) -> tuple[int, int | None]:
     ledger = known.ledger
     places: dict[bytes, int] = {}
     if measure.of_sums:
-        measure.looker(places)(b"", ledger.times, ledger.paid, at)
+        measure.place_recorder(places)(b"", ledger.times, ledger.paid, at)
     place = places.get(b"", NOT_COUNTED) if measure.of_sums else measure.place(known, at)
     bag = place >> BUCKET_BITS
     return place & BUCKET, None if bag == NO_BAG else bag * DAY_MS

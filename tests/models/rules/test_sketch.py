@@ -55,7 +55,7 @@ def test_a_histogram_comes_back_from_its_bytes(values: list[int]) -> None:
 
 
 @given(many.filter(bool), st.data())
-def test_the_nth_from_the_top_is_in_the_bucket_that_is_told(values: list[int], data: st.DataObject) -> None:
+def test_the_nth_from_the_top_is_in_the_bucket_that_is_returned(values: list[int], data: st.DataObject) -> None:
     nth = data.draw(st.integers(1, len(values)))
     exact = sorted(values, reverse=True)[nth - 1]
     found = sketch(values)

@@ -101,15 +101,15 @@ def test_a_campaign_that_is_produced_twice_is_announced_once() -> None:
     driver = crowd(Driver(SETTLED, timeline=timeline(LAUNCH)), "ann")
     driver.feed(Topic.CAMPAIGNS, campaign())
     again = driver.feed(Topic.CAMPAIGNS, campaign(), campaign("other", at="2026-03-02T00:00:00Z"))
-    assert again.decisions.notes == {"duplicate": 1}
+    assert again.decisions.counts == {"duplicate": 1}
     assert len(announced(advanced(driver, "2026-03-05T00:00:00Z"))) == 2
-    assert driver.feed(Topic.CAMPAIGNS, campaign()).decisions.notes == {"duplicate": 1}
+    assert driver.feed(Topic.CAMPAIGNS, campaign()).decisions.counts == {"duplicate": 1}
 
 
 def test_campaigns_that_wait_are_bounded() -> None:
     driver = Driver(SETTLED, timeline=timeline(LAUNCH))
     effects = driver.feed(Topic.CAMPAIGNS, *(campaign(f"c{number}") for number in range(MAX_WAITING + 2)))
-    assert effects.decisions.notes == {"campaign_refused": 2}
+    assert effects.decisions.counts == {"campaign_refused": 2}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Business days over partitions, workers and crashes come to what a replay of one rank_index comes to."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.codegen.unchanged import Steady
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS, MAX_INSTANT, format_instant, parse_instant
 from models.outputs import TierChange
 from models.policy.compiled import compile_policy
-from models.policy.cutoff_timeline import RankedTimeline
 from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
 from streams.kafka.records import TIER_CHANGES, TIER_CUTOFFS
@@ -82,27 +79,6 @@ def test_cut_offs_count_the_holders_of_a_tier_and_those_who_reach_it(tmp_path: P
 
 def by_sequence(result: Result, scheme: str) -> list[TierChange]:
     return sorted((each for each in result.changes if each.scheme == scheme), key=lambda change: change.sequence)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_shorter_way_comes_to_the_same_as_evaluating_everybody_in_full(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history = orders(Random(f"shorter {seed}"))
-    taken, shorter = Counter[bool](), RankedTimeline.steady
-
-    def counted(self: RankedTimeline, instant: int) -> Steady | None:
-        steady = shorter(self, instant)
-        taken[steady is not None] += 1
-        return steady
-
-    monkeypatch.setattr(RankedTimeline, "steady", counted)
-    result = replayed(history, timeline(), tmp_path)
-    assert taken[True] > len(history)  # time and new cut-offs ask, too
-    monkeypatch.setattr(RankedTimeline, "steady", lambda *_: None)
-    in_full = replayed(history, timeline(), tmp_path)
-    assert (result.changes, result.cutoffs) == (in_full.changes, in_full.cutoffs)
-    assert rows_of(result.customers) == rows_of(in_full.customers)
 
 
 @pytest.mark.parametrize("crashes", [0.0, 0.05])

@@ -220,7 +220,7 @@ def test_one_huge_customer_is_decided_as_the_eager_engine_decides(tmp_path: Path
         _, event = wire.decode(Topic.ORDERS if number % 3 else Topic.INTERACTIONS, key, value)
         engine.ingest(customer, event, decisions)
     engine.advance(customer, instants[-1], decisions)
-    assert result.notes == decisions.notes
+    assert result.notes == decisions.counts
     assert result.changes == decisions.changes
     assert result.actions == decisions.actions
     assert result.customers[0].to_row() == customer.to_row()
