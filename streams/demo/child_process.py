@@ -1,7 +1,7 @@
-"""Child processes that end with their parent, even when that is killed: the embedded broker, the demo's worker.
+"""Child processes that end with their parent: the embedded broker, the demo's worker.
 
-On Linux the kernel sees to it (PR_SET_PDEATHSIG), elsewhere a normal exit does. Nothing about what the child does
-belongs here.
+On Linux the kernel ends them even if the parent is killed (PR_SET_PDEATHSIG). On other systems they end only if the
+parent exits normally.
 """
 
 import atexit
@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import IO
 
-# Runs in the child, which then becomes the command under the same pid. A signal at the parent's death
-# survives exec; asking for it here rather than in preexec_fn is safe in a process that has threads.
+# Runs in the child, which then becomes the command under the same pid. The death signal survives exec. Requesting it
+# here is safe in a process with threads; preexec_fn is not.
 _LAUNCHER = """
 import os, sys
 parent, command = int(sys.argv[1]), sys.argv[2:]
@@ -32,9 +32,9 @@ os.execv(command[0], command)
 
 
 class Child:
-    """A running command whose output goes to `log`. Raises OSError or ValueError where it cannot be run.
+    """A running command whose output goes to `log`. Raises OSError or ValueError if it cannot be run.
 
-    It has a session of its own: Ctrl-C reaches the parent alone, which ends its children in order.
+    It has its own session: Ctrl-C reaches only the parent, which then stops its children in order.
     """
 
     def __init__(self, command: list[str], log: IO[bytes], *, env: Mapping[str, str], cwd: Path) -> None:
@@ -44,15 +44,15 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id of the command itself."""
+        """The command's process id."""
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Return the exit status, None while it runs."""
+        """Return the exit status, None while the command runs."""
         return self._process.poll()
 
     def stop(self, timeout_s: float = 10.0) -> int:
-        """End it, SIGTERM, then SIGKILL after `timeout_s` seconds; return the exit status. May be called again."""
+        """Stop it with SIGTERM, then with SIGKILL after `timeout_s` (s); return the exit status. May be repeated."""
         atexit.unregister(self.stop)
         if self._process.poll() is None:
             self._process.terminate()
@@ -65,9 +65,9 @@ class Child:
         return self._process.returncode
 
     def _spawn(self, command: list[str], log: IO[bytes], env: dict[str, str], cwd: Path) -> "subprocess.Popen[bytes]":
-        """Start the child from a thread that lives as long as it may.
+        """Start the child from a thread that lives until `stop`.
 
-        Linux signals the "parent's death" when the *thread* that forked ends, and that may be short-lived.
+        Linux sends the death signal when the *thread* that forked ends, and the caller's thread may be short-lived.
         """
         spawned: Future[subprocess.Popen[bytes]] = Future()
 

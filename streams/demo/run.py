@@ -1,7 +1,7 @@
-"""The demo: broker, real data, worker and what comes out of it, on one machine, in one command.
+"""The demo in one command: a broker, real data, a worker and its decisions, all on one machine.
 
-It drives only what a user has: topics, `tidemark worker` as a process of its own, and the events on its topics.
-Everything it makes lives in a temporary directory and ends with it, however it ends.
+It uses only what a user has: topics, a `tidemark worker` process, and the events on its topics. Its files are in a
+temporary directory, which is removed at the end, even after an error.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from aiokafka import AIOKafkaProducer
 
 from config.connection import ConnectionSettings
 from config.policy_files import load_timeline
@@ -25,13 +24,13 @@ from streams.demo.broker import EmbeddedBroker, free_port
 from streams.demo.child_process import Child
 from streams.demo.data import DemoFiles, merged, write_events
 from streams.demo.watch import Watch
-from streams.kafka.clients import client_options
+from streams.kafka.clients import make_producer
 from streams.kafka.topics import create_topics
 from streams.report.console import OUT, new_progress, summary_tables
 
-#: The whole year is to be through in this time (seconds).
+#: Time (s) within which the worker must be ready, and then the whole year must be processed.
 DEADLINE_S = 300
-#: Events produced but not applied, at the most: so that what is measured is the worker's time, not a queue's.
+#: Maximum number of events produced but not yet applied. It keeps queueing out of the measured latency.
 IN_FLIGHT = 20_000
 
 
@@ -40,7 +39,11 @@ class DemoError(TidemarkError):
 
 
 def run_demo(*, stay: bool, households: int | None) -> int:
-    """Run the demo; return the exit code. Raises DemoError, BrokerUnavailable, DemoDataUnavailable."""
+    """Run the demo and return the exit code.
+
+    `stay` keeps it running after the summary; `households` limits it to that number of households (None: all). Raises
+    DemoError, BrokerUnavailable, DemoDataUnavailable.
+    """
     with tempfile.TemporaryDirectory(prefix="tidemark-demo-") as name, EmbeddedBroker() as broker:
         directory = Path(name)
         settings = _settings(broker.address, directory)
@@ -68,12 +71,12 @@ async def _demo(settings: Settings, policy: Policy, directory: Path, worker: Chi
     total = files.order_count + files.interaction_count + files.customer_count
     OUT.print(
         f"{files.order_count:,} orders, {files.interaction_count:,} coupon redemptions, {files.customer_count:,} "
-        "households; birthdays, time zones, locales and consent are invented, the rest is real"
+        "households (birthdays, time zones, locales and consent are invented; the rest is real)"
     )
     watch = Watch(settings, files, total)
     started = time.monotonic()
     async with watch:
-        with OUT.status("waiting for the worker to take up its partitions …"):
+        with OUT.status("waiting for the worker to take over its partitions …"):
             await _until_ready(watch, worker, directory)
         producing = asyncio.create_task(_produce(settings, files, watch))
         try:
@@ -86,12 +89,12 @@ async def _demo(settings: Settings, policy: Policy, directory: Path, worker: Chi
     summary = watch.summary(policy)
     summary_tables(summary)
     OUT.print(
-        f"{total:,} events in {elapsed:,.1f} s, worker start included; {watch.rate:,.0f} events/s once it ran",
+        f"{total:,} events in {elapsed:,.1f} s, including the worker's start; {watch.rate:,.0f} events/s once running",
         soft_wrap=True,
     )
-    OUT.print(f"from an order produced to its tier change consumed: {watch.latency_text()}", soft_wrap=True)
+    OUT.print(f"latency from producing an order to consuming its tier change: {watch.latency_text()}", soft_wrap=True)
     OUT.print(
-        "(at full speed, and decisions settled: each waits until a whole day of event time has passed it)",
+        "(at full speed, with settled decisions: each waits until stream time is a day past its event)",
         soft_wrap=True,
     )
 
@@ -109,9 +112,9 @@ async def _follow(watch: Watch, worker: Child, directory: Path) -> None:
         task = progress.add_task("events", total=watch.total)
         while not watch.finished:
             _check(worker, deadline, directory)
-            await watch.look()
+            await watch.poll_metrics()
             progress.update(task, completed=watch.applied)
-            for line in watch.news():
+            for line in watch.headlines():
                 progress.console.print(line)
 
 
@@ -122,8 +125,8 @@ def _check(worker: Child, deadline: float, directory: Path) -> None:
 
 
 async def _produce(settings: Settings, files: DemoFiles, watch: Watch) -> None:
-    """Produce the merged year, a day at a time, so that no event is later than the lateness allows."""
-    producer = AIOKafkaProducer(**client_options(settings), linger_ms=2, max_batch_size=262_144)
+    """Produce the merged year day by day, so that no event is later than TIDEMARK_LATENESS allows."""
+    producer = make_producer(settings, linger_ms=2, max_batch_size=262_144)
     await producer.start()
     try:
         for slice_ in _days(merged(files)):
@@ -150,11 +153,11 @@ def _days(events: Iterator[tuple[str, int, bytes, bytes]]) -> Iterator[list[tupl
 
 def _serve(settings: Settings) -> None:
     OUT.print(
-        f"still serving: metrics on http://127.0.0.1:{settings.web_port}/metrics, broker on {settings.broker};",
+        f"still running: metrics on http://127.0.0.1:{settings.web_port}/metrics, broker on {settings.broker};",
         soft_wrap=True,
     )
     OUT.print(
-        "topics orders, interactions, customers -> tier-changes, care-actions, customer-tiers. Ctrl-C ends it.",
+        "topics orders, interactions, customers -> tier-changes, care-actions, customer-tiers. Press Ctrl-C to stop.",
         soft_wrap=True,
     )
     while True:
@@ -183,11 +186,11 @@ def _settings(broker: str, directory: Path) -> Settings:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The worker's environment: ours without anybody's TIDEMARK_…, and the demo's settings.
+    """Return the worker's environment: this process's, with the demo's settings in place of any TIDEMARK_….
 
-    It runs in a directory of its own, where no .env of the user's lies in the way, and is told where the packages are.
+    PYTHONPATH names the packages, because the worker runs in a directory of its own, out of reach of the user's .env.
     """
     env = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     paths = [str(Path(__file__).parents[2]), *filter(None, [env.get("PYTHONPATH")])]
-    told = {name: value for name, value in show_settings(settings).items() if value}
-    return {**env, "PYTHONPATH": os.pathsep.join(paths), **told}
+    given = {name: value for name, value in show_settings(settings).items() if value}
+    return {**env, "PYTHONPATH": os.pathsep.join(paths), **given}

@@ -1,4 +1,4 @@
-"""What the demo sees: the output topics as they fill, and the worker's own metrics."""
+"""The demo's view of a run: the output topics as they fill, and the worker's metrics."""
 
 import asyncio
 from collections import Counter, deque
@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
-from aiokafka import AIOKafkaConsumer
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -17,12 +16,12 @@ from config.settings import Settings
 from models.instants import parse_instant
 from models.policy.compiled import Policy
 from streams.demo.data import DemoFiles
-from streams.kafka.clients import client_options
+from streams.kafka.clients import make_consumer
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
 
-#: Lines of news shown a second at the most: a person reads, a terminal scrolls.
-NEWS_PER_LOOK = 1
-_LOOK_S = 0.2
+#: Maximum number of headlines per poll, so that a person can read them.
+HEADLINES_PER_POLL = 1
+_POLL_S = 0.2
 _ARROWS = {"up": "[green]▲[/]", "down": "[red]▼[/]", "enter": "[cyan]●[/]"}
 
 
@@ -34,7 +33,7 @@ class Watch:
         self.applied = 0
         self.finished = False
         self._settings = settings
-        self._count = 0
+        self._produced = 0
         self._end_of_time = files.last_ms + settings.lateness
         self._sent: dict[tuple[bytes, int], float] = {}
         self._latencies: list[float] = []
@@ -42,15 +41,13 @@ class Watch:
         self._actions: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._tiers: dict[bytes, dict[str, Any]] = {}
-        self._news: deque[str] = deque(maxlen=NEWS_PER_LOOK)
+        self._headlines: deque[str] = deque(maxlen=HEADLINES_PER_POLL)
         self._running: tuple[float, float] | None = None
         self._names = {settings.topic(t): t for t in (TIER_CHANGES, CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS)}
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
-        self._consumer = AIOKafkaConsumer(
-            *self._names, **client_options(self._settings), auto_offset_reset="earliest", fetch_max_wait_ms=50
-        )
+        self._consumer = make_consumer(self._settings, *self._names, fetch_max_wait_ms=50)
         await self._consumer.start()
         self._consuming = asyncio.create_task(self._consume())
         return self
@@ -65,21 +62,21 @@ class Watch:
 
     @property
     def in_flight(self) -> int:
-        """Events produced that the worker was not yet seen to have applied."""
-        return self._count - self.applied
+        """The number of events produced but not yet applied, by the worker's metrics."""
+        return self._produced - self.applied
 
     def produced(self, topic: str, at: int, key: bytes) -> None:
-        """Note that an event is being produced now."""
-        self._count += 1
+        """Record that an event with instant `at` (ms) is being produced now."""
+        self._produced += 1
         if topic == "orders":
             self._sent[key, at] = monotonic()
 
     async def ready(self) -> bool:
-        """Look once; return whether the worker holds its partitions and processes them."""
+        """Poll the worker once, after a short wait; return whether it owns its partitions and processes them."""
         return any(sample.name == "tidemark_ready" and sample.value for sample in await self._samples())
 
-    async def look(self) -> None:
-        """Look once at the worker's metrics, after a moment."""
+    async def poll_metrics(self) -> None:
+        """Poll the worker's metrics once, after a short wait, and update `applied` and `finished`."""
         applied, times = 0.0, []
         for sample in await self._samples():
             if sample.name == "tidemark_events_total" and sample.labels["outcome"] != "skipped":
@@ -89,7 +86,7 @@ class Watch:
         self._progress(int(applied), times)
 
     async def _samples(self) -> list[Sample]:
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_POLL_S)
         try:
             async with self._http.get(f"http://127.0.0.1:{self._settings.web_port}/metrics") as response:
                 text = await response.text()
@@ -98,25 +95,25 @@ class Watch:
         return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     async def drain(self) -> None:
-        """Return once everything that is on the output topics now has been taken in."""
+        """Return once all records now on the output topics have been consumed."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):  # noqa: ASYNC110  # nothing to await
             await asyncio.sleep(0.05)
 
-    def news(self) -> Iterator[str]:
-        """Yield what happened lately, a line each, as rich markup."""
-        while self._news:
-            yield self._news.popleft()
+    def headlines(self) -> Iterator[str]:
+        """Yield the latest decisions, one line of rich markup each."""
+        while self._headlines:
+            yield self._headlines.popleft()
 
     @property
     def rate(self) -> float:
-        """Events applied a second, from when producing began to the last event applied."""
+        """Events applied per second, from the first poll to the last event applied; 0 before that."""
         if self._running is None or self._running[1] <= self._running[0]:
             return 0.0
         return self.total / (self._running[1] - self._running[0])
 
     def latency_text(self) -> str:
-        """Return the median and the 99th percentile of the time from input to output."""
+        """Return the median and the 99th percentile (s) of the time from input to output, as text."""
         if not self._latencies:
             return "no order led to a tier change"
         ordered = sorted(self._latencies)
@@ -161,19 +158,19 @@ class Watch:
             if topic == DEAD_LETTERS:
                 self._reasons[dict(record.headers)["reason"].decode()] += 1
             elif record.value is not None and record.key is not None:
-                self._take(topic, record.key, orjson.loads(record.value))
+                self._count_decision(topic, record.key, orjson.loads(record.value))
 
-    def _take(self, topic: str, key: bytes, value: dict[str, Any]) -> None:
+    def _count_decision(self, topic: str, key: bytes, value: dict[str, Any]) -> None:
         if topic == CUSTOMER_TIERS:
             self._tiers[key] = value
         elif topic == CARE_ACTIONS:
             self._actions[value["rule"]] += 1
-            self._news.append(f"  ♥ {value['due_at'][:10]}  customer {value['customer_id']}: {value['kind']}")
+            self._headlines.append(f"  ♥ {value['due_at'][:10]}  customer {value['customer_id']}: {value['kind']}")
         else:
             self._changes[value["direction"], value["cause"]] += 1
             arrow, old = _ARROWS[value["direction"]], value["from"] or "nothing"
             day, who = value["effective_at"][:10], value["customer_id"]
-            self._news.append(f"  {arrow} {day}  customer {who}: {old} → {value['to']} ({value['cause']})")
+            self._headlines.append(f"  {arrow} {day}  customer {who}: {old} → {value['to']} ({value['cause']})")
             sent = self._sent.get((key, parse_instant(value["effective_at"])))
             if sent is not None and value["cause"] == "order":
                 self._latencies.append(monotonic() - sent)

@@ -1,5 +1,4 @@
-"""Everything that subclasses Faust or reaches into it: consumer, recovery, table, stores.
+"""Everything that reaches into Faust: consumer, recovery, table, stores, the producer's client.
 
-The risk of a Faust upgrade lives in this room, and tests/streams/faust_ext pins each internal that it relies on.
-No decision about customers is taken here.
+The risk of a Faust upgrade is in this room; tests/streams/faust_ext pins each internal that it relies on.
 """

@@ -1,8 +1,8 @@
-"""Records as aiokafka decodes them, handed on without a copy: one object less for each.
+"""Records as aiokafka's decoder returns them, without a copy: one object fewer for each.
 
-aiokafka makes a `ConsumerRecord` of every record that its decoder returns. What a batch is processed by (key, value,
-offset, timestamp, headers) the decoder's own record has as well. tests/streams/faust_ext/test_fetched_records.py pins
-what this relies on.
+aiokafka makes a `ConsumerRecord` of every record that its decoder returns. The decoder's own record has everything that
+processing reads: key, value, offset, timestamp, headers. tests/streams/faust_ext/test_fetched_records.py pins the
+internals that this relies on.
 """
 
 from collections import OrderedDict
@@ -12,13 +12,13 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
 
 
-def hand_on_as_decoded(consumer: AIOKafkaConsumer) -> None:
-    """Have a consumer that was started, and has nothing assigned yet, return the decoder's records."""
-    consumer._fetcher._records = _Fetched()  # noqa: SLF001  # there is no other way to reach what it fetches
+def return_decoded_records(consumer: AIOKafkaConsumer) -> None:
+    """Make a consumer return the decoder's records. It must be started and have no partitions yet."""
+    consumer._fetcher._records = _Fetched()  # noqa: SLF001  # there is no public way
 
 
 class _Fetched(OrderedDict[Any, Any]):
-    """What was fetched and not yet asked for, by partition."""
+    """The fetch results that were not taken yet, by partition."""
 
     def __setitem__(self, tp: Any, result: Any) -> None:
         if type(result) is FetchResult:

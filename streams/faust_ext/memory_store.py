@@ -1,19 +1,19 @@
-"""The changelog-backed table: raw rows in one mapping a partition, recovered by micro-batches.
+"""The store of the state table, in memory: raw rows in one mapping a partition, recovered by micro-batches.
 
-A Faust table and a Faust store, so that assignment, standby and recovery are Faust's. Rows are written by the
-worker in batches (`streams.worker.committer`), not one by one through the table. They are in memory, or on disk
-(`streams.faust_ext.rocksdb_rows`); the rest is the same.
+It is a Faust store, so that assignment and standby are Faust's. The worker writes rows in batches
+(`streams.worker.committer`), not one by one through the table. `streams.faust_ext.rocksdb_store` keeps the rows on
+disk instead; the rest is the same.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, cast
 
 from aiokafka import ConsumerRecord
 from faust.stores import memory
 from faust.types import TP, EventT
 
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.partition.fencing import CLAIM_KEY, NOBODY, Claim, Fence
 from streams.partition.state import Partition
 
@@ -30,8 +30,7 @@ class PartitionStore(memory.Store[bytes, bytes]):
         self._partitions: dict[int, Partition] = {}
         self._complete: set[int] = set()
         self._fences: dict[int, Fence] = {}
-        #: The claims under which we write, by partition; empty again after each rebalance.
-        self.claims: dict[int, Claim] = {}
+        self._claims: dict[int, Claim] = {}
 
     def partition(self, number: int) -> Partition | None:
         """Return the recovered state of an active partition; None while it is not ours or not recovered."""
@@ -42,14 +41,23 @@ class PartitionStore(memory.Store[bytes, bytes]):
         """The recovered active partitions by number."""
         return self._partitions
 
+    @property
+    def claims(self) -> Mapping[int, Claim]:
+        """The claims under which we write, by partition; none after a rebalance, until each is claimed again."""
+        return self._claims
+
+    def note_claim(self, number: int, claim: Claim) -> None:
+        """Note that we hold a partition under a claim."""
+        self._claims[number] = claim
+
     def persisted_offset(self, tp: TP) -> int | None:
-        """Return the last changelog offset that the rows in memory include; only what is later is recovered."""
+        """Return the last changelog offset that the rows include; only later records are recovered. None: no rows."""
         return self._offsets.get(tp.partition)
 
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
         """Note that the changelog has acknowledged all that was written to an open partition, up to `offset`.
 
-        For one that was given away meanwhile it says nothing: its next rows are others.
+        This is ignored for a partition that was given away meanwhile: its next rows come from recovery.
         """
         if tp.partition in self._partitions:
             self._offsets[tp.partition] = offset
@@ -66,19 +74,19 @@ class PartitionStore(memory.Store[bytes, bytes]):
     ) -> None:
         """Apply recovered chunks: the latest row of a key wins, a tombstone removes it.
 
-        Once a partition's recovery is complete nothing is applied to it. While it is being opened, its rows would hold
-        what came and its progress would not, and the step be applied twice; it is read as the partition is claimed.
-        When it is open, its rows are ahead of the changelog, and what is read of it is old news.
+        Nothing is applied to a partition whose recovery is complete. While it is being opened, its rows would include
+        records that its progress does not, and the step would be applied twice; such records are read when the
+        partition is claimed. When it is open, its rows are ahead of the changelog.
 
-        What comes of a partition that was given away must not be kept either, even where it is ours again by now
-        (Faust keeps a chunk or two over a rebalance): it would pass for the beginning of its rows.
+        Chunks of a partition that was given away are dropped too, even if it is ours again by now (Faust keeps a chunk
+        or two over a rebalance): they would pass for the beginning of its rows.
         """
         for event in batch:
             message = event.message
             if message.partition in self._complete or message.partition not in self._assigned:
                 continue
             if message.generation_id != self.app.consumer_generation_id:
-                continue  # recovery begins anew where the rows end, and reads it again
+                continue  # recovery restarts where the rows end, and reads it again
             try:
                 self._recover(message.partition, cast("Chunk", message.value).records)
             except Exception as error:
@@ -89,18 +97,15 @@ class PartitionStore(memory.Store[bytes, bytes]):
     def _recover(self, number: int, records: list[ConsumerRecord]) -> None:
         rows = self._rows.setdefault(number, {})
         for record in self._admitted(number, records):
-            if record.value is None:
-                rows.pop(record.key, None)
-            else:
-                rows[record.key] = record.value
+            apply_record(rows, record)
 
     def _admitted(self, number: int, records: Iterable[ConsumerRecord]) -> Iterator[ConsumerRecord]:
-        """Yield the records that count: what a replaced owner wrote late does not."""
+        """Yield the records that count: those that a replaced owner wrote late do not."""
         fence = self.fence(number)
         return (record for record in records if fence.admits(record.key, record.headers))
 
     def fence(self, number: int) -> Fence:
-        """Return the verdict on a partition's changelog as far as it has been read; the rows know the last claim."""
+        """Return the verdict on a partition's changelog so far. It begins with the claim that is among the rows."""
         fence = self._fences.get(number)
         if fence is None:
             claim = self._rows.setdefault(number, {}).get(CLAIM_KEY + str(number).encode())
@@ -108,33 +113,30 @@ class PartitionStore(memory.Store[bytes, bytes]):
         return fence
 
     def drop(self, number: int) -> None:
-        """Forget a partition that is another's by now; if it comes back to us it is recovered from the beginning."""
-        for known in (self._offsets, self._fences, self._partitions, self.claims):
+        """Forget a partition that another process owns; if it comes back it is recovered from the beginning."""
+        for known in (self._offsets, self._fences, self._partitions, self._claims):
             cast("dict[int, Any]", known).pop(number, None)
         self._drop(self._rows.pop(number))
 
     async def catch_up(self, number: int, records: list[ConsumerRecord]) -> Partition:
-        """Take over what came into the changelog between recovery and our claim, the claim included.
+        """Apply what was written to the changelog between recovery and our claim, the claim included.
 
-        Returns the partition, opened anew where there was more than the claim.
+        Returns the partition, opened again if there was more than the claim.
         """
         rows, changed = self._rows[number], False
         for record in self._admitted(number, records):
             changed = changed or not record.key.startswith(CLAIM_KEY)
-            if record.value is None:
-                rows.pop(record.key, None)
-            else:
-                rows[record.key] = record.value
+            apply_record(rows, record)
         if changed:
             self._partitions[number] = await asyncio.to_thread(self._open, number)
         return self._partitions[number]
 
     def _fail(self, error: Exception) -> None:
-        """End the worker: Faust logs what goes wrong in recovery, and goes on without it."""
+        """End the worker: Faust only logs an error in recovery, and continues without the chunk."""
         self._failure = asyncio.ensure_future(self.app.crash(error))
 
     def settle(self, number: int) -> None:
-        """Let what the changelog holds of us, and counts, be kept: in memory there is nothing to do."""
+        """Keep what the changelog has acknowledged, on disk; in memory there is nothing to do."""
 
     async def on_rebalance(
         self,
@@ -143,7 +145,7 @@ class PartitionStore(memory.Store[bytes, bytes]):
         newly_assigned: set[TP],  # noqa: ARG002  # Faust's signature
         generation_id: int = 0,  # noqa: ARG002  # Faust's signature
     ) -> None:
-        """Drop the rows of partitions that went to somebody else."""
+        """Drop the rows of partitions that were given away, and open what is left of the others."""
         async with self._opening:
             topic = cast("Any", self.table).changelog_topic_name
             self._assigned = {tp.partition for tp in assigned if tp.topic == topic}
@@ -153,27 +155,27 @@ class PartitionStore(memory.Store[bytes, bytes]):
                 self._offsets.pop(number, None)
                 self._fences.pop(number, None)
                 self._drop(self._rows.pop(number))
-            await self._take_up()
+            await self._open_rows()
 
     def suspend(self) -> None:
-        """Close all partitions: whose they are is being settled, and nothing may be processed until it is."""
+        """Close all partitions: nothing may be processed until their owners are settled."""
         self._partitions.clear()
-        self.claims.clear()
+        self._claims.clear()
 
     def _drop(self, rows: MutableMapping[bytes, bytes]) -> None:
-        """Let go of the rows of a partition: in memory there is nothing to do."""
+        """Release the rows of a partition; in memory there is nothing to do."""
 
-    async def _take_up(self) -> None:
-        """Find what is left of the rows of partitions that are assigned: in memory there is nothing."""
+    async def _open_rows(self) -> None:
+        """Open the rows of assigned partitions that an earlier process has left; in memory there are none."""
 
     async def on_recovery_completed(
         self,
         active_tps: set[TP],
         standby_tps: set[TP],  # noqa: ARG002  # Faust's signature
     ) -> None:
-        """Open the active partitions: progress and due index are built from their rows, beside the event loop."""
+        """Open the active partitions: progress and timers are built from their rows, in a thread."""
         async with self._opening:
-            self.claims.clear()
+            self._claims.clear()
             self._complete = {tp.partition for tp in active_tps} & self._assigned
             try:
                 self._partitions = {
@@ -184,5 +186,13 @@ class PartitionStore(memory.Store[bytes, bytes]):
                 raise
 
     def _open(self, number: int) -> Partition:
-        timeline = cast("Any", self.table).timeline
-        return Partition(number, self._rows.setdefault(number, {}), timeline=timeline)
+        opened: Partition = cast("Any", self.table).open_partition(number, self._rows.setdefault(number, {}))
+        return opened
+
+
+def apply_record(rows: MutableMapping[bytes, bytes], record: ConsumerRecord) -> None:
+    """Apply a changelog record to rows: a row replaces the one before, a tombstone removes it."""
+    if record.value is None:
+        rows.pop(record.key, None)
+    else:
+        rows[record.key] = record.value

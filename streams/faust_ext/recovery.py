@@ -1,16 +1,17 @@
-"""Recovery that begins where the rows end and misses no chunk, whatever Faust makes of those on their way.
+"""Recovery that begins where the rows end and misses no chunk.
 
-Compaction leaves holes in a changelog, so that offsets do not tell whether a chunk is missing between two others. If
-one is, customers lose rows. Three ways in which that could happen are closed:
+Compaction leaves holes in a changelog, so offsets do not show whether a chunk is missing between two others. If one is,
+customers lose rows. Stock Faust can lose chunks in three ways, which are closed here:
 
-* A chunk that was fetched before a rebalance and taken from the queue after it moved on the offset from which Faust
-  goes on reading. Such chunks are dropped before Faust sees them, and each recovery asks the store how far its rows go.
-* A fetch that was under way as recovery sought a partition took the first chunk from there, and Faust dropped it.
-  `streams.faust_ext.consumer` leaves in the fetcher what is not wanted yet.
-* Faust empties this queue as it resumes the flow, which standby partitions are in by then. It is not emptied here.
+* A chunk that is fetched before a rebalance and taken from the queue after it moves the offset from which Faust
+  continues. Such chunks are dropped before Faust sees them, and each recovery asks the store where its rows end.
+* A fetch that is under way while recovery seeks a partition takes the first chunk from there, and Faust drops it.
+  `streams.faust_ext.fetch_filter` leaves records of inactive partitions in the fetcher.
+* Faust empties this queue when it resumes the flow, while chunks of standby partitions are in it. This queue is not
+  emptied.
 
-Besides, chunks are numbered: where one is missing all the same, the partition is read again from the end of the last.
-Which rows count is `streams.faust_ext.memory_store`'s business.
+Besides, chunks are numbered: if one is missing all the same, the partition is read again from the end of the last one.
+`streams.faust_ext.memory_store` decides which rows count.
 """
 
 import logging
@@ -23,13 +24,14 @@ from faust.types import TP, AppT, EventT
 from faust.types.transports import ConsumerT
 from mode.utils.queues import ThrowableQueue
 
-from streams.faust_ext.consumer import Chunk, MicroBatchConsumer
+from streams.faust_ext.chunk import Chunk
+from streams.faust_ext.consumer import MicroBatchConsumer
 
 log = logging.getLogger(__name__)
 
 
 class ChangelogQueue(ThrowableQueue[EventT[Any]]):
-    """Chunks of the changelog on their way to recovery, which is given each partition's without a gap."""
+    """Chunks of the changelog on their way to recovery, which gets those of each partition without a gap."""
 
     def __init__(self, app: AppT, **kwargs: Any) -> None:
         super().__init__(flow_control=app.flow_control, **kwargs)
@@ -37,14 +39,14 @@ class ChangelogQueue(ThrowableQueue[EventT[Any]]):
         self._next: dict[TP, tuple[int, int]] = {}
 
     async def get(self) -> EventT[Any]:
-        """Return the next chunk of the assignment, and of the place it was sought to, that hold."""
+        """Return the next chunk that belongs to the current assignment and the current seek."""
         while True:
             event: EventT[Any] = await super().get()
             if await self._follows(event.message):
                 return event
 
     async def _follows(self, message: Any) -> bool:
-        """Whether a chunk is the next one; where it comes too soon, the partition is rewound to the end of the last."""
+        """Return whether a chunk is the next one; if one is missing before it, seek back to the end of the last one."""
         tp, chunk = message.tp, cast("Chunk", message.value)
         consumer = cast("MicroBatchConsumer", self._app.consumer)
         if message.generation_id != self._app.consumer_generation_id or chunk.epoch != consumer.epoch(tp):
@@ -52,7 +54,7 @@ class ChangelogQueue(ThrowableQueue[EventT[Any]]):
         epoch, number = self._next.get(tp, (chunk.epoch, 0))
         if chunk.number != (number if epoch == chunk.epoch else 0):
             read = cast("StateTables", self._app.tables).read_to(tp)
-            log.warning("a chunk of the changelog was lost: reading again", extra={"partition": tp.partition})
+            log.warning("a chunk of the changelog was lost: it is read again", extra={"partition": tp.partition})
             await consumer.seek_back(tp, read + 1)
             return False
         self._next[tp] = (chunk.epoch, chunk.number + 1)
@@ -60,7 +62,7 @@ class ChangelogQueue(ThrowableQueue[EventT[Any]]):
 
 
 class StateRecovery(Recovery):
-    """Faust's recovery, beginning at the end of the rows that the store has."""
+    """Faust's recovery, which begins here at the end of the rows in the store."""
 
     async def _build_offsets(self, consumer: ConsumerT, tps: set[TP], destination: "Counter[TP]", title: str) -> None:
         for tp in tps:
@@ -72,11 +74,15 @@ class StateTables(TableManager):
     """Faust's tables with this queue and this recovery."""
 
     def read_to(self, tp: TP) -> int:
-        """Return the last changelog offset that recovery was given of a partition, or that its rows reach to; or -1."""
+        """Return the last changelog offset of a partition that recovery got, or that its rows include; -1 if none."""
         recovery = self.recovery
         offsets = recovery.active_offsets if tp in recovery.active_tps else recovery.standby_offsets
         known = offsets.get(tp)
         return -1 if known is None else known
+
+    def remaining(self) -> dict[int, int]:
+        """Return how many changelog records recovery has still to read of each active partition, by its number."""
+        return {tp.partition: count for tp, count in self.recovery.active_remaining().items()}
 
     @property
     def changelog_queue(self) -> ThrowableQueue[Any]:

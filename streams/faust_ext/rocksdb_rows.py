@@ -1,11 +1,11 @@
 """Rows of a partition on disk, in RocksDB, for more customers than memory holds (`TIDEMARK_STORE=rocksdb`).
 
-What is on disk is never ahead of the acknowledged changelog: writes wait in memory until `flush` is told that the
-changelog has them, and go to disk in one atomic batch together with the changelog offset that they reach to. So a
-crash at any point leaves rows and offset that belong together, and recovery reads only what is later.
+The rows on disk are never ahead of the acknowledged changelog: writes wait in memory until the changelog has them, and
+`flush` writes them in one atomic batch together with their last changelog offset. So a crash at any point leaves rows
+and offset that belong together, and recovery reads only later records.
 
 Faust's own RocksDB store does not fit: it finds the partition by the event being processed, writes each row and the
-offset apart, and leaves closing to the garbage collector.
+offset separately, and leaves closing to the garbage collector.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Rows left alone for longer (ms) are not trusted: the changelog forgets its tombstones a day after they were written
+#: Rows without an update for longer (ms) are not used: the changelog drops its tombstones a day after they were written
 #: (`delete.retention.ms`), and a customer who was erased meanwhile would be back.
 FRESH_MS = 12 * HOUR_MS
-#: Where the mark is kept. No row's key: a customer_id contains no NUL, and the progress has another name.
+#: The key of the mark. It is no row's key: a customer_id contains no NUL, and the progress has another key.
 MARK_KEY = b"\x00mark"
 #: Blocks of rows kept in memory (bytes), shared by all partitions of the process.
 _CACHE_BYTES = 64 * 2**20
-#: Writes that RocksDB gathers before it sorts them into a file (bytes), a partition; two such buffers at most.
+#: Size of the buffer (bytes) of writes that RocksDB gathers before it writes a file; at most two for each partition.
 _BUFFER_BYTES = 8 * 2**20
-#: Rows that were read since the last flush and are kept, so that writing one need not look for it again.
+#: The number of rows read since the last flush that are kept, so that writing one need not look for it again.
 _READ_AT_MOST = 20_000
 
 _INSTALL = "TIDEMARK_STORE: found 'rocksdb', but rocksdict is not installed: run pip install 'tidemark[rocksdb]'"
@@ -51,7 +51,7 @@ class RowsUnwritable(TidemarkError):
 
 
 class FlushMark(msgspec.Struct, array_like=True):
-    """How far the rows on disk are: the changelog offsets of the last flush, and when that was (ms).
+    """The changelog offsets of the last flush, which the rows on disk include, and when it was (ms).
 
     `stale` are the keys whose latest record there does not count (`streams.partition.fencing`).
     """
@@ -62,10 +62,13 @@ class FlushMark(msgspec.Struct, array_like=True):
     stale: list[bytes] = []
 
 
-def claim(directory: Path) -> IO[str]:
-    """Return the lock of a data directory, held while the file is open. Raises UnusableInput: taken or unwritable."""
+def lock_directory(directory: Path) -> IO[str]:
+    """Return the lock of a data directory, which is held while the file is open.
+
+    Raises UnusableInput: rocksdict is not installed, or the directory is locked or unwritable.
+    """
     try:
-        import rocksdict  # noqa: F401  # an optional extra: whether it is there is told before anything starts
+        import rocksdict  # noqa: F401  # an optional extra: its absence is reported before anything starts
     except ImportError:
         raise UnusableInput(_INSTALL) from None
     lock = None
@@ -83,7 +86,7 @@ def claim(directory: Path) -> IO[str]:
 
 
 class RocksRows(MutableMapping[bytes, bytes]):
-    """The rows of one partition: what is flushed is on disk, what is not lies over it in memory."""
+    """The rows of one partition: flushed rows are on disk; pending ones, in memory, hide them."""
 
     _cache: ClassVar["Cache | None"] = None
 
@@ -95,7 +98,7 @@ class RocksRows(MutableMapping[bytes, bytes]):
         self._count: int | None = None
         self._open()
         if self._mark is not None and not 0 <= _now() - self._mark.at <= FRESH_MS:
-            log.info("%s was left alone for too long: the changelog is read from its beginning", path)
+            log.info("%s was not updated for too long: the changelog is read from its beginning", path)
             self.erase()
             self._open()
 
@@ -113,11 +116,11 @@ class RocksRows(MutableMapping[bytes, bytes]):
 
     @property
     def offset(self) -> int | None:
-        """The last changelog offset that the rows on disk include; None where there are none."""
+        """The last changelog offset that the rows on disk include; None if there are no rows."""
         return None if self._mark is None else self._mark.last
 
     def belongs_to(self, end: int) -> bool:
-        """Whether a changelog that ends at `end` can be the one that these rows were written to."""
+        """Return whether a changelog that ends at offset `end` can be the one that these rows belong to."""
         # The embedded broker lists an end that may be one produce batch too low.
         return self._mark is None or end >= self._mark.first
 
@@ -127,7 +130,7 @@ class RocksRows(MutableMapping[bytes, bytes]):
         return set() if self._mark is None else set(self._mark.stale)
 
     def flush(self, first: int, last: int, stale: Iterable[bytes]) -> None:
-        """Write what is pending: the changelog has it, at the offsets from `first` to `last`. Raises RowsUnwritable."""
+        """Write pending rows; the changelog has them at the offsets from `first` to `last`. Raises RowsUnwritable."""
         self._write(FlushMark(first, last, _now(), sorted(stale)))
 
     def _write(self, mark: FlushMark) -> None:
@@ -151,25 +154,22 @@ class RocksRows(MutableMapping[bytes, bytes]):
         self._read.clear()
 
     def acknowledge(self, last: int, stale: Iterable[bytes]) -> None:
-        """Flush a micro-batch whose changelog records end at `last`, one a pending row. Raises RowsUnwritable."""
+        """Flush a micro-batch whose changelog records, one a pending row, end at `last`. Raises RowsUnwritable."""
         self.flush(min(last, max(0, last - len(self._pending) + 1)), last, stale)
 
     def put(self, key: bytes, row: bytes | None) -> None:
-        """Take over a row of the changelog, or its tombstone, without asking what was there."""
+        """Set a row of the changelog (None: a tombstone) without looking up the one before."""
         self._pending[key] = row
         self._count = None
 
     def stamp(self) -> None:
-        """Note that the rows on disk are all of the changelog until now; not where something waits for it.
-
-        Raises RowsUnwritable.
-        """
+        """Note that the rows on disk are complete as of now, unless some are pending. Raises RowsUnwritable."""
         if self._mark is not None and not self._pending:
             self._write(msgspec.structs.replace(self._mark, at=_now()))
 
     def close(self) -> None:
-        """Close the files. What is pending was not acknowledged, and is dropped."""
-        with contextlib.suppress(Exception):  # it tells of a failed write once more; rocksdict has no narrower one
+        """Close the files. Pending rows were not acknowledged, and are dropped."""
+        with contextlib.suppress(Exception):  # it raises a failed write again; rocksdict has no narrower one
             self._disk.close()
 
     def erase(self) -> None:
@@ -210,7 +210,7 @@ class RocksRows(MutableMapping[bytes, bytes]):
         return self._count or 0
 
     def items(self) -> ItemsView[bytes, bytes]:
-        """Return a view that scans the files once, in the order of the keys, instead of looking up each row."""
+        """Return a view that scans the files once, in key order, instead of looking up each row."""
         return _Items(self)
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
@@ -246,7 +246,7 @@ class RocksRows(MutableMapping[bytes, bytes]):
             RocksRows._cache = Cache(_CACHE_BYTES)
         blocks = BlockBasedOptions()
         blocks.set_block_cache(RocksRows._cache)
-        blocks.set_bloom_filter(10, block_based=False)  # a new customer is told without reading a file
+        blocks.set_bloom_filter(10, block_based=False)  # a new customer is recognised without reading a file
         blocks.set_cache_index_and_filter_blocks(True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)

@@ -1,6 +1,6 @@
 """The store whose rows are on disk: partitions are opened as they are assigned, and recovered from where they were.
 
-What differs from memory (`streams.faust_ext.memory_store`) is here; what a partition's files hold and when is
+It overrides what differs from memory (`streams.faust_ext.memory_store`). The files of a partition are
 `streams.faust_ext.rocksdb_rows`'.
 """
 
@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from streams.faust_ext.memory_store import PartitionStore
-from streams.faust_ext.rocksdb_rows import RocksRows, RowsUnwritable, claim
+from streams.faust_ext.rocksdb_rows import RocksRows, RowsUnwritable, lock_directory
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +24,27 @@ class RocksStore(PartitionStore):
     """Rows of the partitions that this worker holds, one RocksDB directory each."""
 
     def __init__(self, directory: Path, *args: Any, **kwargs: Any) -> None:
-        """Claim `directory` for this process. Raises UnusableInput: rocksdict is missing, taken, unwritable."""
+        """Lock `directory` for this process. Raises UnusableInput as `lock_directory` does."""
         super().__init__(*args, **kwargs)
         self._directory = directory
-        self._lock = claim(directory)
+        self._lock = lock_directory(directory)
 
     def path(self, number: int) -> Path:
-        """Return where the rows of a partition are."""
+        """Return the directory of a partition's rows."""
         return self._directory / f"state-{number}"
 
     def settle(self, number: int) -> None:
-        """Let the micro-batch that the changelog has acknowledged go to disk, with its offset."""
+        """Write the micro-batch that the changelog has acknowledged to disk, with its offset. Raises RowsUnwritable."""
         if number in self._partitions:
             self._rows_on_disk(number).acknowledge(self._offsets[number], self.fence(number).stale)
 
     async def on_stop(self) -> None:
-        """Note when the rows were last complete. They stay open: a batch may be under way, and has its say."""
+        """Note when the rows were last complete. They stay open: a batch may still be under way."""
         for number in self._partitions:
             try:
                 self._rows_on_disk(number).stamp()
             except RowsUnwritable as error:
-                log.warning("%s", error)  # they pass for older than they are, and that is safe
+                log.warning("%s", error)  # they then count as older than they are, which is safe
 
     def close(self) -> None:
         """Close the files and release the directory, for another store of the same process."""
@@ -61,8 +61,8 @@ class RocksStore(PartitionStore):
     def _drop(self, rows: MutableMapping[bytes, bytes]) -> None:
         cast("RocksRows", rows).erase()
 
-    async def _take_up(self) -> None:
-        """Open what is assigned. Rows on disk that nobody keeps up to date are removed: they may hold erased ones."""
+    async def _open_rows(self) -> None:
+        """Open assigned partitions. Other rows on disk are removed: out of date, they may hold erased customers."""
         for number in self._assigned - self._rows.keys():
             self._rows[number] = await asyncio.to_thread(RocksRows, self.path(number))
         for stray in self._directory.glob("state-*"):
@@ -75,10 +75,10 @@ class RocksStore(PartitionStore):
             self._trust(tp.partition, ends.get(tp) or 0)
 
     def _trust(self, number: int, end: int) -> None:
-        """Go on from the rows on disk, if they can be those of the changelog, which ends at `end`."""
+        """Continue from the rows on disk, if they can belong to the changelog, which ends at offset `end`."""
         rows = self._rows_on_disk(number)
         if not rows.belongs_to(end):
-            log.warning("the rows on disk are of another changelog, and are removed", extra={"partition": number})
+            log.warning("the rows on disk belong to another changelog and are removed", extra={"partition": number})
             rows.erase()
             rows = self._rows[number] = RocksRows(self.path(number))
         if rows.offset is not None:
@@ -86,7 +86,7 @@ class RocksStore(PartitionStore):
                 "the rows on disk reach to this changelog offset", extra={"partition": number, "offset": rows.offset}
             )
             self._offsets[number] = rows.offset
-            self.fence(number).stale = rows.stale
+            self.fence(number).resume(rows.stale)
 
     def _rows_on_disk(self, number: int) -> RocksRows:
         return cast("RocksRows", self._rows[number])

@@ -1,4 +1,4 @@
-"""Plain Kafka clients: connections, topics, the bulk producer, the range reader, the partitioner.
+"""Plain Kafka clients: the factory that makes them, topics, the bulk producer, the range reader, the partitioner.
 
-Every client of the project is made here, with its security settings. No Faust, and no knowledge of customers.
+No Faust, and no knowledge of customers.
 """

@@ -1,32 +1,29 @@
 """Producing many records as fast as the broker takes them: batches are filled directly, partition by partition.
 
-Memory is bounded: a partition's next batch waits until the one before is on its way. What is produced must be harmless
-to produce again: a failure leaves a part of it behind.
+Memory is bounded: a partition's next batch waits until the one before is on its way. The records must be harmless to
+produce again: a failure leaves a part of them behind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2  # Java's default partitioner
 
 from config.settings import Settings
-from streams.kafka.clients import client_options
+from streams.kafka.clients import MAX_ROW_BYTES, TIMEOUT_S, make_producer
 from streams.kafka.records import Headers
-from streams.kafka.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError
+from streams.kafka.topics import BrokerError
 
 _BATCH_BYTES = 262_144
-#: So many batches may wait for their acknowledgement.
+#: The number of batches that may wait for their acknowledgement.
 _IN_FLIGHT = 64
-_KNOWN_KEYS = 1 << 18
 
 
 class Bulk:
-    """Produces records to partitions of topics. `count` is how many were handed over."""
+    """Produces records to partitions of topics. `count` is the number of records added."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
@@ -40,10 +37,10 @@ class Bulk:
         partition: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Headers = [],  # noqa: B006  # nobody appends to it
+        headers: Headers = [],  # noqa: B006  # it is never appended to
         timestamp: int | None = None,
     ) -> None:
-        """Add a record; `timestamp` in ms (default: now). Raises KafkaError where an earlier one was refused."""
+        """Add a record; `timestamp` in ms (default: now). Raises KafkaError if an earlier one was refused."""
         place = topic, partition
         batch = self._batches.get(place)
         if batch is None:
@@ -55,7 +52,7 @@ class Bulk:
         self.count += 1
 
     async def flush(self) -> None:
-        """Send what is left, and wait until everything is acknowledged. Raises KafkaError where something is not."""
+        """Send the rest, and wait until everything is acknowledged. Raises KafkaError if something is not."""
         for (topic, partition), batch in self._batches.items():
             if batch.record_count():
                 await self._send(topic, partition, batch)
@@ -64,7 +61,7 @@ class Bulk:
         self._sent.clear()
 
     async def partitions(self, topic: str) -> int:
-        """Return how many partitions a topic has. Raises KafkaError where the broker does not know it."""
+        """Return the number of partitions of a topic. Raises KafkaError if the broker does not know it."""
         return len(await self._producer.partitions_for(topic))
 
     async def _send(self, topic: str, partition: int, batch: Any) -> None:
@@ -77,31 +74,15 @@ class Bulk:
 
 @asynccontextmanager
 async def bulk_producer(settings: Settings) -> AsyncIterator[Bulk]:
-    """Open a producer; when it is left in peace, everything is acknowledged. Raises BrokerError."""
-    producer = AIOKafkaProducer(
-        **client_options(settings),
-        acks="all",
-        max_batch_size=_BATCH_BYTES,
-        max_request_size=MAX_ROW_BYTES,
-        request_timeout_ms=TIMEOUT_S * 1000,
-    )
+    """Open a producer; if the block ends without an error, everything is acknowledged. Raises BrokerError."""
+    producer = make_producer(settings, acks="all", max_batch_size=_BATCH_BYTES, max_request_size=MAX_ROW_BYTES)
     try:
         await asyncio.wait_for(producer.start(), TIMEOUT_S)
         bulk = Bulk(producer)
         yield bulk
         await bulk.flush()
     except (KafkaError, OSError, TimeoutError) as error:
-        told = str(error) or "it does not answer"
-        raise BrokerError(f"the broker at {settings.broker} refused: {told}") from None
+        why = str(error) or "it does not answer"
+        raise BrokerError(f"the broker at {settings.broker} refused: {why}") from None
     finally:
         await producer.stop()
-
-
-def home_among(partitions: int) -> Callable[[bytes], int]:
-    """Return the function that gives the partition of a key, as Kafka's default partitioner does."""
-
-    @lru_cache(maxsize=_KNOWN_KEYS)
-    def partition_for(key: bytes) -> int:
-        return int((murmur2(key) & 0x7FFFFFFF) % partitions)
-
-    return partition_for

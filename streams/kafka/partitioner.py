@@ -1,8 +1,24 @@
-"""Which partition a key belongs to: the one that Kafka's default partitioner chooses."""
+"""The partition of a key, as Kafka's default partitioner (Java's) chooses it."""
 
-from aiokafka.partitioner import murmur2  # as Java's default partitioner
+from collections.abc import Callable
+from functools import lru_cache
+
+from aiokafka.partitioner import murmur2
+
+#: The number of keys whose partition is remembered.
+_KNOWN_KEYS = 1 << 18
 
 
 def partition_for(key: bytes, partitions: int) -> int:
-    """Return the partition, of so many, that a key hashes to."""
+    """Return the number, below `partitions`, of the partition that a key hashes to."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def partitioner(partitions: int) -> Callable[[bytes], int]:
+    """Return `partition_for` with the number of partitions given; it remembers the keys that it has seen."""
+
+    @lru_cache(maxsize=_KNOWN_KEYS)
+    def of_key(key: bytes) -> int:
+        return partition_for(key, partitions)
+
+    return of_key

@@ -1,4 +1,4 @@
-"""Reading a stretch of one partition with a consumer of one's own, beside the group."""
+"""Reading ranges of partitions with a consumer that belongs to no group."""
 
 import asyncio
 import time
@@ -9,26 +9,20 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from config.settings import Settings
-from streams.kafka.clients import client_options
-from streams.kafka.topics import MAX_ROW_BYTES, TIMEOUT_S, BrokerError, partition_counts
+from streams.kafka.clients import TIMEOUT_S, make_consumer
+from streams.kafka.topics import BrokerError, partition_counts
 
 _FETCH_MS = 200
 
 
-async def read_stretch(settings: Settings, topic: str, partition: int, offsets: range) -> list[ConsumerRecord]:
-    """Return the records of a partition at `offsets`, without those that compaction took.
+async def read_range(settings: Settings, topic: str, partition: int, offsets: range) -> list[ConsumerRecord]:
+    """Return the records of a partition at `offsets`, without those that compaction has removed.
 
-    Raises TimeoutError where the broker does not bring them, KafkaError where it refuses.
+    Raises TimeoutError if the broker does not send them in time, KafkaError if it refuses.
     """
     if not offsets:
         return []
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_ROW_BYTES,
-        request_timeout_ms=TIMEOUT_S * 1000,
-    )
+    consumer = make_consumer(settings)
     tp = TopicPartition(topic, partition)
     records: list[ConsumerRecord] = []
     try:
@@ -61,7 +55,10 @@ async def partitions_of(settings: Settings, names: Iterable[str]) -> list[TopicP
 async def bounds(
     consumer: AIOKafkaConsumer, tps: list[TopicPartition]
 ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
-    """Return the first and the next offset of partitions. A fetch tells the end exactly, a list may lag behind."""
+    """Return the first and the next offsets of partitions. Raises TimeoutError, KafkaError.
+
+    The ends come from a fetch, which is exact; the broker's list of offsets may lag.
+    """
     consumer.assign(tps)
     begins = await consumer.beginning_offsets(tps)
     await consumer.seek_to_end(*tps)
@@ -77,19 +74,13 @@ async def bounds(
 
 @asynccontextmanager
 async def consumer_of(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
-    """Open a consumer that belongs to no group. Raises BrokerError where none can be had, or it is refused."""
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=MAX_ROW_BYTES,
-        request_timeout_ms=TIMEOUT_S * 1000,
-    )
+    """Open a consumer that belongs to no group. Raises BrokerError if it cannot connect, or the broker refuses."""
+    consumer = make_consumer(settings, auto_offset_reset="none")
     try:
         await asyncio.wait_for(consumer.start(), TIMEOUT_S)
         yield consumer
     except (KafkaError, OSError, TimeoutError) as error:
-        told = str(error) or "it does not answer"
-        raise BrokerError(f"the broker at {settings.broker} cannot be read: {told}") from None
+        why = str(error) or "it does not answer"
+        raise BrokerError(f"the broker at {settings.broker} cannot be read: {why}") from None
     finally:
         await consumer.stop()

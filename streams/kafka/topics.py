@@ -1,4 +1,4 @@
-"""The topics: their names, partitions and settings; creating them, and checking that a broker's agree.
+"""The topics: their names, partitions and settings. They are created here, and a broker's are checked.
 
 Inputs, outputs and internal topics all have the same number of partitions, and a record stays in its partition
 number all the way through (co-partitioning).
@@ -24,19 +24,15 @@ from config.settings import Settings
 from models.errors import TidemarkError
 from models.events import Topic
 from models.instants import DAY_MS, HOUR_MS
-from streams.kafka.clients import client_options
+from streams.kafka.clients import MAX_ROW_BYTES, TIMEOUT_S, client_options, make_admin
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES, TIER_CUTOFFS
 
-#: How long (seconds) to wait for a broker to answer.
-TIMEOUT_S = 30
-#: Room for a bad record as large as Kafka's default limit (1 MiB), which grows by its headers.
+#: The largest dead letter (bytes): a bad record of up to Kafka's default limit (1 MiB), with headers.
 MAX_DEAD_LETTER_BYTES = 2_097_152
-#: Room for the largest row that the bounds of a customer's state allow, with as much again to spare.
-MAX_ROW_BYTES = 4_194_304
 
 
 class TopicsError(TidemarkError):
-    """Topics are missing or disagree. Create them with `tidemark topics create`, or correct the broker's."""
+    """Topics are missing or differ from the settings. Create them with `tidemark topics create`, or correct them."""
 
 
 class BrokerError(TidemarkError):
@@ -45,7 +41,7 @@ class BrokerError(TidemarkError):
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """A topic as it should be. `configs` are what `topics create` sets; only compaction is checked afterwards."""
+    """A topic as it should be. `topics create` sets its `configs`; only compaction is checked afterwards."""
 
     name: str
     compacted: bool
@@ -69,7 +65,7 @@ def changelog_name(settings: Settings) -> str:
 
 
 def ticks_name(settings: Settings) -> str:
-    """Return the name of the internal topic that ticks travel through."""
+    """Return the name of the internal topic of watermarks."""
     return settings.topic(f"{settings.app_id}-ticks")
 
 
@@ -107,15 +103,15 @@ async def create_topics(settings: Settings) -> list[str]:
 
 
 def acknowledged_by(replication: int) -> dict[str, str]:
-    """Return the setting by which what was acknowledged survives the loss of a broker: most replicas have it.
+    """Return the topic setting by which acknowledged records are on most replicas, and survive the loss of a broker.
 
-    Nothing where there are fewer than three replicas: the loss of one would stop all writing.
+    It is empty for fewer than three replicas: the loss of one would stop all writing.
     """
     return {"min.insync.replicas": str(replication // 2 + 1)} if replication > 2 else {}
 
 
 async def create_specs(settings: Settings, specs: Iterable[TopicSpec]) -> list[str]:
-    """Create those of some topics that are missing; return their names. Raises BrokerError."""
+    """Create the topics that are missing among some; return their names. Raises BrokerError."""
     admin, durable = await _connect(settings), acknowledged_by(settings.replication)
     try:
         existing = set(await admin.list_topics())
@@ -137,7 +133,7 @@ async def create_specs(settings: Settings, specs: Iterable[TopicSpec]) -> list[s
 
 
 async def partition_counts(settings: Settings, names: Iterable[str]) -> dict[str, int]:
-    """Return how many partitions each topic has. Raises TopicsError for one that does not exist, BrokerError."""
+    """Return the number of partitions by topic. Raises TopicsError for one that does not exist, BrokerError."""
     admin = await _connect(settings)
     try:
         existing = set(await admin.list_topics())
@@ -172,7 +168,7 @@ async def check_topics(settings: Settings) -> list[str]:
 
 
 async def partitions_of(settings: Settings, name: str) -> list[int]:
-    """Return the partition numbers of a topic; nothing where it does not exist. Raises BrokerError."""
+    """Return the partition numbers of a topic; none if it does not exist. Raises BrokerError."""
     admin = await _connect(settings)
     try:
         if name not in await admin.list_topics():
@@ -199,7 +195,7 @@ async def _check_compaction(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) 
 
 
 async def _connect(settings: Settings) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=TIMEOUT_S * 1000)
+    admin = make_admin(settings)
     try:
         await asyncio.wait_for(admin.start(), TIMEOUT_S)
     except (KafkaError, OSError, TimeoutError):
@@ -209,7 +205,7 @@ async def _connect(settings: Settings) -> AIOKafkaAdminClient:
 
 
 async def unreachable(settings: Settings) -> BrokerError:
-    """Return why a client could not connect. The client itself only logs it, so the first broker is asked once more."""
+    """Return why a client could not connect. The client only logs it, so this asks the first broker again."""
     options = client_options(settings)
     host, _, port = options.pop("bootstrap_servers").split(",")[0].strip().rpartition(":")
     try:
@@ -220,7 +216,7 @@ async def unreachable(settings: Settings) -> BrokerError:
     except SaslAuthenticationFailed as error:
         return BrokerError(f"the broker at {settings.broker} does not let us in: {error}")
     except KafkaConnectionError as error:
-        if "OAUTH" in str(error):  # no token was to be had, and the message says why
+        if "OAUTH" in str(error):  # no token was issued, and the message says why
             return BrokerError(str(error).removeprefix("KafkaConnectionError: "))
     except (KafkaError, OSError, TimeoutError):
         pass

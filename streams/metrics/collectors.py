@@ -1,7 +1,7 @@
 """The Prometheus collectors of a worker, made from the closed list in the catalogue, and how they are fed.
 
-Counters and histograms are fed once a batch or a tick. What is true of the partitions that are held is read when it is
-asked for (`PartitionCollector`), so that a partition that went to another worker is not told any more.
+Counters and histograms are fed once for each batch or watermark. The gauges of partitions are read at each scrape
+(`PartitionCollector`), so that a partition that went to another worker disappears.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -57,12 +56,20 @@ class Metrics:
         self.shares = self._gauge(listed.CUTOFF_SHARE)
         self.held = self._gauge(listed.CUTOFF_HELD)
         self.ranked = self._gauge(listed.RANKED_CUSTOMERS)
-        #: Unread records by (input topic, partition), as of the last tick.
-        self.lag: Mapping[tuple[str, int], int] = {}
+        self._lag: Mapping[tuple[str, int], int] = {}
         self._begin_at_zero()
 
+    @property
+    def lag(self) -> Mapping[tuple[str, int], int]:
+        """Unread records by (input topic, partition), as of the last watermark."""
+        return self._lag
+
+    def note_lag(self, lag: Mapping[tuple[str, int], int]) -> None:
+        """Note the unread records by (input topic, partition)."""
+        self._lag = lag
+
     def _begin_at_zero(self) -> None:
-        """Show what is known by name before it happens, so that an increase is seen from the first one on."""
+        """Show counters at zero before anything happens, so that `increase()` sees the first one."""
         for topic in Topic:
             for outcome in ("applied", "dead_letter", "skipped"):
                 self.events.labels(topic.label, outcome)
@@ -70,14 +77,14 @@ class Metrics:
             self.dead_letters.labels(reason.value)
 
     def expect(self, timeline: Timeline) -> None:
-        """Show what the versions of a policy may bring, before it happens."""
+        """Show the versions of a policy, and the refusals that it makes possible at zero."""
         for policy in timeline.versions:
             self.policy.labels(policy.version, format_instant(policy.effective_from)).set(1)
             for rule in policy.care if policy.governance.budgets else ():
                 self.care_refused.labels(rule.action.rule, Refusal.OVER_BUDGET)
 
     def observe(self, topic: str, effects: Effects) -> None:
-        """Count the effects of one step."""
+        """Count the effects of one step; `topic` is the label of its input topic, or "ticks"."""
         dead = sum(effects.reasons.values())
         for outcome, count in (("applied", effects.events), ("dead_letter", dead), ("skipped", effects.skipped)):
             if count:
@@ -107,21 +114,21 @@ class Metrics:
             self.care_outcomes.labels(rule, tier, "held_out" if holdout else "sent", outcome).inc(count)
 
     def _observe_cutoffs(self, computed: Iterable[TierCutoffs]) -> None:
-        for told in computed:
-            self.ranked.labels(told.scheme).set(told.population)
-            for cutoff in told.cutoffs:
-                self.cutoffs.labels(told.scheme, cutoff.tier).set(float(cutoff.cut))
-                self.shares.labels(told.scheme, cutoff.tier).set(cutoff.share)
+        for event in computed:
+            self.ranked.labels(event.scheme).set(event.population)
+            for cutoff in event.cutoffs:
+                self.cutoffs.labels(event.scheme, cutoff.tier).set(float(cutoff.cut))
+                self.shares.labels(event.scheme, cutoff.tier).set(cutoff.share)
                 if cutoff.held is not None:
-                    self.held.labels(told.scheme, cutoff.tier).set(cutoff.held)
+                    self.held.labels(event.scheme, cutoff.tier).set(cutoff.held)
 
     def acknowledged(self, sent: "asyncio.Future[Any]") -> None:
-        """Look at what became of a record that nobody waits for."""
+        """Count a record that was sent without waiting, if the broker refused it."""
         if not sent.cancelled() and (error := sent.exception()) is not None:
             self.refused(error)
 
     def refused(self, error: BaseException) -> None:
-        """Count what the broker did not acknowledge."""
+        """Count an error of the producer by its type."""
         self.producer_errors.labels(type(error).__name__).inc()
 
     def _counter(self, metric: MetricDefinition) -> Counter:
@@ -135,11 +142,10 @@ class Metrics:
 
 
 class PartitionCollector(Collector):
-    """What is true of the partitions that are held at the moment it is asked.
+    """The gauges of the partitions that this worker holds, read at each scrape.
 
-    `partitions()` are the open ones by number, `remaining()` what recovery has still to read of each changelog
-    partition, `processor` decides about them, `clock` is the wall clock (ms) that time follows, None where it follows
-    the events.
+    `partitions()` are the open ones by number. `remaining()` is the number of records that recovery still has to read,
+    by changelog partition. `clock` is the wall clock (ms) that time follows; None if it follows the events.
     """
 
     def __init__(
@@ -147,7 +153,7 @@ class PartitionCollector(Collector):
         metrics: Metrics,
         processor: Processor,
         partitions: Callable[[], Mapping[int, Partition]],
-        remaining: Callable[[], Mapping[TP, int]],
+        remaining: Callable[[], Mapping[int, int]],
         clock: Callable[[], int] | None,
     ) -> None:
         self._metrics = metrics
@@ -159,14 +165,14 @@ class PartitionCollector(Collector):
         self._clock = clock
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Name the families, so that the registry refuses a second one of the name."""
+        """Return the families without samples, so that the registry refuses a second one of the same name."""
         return [_family(metric, ()) for metric in _HELD]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Read everything once."""
+        """Return the families with one sample for each partition that is held."""
         samples: dict[MetricDefinition, list[tuple[list[str], float]]] = {metric: [] for metric in _HELD}
-        for tp, count in self._remaining().items():
-            samples[listed.RECOVERY_REMAINING].append(([str(tp.partition)], max(0, count)))
+        for number, count in self._remaining().items():
+            samples[listed.RECOVERY_REMAINING].append(([str(number)], max(0, count)))
         held = dict(self._partitions())
         for (topic, number), lag in self._metrics.lag.items():
             if number in held:
@@ -174,7 +180,7 @@ class PartitionCollector(Collector):
         for number, partition in held.items():
             for metric, labels, value in self._of(partition):
                 samples[metric].append(([*labels, str(number)], value))
-        return (_family(metric, told) for metric, told in samples.items())
+        return (_family(metric, values) for metric, values in samples.items())
 
     def _of(self, partition: Partition) -> Iterator[tuple[MetricDefinition, list[str], float]]:
         """Yield (metric, labels without the partition, value)."""
@@ -198,7 +204,7 @@ class PartitionCollector(Collector):
         yield from self._budgets(partition, reached)
 
     def _budgets(self, partition: Partition, at: int) -> Iterator[tuple[MetricDefinition, list[str], float]]:
-        """Yield what the partition has of the budgets at an instant (ms)."""
+        """Yield the partition's share of each budget, and what is left of it, at an instant (ms)."""
         budget_share, policy = self._processor.budget_share_of(partition), self._timeline.at(at)
         if budget_share is None:
             return
@@ -227,7 +233,7 @@ _HELD = (
 def _oldest_due(partition: Partition) -> int:
     try:
         return partition.timers.next_instant()
-    except IndexError:  # a tick beside us took the last one between two looks
+    except IndexError:  # a step in another thread took the last timer meanwhile
         return NEVER
 
 

@@ -1,4 +1,5 @@
 """One partition without a broker (Kafka Streams calls it a StreamTask): processor, state, timers, fencing, encoder.
 
-Records and watermarks go in, effects come out; the worker and replay perform them. No Faust, no aiokafka, no clock.
+Records and watermarks go in, effects come out; the worker performs them and replay collects them. No Faust, no
+aiokafka, no clock. Start with `processor.py`.
 """

@@ -1,4 +1,4 @@
-"""What is to happen because of one step of a partition."""
+"""What one step of a partition asks for: records to produce, and rows to write to the changelog."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,10 +11,11 @@ from streams.kafka.records import OutputRecord
 
 @dataclass
 class Effects:
-    """What is to happen because of one step, in order: `reserve`, `outputs` (per topic), `changelog`, then the commit.
+    """What one step asks for, to be performed in this order: `reserve`, `outputs` (by topic), `changelog`, the commit.
 
-    `reserve` is a row for the changelog that says what the outputs spend, where they do. `budget_share` is what care
-    may spend in the step; None: budgets are not counted.
+    `reserve` is a changelog row that says what the outputs spend; None if they spend nothing. `row_bytes` is the size
+    of the customers' rows in the changelog. `more`: another step must follow at once. The rest is counted for metrics.
+    `budget_share` is what care may spend in the step; None: budgets are not counted.
     """
 
     reserve: tuple[bytes, bytes] | None = None

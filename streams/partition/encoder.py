@@ -11,7 +11,7 @@ MAX_KEPT_BYTES = 1_572_864
 _MAX_KEPT_KEY = 4_096
 
 _encode = msgspec.json.Encoder().encode
-#: Shared by many records; nobody appends to it.
+#: Shared by many records; never appended to.
 _JSON: Headers = [("content-type", b"application/json")]
 _VERSION = ("ce_specversion", b"1.0")
 _TIER_CHANGE = ("ce_type", b"tidemark.tier-change.v1")
@@ -56,7 +56,8 @@ class Encoder:
     ) -> OutputRecord:
         """Return the `dead-letters` record: the original key and value untouched, the coordinates in the headers.
 
-        What no topic of the usual size can have held is cut, and says so: it must not stop the partition.
+        A record too large for a topic with Kafka's usual limit is cut, and a header says so: it must not stop the
+        partition. `timestamp` is in ms.
         """
         headers = [
             ("reason", bad.reason.value.encode()),

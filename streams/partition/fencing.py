@@ -1,10 +1,10 @@
-"""Fencing of the changelog: every record says who wrote it, and what an owner that was replaced writes late is ignored.
+"""Fencing of the changelog: every record names its writer, and records that a replaced owner writes late are ignored.
 
-Whoever takes a partition up first writes a *claim*: an epoch above every one before it in the log, and the process that
+A new owner of a partition first writes a *claim*: an epoch above every one before it in the log, and the process that
 holds it. Every row carries its writer's claim in a header. Readers judge the records in the order of the log, so all
-of them come to the same verdict: a claim above the holder's makes a new holder; a record of anybody but the
-holder is stale. The idea is that of fencing tokens, with the log itself as the arbiter (no transactions are needed,
-which some brokers lack). Nothing here reads or writes.
+of them reach the same verdict: a claim above the holder's makes a new holder; a record of any other writer than the
+holder is stale. These are fencing tokens with the log itself as the arbiter. No transactions are needed, which some
+brokers lack. Nothing here reads or writes.
 """
 
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ from models.errors import TidemarkError
 
 #: The header of a changelog record that carries its writer's claim.
 HEADER = "owner"
-#: Keys that start so are claims, and are kept among the rows; a customer_id never contains NUL.
+#: The prefix of keys of claims, which are kept among the rows; a customer_id never contains NUL.
 CLAIM_KEY = b"\x00progress/claim/"
 _EPOCH_BYTES = 8
 
 
 class Fenced(TidemarkError):
-    """Workers that do not own a partition write to it. Let the supervisor start this worker anew; stop the others."""
+    """Workers that do not own a partition write to it. Let the supervisor restart this worker; stop the others."""
 
 
 class Claim(NamedTuple):
@@ -31,12 +31,12 @@ class Claim(NamedTuple):
 
     @classmethod
     def decode(cls, encoded: bytes) -> "Claim":
-        """Return the claim that `encoded` says."""
+        """Return the claim that bytes encode."""
         return cls(int.from_bytes(encoded[:_EPOCH_BYTES], "big"), encoded[_EPOCH_BYTES:])
 
     @property
     def encoded(self) -> bytes:
-        """The claim as bytes: the value of its own record, and of the header of others."""
+        """The claim as bytes: the value of its own record, and of the header of other records."""
         return self.epoch.to_bytes(_EPOCH_BYTES, "big") + self.owner
 
     @property
@@ -45,7 +45,7 @@ class Claim(NamedTuple):
         return [(HEADER, self.encoded)]
 
 
-#: What wrote the rows of a release that knew no claims, and of an empty log.
+#: The writer of rows of a release without claims, and the holder of an empty log.
 NOBODY = Claim(0, b"")
 
 
@@ -58,15 +58,18 @@ def claim_of(headers: Iterable[tuple[str, bytes]]) -> Claim:
 
 
 class Fence:
-    """The verdict on one changelog partition so far. `stale` are the keys whose latest record does not count."""
+    """The verdict on one changelog partition up to the last record read.
+
+    `stale` are the keys whose latest record does not count.
+    """
 
     def __init__(self, holder: Claim = NOBODY) -> None:
-        """`holder` is who held the partition where reading begins."""
+        """`holder` is the claim in force where reading begins."""
         self.holder = holder
         self.stale: set[bytes] = set()
 
     def admits(self, key: bytes, headers: Iterable[tuple[str, bytes]]) -> bool:
-        """Say whether the next record of the log counts."""
+        """Return whether the next record of the log counts."""
         claim = claim_of(headers)
         if claim.epoch > self.holder.epoch:
             self.holder = claim
@@ -75,6 +78,16 @@ class Fence:
             return False
         self.stale.discard(key)
         return True
+
+    def resume(self, stale: set[bytes]) -> None:
+        """Take over the stale keys that an earlier reader of the log has found."""
+        self.stale = stale
+
+    def take_stale(self) -> list[bytes]:
+        """Return the stale keys, whose rows are to be written again; they no longer count as stale."""
+        stale = list(self.stale)
+        self.stale.clear()
+        return stale
 
     def next_claim(self, owner: bytes) -> Claim:
         """Return the claim of a new owner."""

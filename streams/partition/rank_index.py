@@ -1,9 +1,9 @@
-"""The rank_index of a partition: in which bucket of each measure every customer is counted, and when that may change.
+"""The rank index of a partition: in which bucket of each measure every customer is counted, and when that may change.
 
-Kept in memory beside the rows and built from them, so that it can never disagree with them: a crash between two records
-of a batch leaves nothing to repair. A customer costs one place a measure. Silent customers change by time alone: each
-lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and is looked at once
-that day has come. Nothing here decides or writes.
+It is kept in memory beside the rows and built from them, so that it cannot disagree with them: a crash between two
+records of a batch leaves nothing to repair. A customer costs one place a measure. Silent customers change by time
+alone: each lies in the *bag* of the (UTC) day on which an order or interaction of theirs leaves the window, and is
+counted again when that day has come. Nothing here decides or writes.
 """
 
 from collections import Counter
@@ -25,41 +25,41 @@ _NO_WEIGHTS: Mapping[str, int] = {}
 
 
 class _Heads(dict[bytes, int]):
-    """Everybody's place, as one measure sees them.
+    """The places of all customers by one measure.
 
-    Whatever is asked of all is asked once a day, and goes through all: that costs less than to keep it up to date at
-    every event of every customer.
+    Its questions come once a day and go through all customers: that costs less than an index that every event of every
+    customer updates.
     """
 
     @property
     def sketch(self) -> Sketch:
-        """How many are counted in each bucket."""
+        """The number of customers in each bucket."""
         counts = Counter(map(and_, self.values(), repeat(BUCKET)))
         return Sketch({bucket: count for bucket, count in sorted(counts.items()) if bucket != UNRANKED})
 
     def bagged(self, until: int, least: int = 0) -> list[bytes]:
-        """Return who lies in the bags up to an instant (ms), and is counted in a bucket from `least` on."""
+        """Return the customers in the bags up to an instant (ms) who are counted in bucket `least` or above."""
         beyond = until // DAY_MS + 1 << BUCKET_BITS
         return [key for key, place in self.items() if place < beyond and place & BUCKET >= least]
 
     def within(self, spans: Iterable[Span]) -> list[bytes]:
-        """Return who is counted in some buckets."""
+        """Return the customers who are counted in some buckets."""
         wanted = {bucket for low, high in spans for bucket in range(low, high + 1)}
         return [key for key, place in self.items() if place & BUCKET in wanted] if wanted else []
 
 
 class RankIndex:
-    """The customers of one partition, as every measure of a policy sees them.
+    """The customers of one partition, ranked by every measure of a policy.
 
-    `closed` (ms): everybody is counted as of then at least. `evaluated`: somebody was decided about. `reported`: it was
-    told as of the next day's end, by this owner. `reranks` are those to be looked at because of new cut-offs: whether
-    they are surely to be evaluated.
+    `closed` (ms): all are counted as of then at least. `evaluated`: some customer has been decided about. `reported`:
+    this owner has reported the index as of the next day's end. `reranks` are the customers whom new cut-offs may move;
+    the value says whether they must be evaluated in any case.
     """
 
     def __init__(
         self, timeline: Timeline, measures: Iterable[Measure], rows: Mapping[bytes, bytes], closed: int = MIN_INSTANT
     ) -> None:
-        """Build from rows: all of them are decoded, once."""
+        """Build the index from rows; all of them are decoded once."""
         self._timeline = timeline
         self._heads = {measure: _Heads() for measure in measures}
         self._by_sums = [measure.place_recorder(heads) for measure, heads in self._heads.items() if measure.of_sums]
@@ -93,7 +93,7 @@ class RankIndex:
                     heads.pop(key, None)
 
     def _look_into(self, key: bytes, row: bytes) -> None:
-        """Count the customer of a row; it is decoded no further than is needed."""
+        """Count the customer of a row, decoding no more of it than is needed."""
         if self._by_facts:
             customer = Customer.from_row("", row)
             if customer.cursor is not None:
@@ -111,13 +111,38 @@ class RankIndex:
             heads.pop(key, None)
 
     def close(self, until: int, rows: Mapping[bytes, bytes]) -> None:
-        """Count everybody as of an instant (ms): whom time alone has changed since is looked at."""
+        """Count all customers as of an instant (ms): those whom time alone may have changed are counted again."""
         if self.closed == until:
             return
         self.closed = until
         changed = [heads.bagged(until) for heads in self._heads.values()]
         for key in dict.fromkeys(chain.from_iterable(changed)):
             self._look_into(key, rows[key])
+
+    def finish_day(self, end: int, rows: Mapping[bytes, bytes]) -> None:
+        """Count all customers as of the last instant before a day's end (ms), to be reported."""
+        self.close(end - 1, rows)
+        self.reported = True
+
+    def begin_day(self, start: int, rows: Mapping[bytes, bytes]) -> None:
+        """Begin the day that starts at an instant (ms); it has not been reported."""
+        self.reported = False
+        self.close(start - 1, rows)
+
+    def expect_reranks(self, customers: Iterable[tuple[bytes, bool]], *, ordered: bool) -> None:
+        """Note customers whom new cut-offs may move, and whether they must be evaluated in any case.
+
+        `ordered`: they are taken in the order of their keys, which is the same in every process.
+        """
+        for key, surely in customers:
+            self.reranks[key] = surely or self.reranks.get(key, False)
+        if ordered:
+            self.reranks = dict(sorted(self.reranks.items(), reverse=True))
+
+    def take_reranks(self, most: int) -> Iterator[tuple[bytes, bool]]:
+        """Yield at most `most` of the customers to look at, which are then no longer noted."""
+        for _ in range(min(len(self.reranks), most)):
+            yield self.reranks.popitem()
 
     def within(self, measure: Measure, spans: Iterable[Span]) -> list[bytes]:
         """Return the customers who are counted in some buckets of a measure."""
@@ -126,9 +151,10 @@ class RankIndex:
     def falling(
         self, ranking: Ranking, cuts: Iterable[Fraction | None], at: int, until: int, rows: Mapping[bytes, bytes]
     ) -> Iterator[tuple[bytes, bool]]:
-        """Yield whom time alone carries over cut-offs (native unit) from `at` up to `until` (ms), earlier than known.
+        """Yield customers whom time alone moves across cut-offs (native unit) from `at` up to `until` (ms).
 
-        And whether that is sure: of some measures only the whole row tells.
+        Only those are yielded who fall before their row says that they are due, each with whether that is certain: for
+        some measures only the whole row shows it.
         """
         measure, cuts = ranking.measure, list(cuts)
         edges, sure = ranking.edges(cuts), measure.of_sums

@@ -1,12 +1,12 @@
-"""What a worker holds of one partition: rows by key, how far its inputs are applied, its stream time, its due index.
+"""The state of one partition: rows by key, the offsets that its inputs are applied to, its stream time, its timers.
 
-Stream time of a partition, defined here once: an instant (ms) that never moves backward. A tick moves it. While all
-input topics of the partition are caught up it follows the clock (the wall clock less `clock_grace`, or the latest
-event where time follows the events); while some are not, it follows the oldest of *their* latest event times, so that
-nothing is decided that unread events would refute. Where time follows the events and all that is unread is parked
-(`streams.worker.paused`), partitions that are caught up come as far as the parked topics have. How far it may move is
-settled as the tick is made, against state that is acknowledged: a tick that is read late, or again after a crash,
-says nothing that does not hold.
+Stream time of a partition, defined here once: an instant (ms) that never moves backward. A watermark moves it. While
+all input topics of the partition are caught up, it follows the clock (the wall clock less `clock_grace`, or the latest
+event if time follows the events). During a backlog it follows the oldest of the latest event times of the topics that
+lag, so that nothing is decided that unread events would refute. If time follows the events and everything unread is
+paused (`streams.worker.paused`), partitions that are caught up advance to where the paused topics are. The bound is
+computed when the watermark is made, from acknowledged state: a watermark that is read late, or again after a crash,
+still holds.
 """
 
 import logging
@@ -18,6 +18,7 @@ import msgspec
 from models.care.budgets import BudgetShare, Spent
 from models.customer.state import Standing, row_instant, row_standings
 from models.events import Campaign, Topic
+from models.instants import MIN_INSTANT
 from models.outputs import TierChange
 from models.rules.ranking import CutoffSet
 from streams.partition.campaigns import Announcements, customer_keys
@@ -32,7 +33,7 @@ PROGRESS_KEY = b"\x00progress/"
 
 
 class Days(msgspec.Struct):
-    """How far a partition is in business days, where cut-offs are computed at their ends.
+    """The business day that a partition is in, if cut-offs are computed at the ends of days.
 
     `barrier` is the next day's end (ms): nothing at or after it is decided before its cut-offs are known. `known` are
     the cut-offs in force, and those before them; `first` is the instant (ms) of the first ones ever.
@@ -42,11 +43,22 @@ class Days(msgspec.Struct):
     known: list[CutoffSet] = []
     first: int | None = None
 
+    def end_early(self, requests: Iterable[int]) -> None:
+        """End the day at the first instant (ms) that was requested in it, if there is one."""
+        done = self.known[-1].at if self.known else MIN_INSTANT
+        self.barrier = min([self.barrier, *(at for at in requests if at > done)])
+
+    def begin_next(self, cutoffs: CutoffSet, end: int) -> None:
+        """Begin the next day, which ends at `end` (ms), with the cut-offs that hold from its beginning."""
+        self.known = [*self.known, cutoffs][-2:]
+        self.first = self.known[0].at if self.first is None else self.first
+        self.barrier = end
+
 
 class Reservation(msgspec.Struct, array_like=True, frozen=True):
-    """Care actions (their ids, hashed) that a step has let through budgets, before anything of it went out.
+    """Care actions (their ids, hashed) that a step has charged to budgets, written before its outputs were produced.
 
-    `topic`, `until`: the step took records of a topic up to an offset or, None, moved time to an instant (ms).
+    The step took records of `topic` up to the offset `until` or, if `topic` is None, moved time to the instant (ms).
     """
 
     topic: str | None
@@ -55,12 +67,12 @@ class Reservation(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Progress(msgspec.Struct, omit_defaults=True):
-    """How far a partition is. Travels with the state, in a row of its own in the same changelog partition.
+    """The progress of a partition. It travels with the state, in a row of its own in the same changelog partition.
 
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
-    `days` is None where no cut-offs are computed, and before the first day. `spent`: what care has taken from the
-    partition's share of its budgets, `reserved` what of it was taken by steps whose end is not in the state: a crash
-    cut them off, and they are gone through again. `campaigns`: those that wait, or are under way.
+    `days` is None if no cut-offs are computed, and before the first day. `spent`: what care has spent of the
+    partition's share of its budgets. `reserved`: the part of it that was spent by steps whose end is not in the state,
+    because a crash cut them off; they are repeated. `campaigns`: those that wait or are under way.
     """
 
     applied: dict[str, int] = {}
@@ -73,10 +85,10 @@ class Progress(msgspec.Struct, omit_defaults=True):
 
 
 class Watermark(msgspec.Struct):
-    """A punctuation: stream time may move to `time` (ms), None where nothing is known yet.
+    """A watermark, the record that moves stream time: it may move to `time` (ms); None while nothing is known yet.
 
-    `claim` is that of the owner who says so (`streams.partition.fencing`): what a replaced owner has read may not be
-    in the state.
+    `claim` is that of the owner who made it (`streams.partition.fencing`): the state may lack what a replaced owner
+    had read.
     """
 
     time: int | None
@@ -84,11 +96,11 @@ class Watermark(msgspec.Struct):
 
 
 def decode_watermark(value: bytes | None) -> Watermark | None:
-    """Return the tick in a record's value; None where there is none (somebody else wrote to the topic)."""
+    """Return the watermark in a record's value; None for a value that is none."""
     try:
         return msgspec.json.decode(value or b"", type=Watermark)
     except msgspec.DecodeError:
-        log.warning("a record on the ticks topic is not a tick and is ignored")
+        log.warning("a record on the ticks topic is not a watermark and is ignored")
         return None
 
 
@@ -105,7 +117,7 @@ class Partition:
         self.row_bytes = 0
         #: Customers who stand in a tier, by (scheme, tier).
         self.tier_counts: Counter[tuple[str, str]] = Counter()
-        #: Whoever ranks customers keeps here what it knows of ours; None until it has looked.
+        #: The index by which customers are ranked; None until it is built, and if nothing is ranked.
         self.rank_index: RankIndex | None = None
         self.progress_key = PROGRESS_KEY + str(number).encode()
         self._claim_key = CLAIM_KEY + str(number).encode()
@@ -120,11 +132,11 @@ class Partition:
             if not key.startswith(b"\0"):
                 self.timers.schedule(key, row_instant(row, timeline))
                 self.row_bytes += len(row)
-                self.enter(row_standings(row))  # counted, not remembered: a crash may tear rows from the progress
+                self.enter(row_standings(row))  # counted here, not stored: a crash may part rows and progress
 
     @property
     def customers(self) -> int:
-        """How many customers the partition knows."""
+        """The number of customers in the rows."""
         return len(self.rows) - (self.progress_key in self.rows) - (self._claim_key in self.rows)
 
     def next_offset(self, topic: Topic) -> int:
@@ -132,14 +144,28 @@ class Partition:
         return self.progress.applied.get(topic.label, 0)
 
     def applied(self, topic: Topic, next_offset: int, latest: int | None) -> None:
-        """Note that everything before `next_offset` is applied; `latest` (ms) is the latest event time in it."""
+        """Note that everything before `next_offset` is applied; `latest` (ms) is its latest event time, or None."""
         self.progress.applied[topic.label] = next_offset
         if latest is not None:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
 
+    def count_bytes(self, size: int) -> None:
+        """Add the size of customers' rows; a negative size takes rows out that are about to be replaced."""
+        self.row_bytes += size
+
+    def rank_by(self, index: RankIndex) -> RankIndex:
+        """Keep the index by which customers are ranked, and return it."""
+        self.rank_index = index
+        return index
+
+    def begin_days(self, barrier: int) -> Days:
+        """Begin the first business day, which ends at `barrier` (ms); return it."""
+        self.progress.days = Days(barrier)
+        return self.progress.days
+
     def enter(self, standings: Mapping[str, Standing], by: int = 1) -> None:
-        """Count a customer's tiers, or with -1 count them no more."""
+        """Count a customer's tiers; with -1, remove them from the counts."""
         for scheme, standing in standings.items():
             self.tier_counts[scheme, standing.tier] += by
 
@@ -153,17 +179,17 @@ class Partition:
 
     @property
     def announcements(self) -> Announcements:
-        """The campaigns that were taken in; kept in the progress from the first one on."""
+        """The campaigns that were announced; in the progress from the first one on."""
         if self.progress.campaigns is None:
             self.progress.campaigns = Announcements()
         return self.progress.campaigns
 
     def next_campaign(self, horizon: int) -> Campaign | None:
-        """Return the first campaign whose instant is at or before `horizon` (ms), None where there is none."""
+        """Return the first campaign whose instant is at or before `horizon` (ms), or None."""
         return None if self.progress.campaigns is None else self.progress.campaigns.next(horizon)
 
     def campaign_step(self, size: int) -> list[bytes]:
-        """Return the next customers, at most `size`, that the campaign under way is told to; none: it is done."""
+        """Return the next keys, at most `size`, that the campaign under way goes through; none: it is done."""
         if self._keys is None:
             self._keys = customer_keys(self.rows)
         step = self.announcements.step(self._keys, size)
@@ -172,14 +198,15 @@ class Partition:
         return step
 
     def budget_share(self, partitions: int) -> BudgetShare:
-        """Return what care may spend of the share of one of so many partitions, and has."""
+        """Return the share of the budgets of care that one of `partitions` may spend, and what it has spent."""
         reserved = {action for reservation in self.progress.reserved for action in reservation.actions}
         return BudgetShare(self.progress.spent, self.number, partitions, reserved)
 
     def reserve(self, budget_share: BudgetShare, topic: Topic | None, until: int) -> tuple[bytes, bytes] | None:
-        """Return (key, row) of the progress before a step, with what it spends: to be written before it is performed.
+        """Return (key, row) of the progress before a step, with what the step spends; None if it spends nothing.
 
-        None where it spends nothing. Call it before the row of the progress is made anew.
+        The row must be written before the step is performed. Call this before `progress_row`. `topic` and `until` are
+        those of `Reservation`.
         """
         if not budget_share.paid:
             return None
@@ -192,8 +219,8 @@ class Partition:
         ]
         return self.progress_key, msgspec.msgpack.encode(before)
 
-    def gone_through(self, topic: Topic | None, until: int) -> None:
-        """Forget what was reserved by steps that have been gone through again as far as this."""
+    def forget_reservations(self, topic: Topic | None, until: int) -> None:
+        """Forget what was reserved by steps up to this one: they have been repeated."""
         label = None if topic is None else topic.label
         if self.progress.reserved:
             self.progress.reserved = [
@@ -213,9 +240,9 @@ class Partition:
         self.rows[self.progress_key] = row
         return self.progress_key, row
 
-    def move_time(self, tick: Watermark) -> int | None:
-        """Move stream time as far as a tick allows, never backward; return it (ms), None before any."""
+    def move_time(self, watermark: Watermark) -> int | None:
+        """Move stream time to where a watermark allows, never backward; return it (ms), None before the first."""
         known = self.progress.stream_time
-        if tick.time is not None and (known is None or tick.time > known):
-            self.progress.stream_time = tick.time
+        if watermark.time is not None and (known is None or watermark.time > known):
+            self.progress.stream_time = watermark.time
         return self.progress.stream_time

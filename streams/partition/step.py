@@ -1,59 +1,26 @@
-"""One step of a partition: the records that it takes, how it takes time, and what it has happen.
-
-Plain data, and the ways to go through it. What is decided is `streams.partition.processor`'s business.
-"""
+"""One step of a partition: what it reads, decides and writes before its effects are acknowledged."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from models.customer.state import NEVER
-from models.events import Campaign, Event, Topic
+from models.customer.state import NEVER, Customer
 from streams.partition.effects import Effects
+from streams.partition.state import Partition
 
 T = TypeVar("T")
-#: So many customers are decided about, and then written down: few enough for the machine's caches to hold them, and
-#: enough for its code to stay there, too.
+#: How many customers are decided about before they are written: few enough to stay in the processor's caches, and
+#: enough for the code that decides to stay there too.
 _AT_A_TIME = 64
-
-
-class Record(Protocol):
-    """What is read of a consumed record (a record of aiokafka's)."""
-
-    @property
-    def offset(self) -> int:
-        """Where the record stands in its partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """The record's own timestamp (ms)."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The key, untouched."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The value, untouched."""
-
-
-class Decoder(Protocol):
-    """What makes events of values: `models.wire.Wire`, or whoever has decoded them before. `latest` (ms): no later."""
-
-    def decode(self, topic: Topic, key: bytes | None, value: bytes | None, latest: int) -> tuple[str, Event]:
-        """Return (customer_id, event) of a record of a customer's. Raises BadRecord."""
-
-    def decode_campaign(self, value: bytes | None, latest: int) -> Campaign:
-        """Return the campaign that a record announces. Raises BadRecord."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How time is taken: `lateness` (ms) is waited for where decisions are settled, `ahead` (ms) bounds the future.
+    """How time is taken: `lateness` (ms) is the wait of settled decisions, `ahead` (ms) bounds the future.
 
-    `wall_decides`: `decided_at` is the wall clock's; otherwise it is the instant decided about. `read_beyond` (ms): how
-    far beyond a day's end records are still taken up, to wait in the rows of their customers, until it is decided.
+    If `wall_decides`, the wall clock gives `decided_at`; otherwise it is the instant decided about. Records are read
+    until `read_beyond` (ms) after a day's end that is not decided yet; they wait in the rows of their customers.
     """
 
     settled: bool = False
@@ -63,18 +30,43 @@ class Timing:
     read_beyond: int = NEVER
 
 
+@dataclass(slots=True)
+class Step:
+    """One step: its partition, the effects it collects, and the customers it has read.
+
+    Decisions of the step carry `decided_at` (ms); None: the instant decided about. `touched` holds customers by key;
+    None stands for one who was erased.
+    """
+
+    partition: Partition
+    decided_at: int | None = None
+    effects: Effects = field(default_factory=Effects)
+    touched: dict[bytes, Customer | None] = field(default_factory=dict)
+
+    def load(self, key: bytes) -> Customer:
+        """Read a customer from the rows, or make a new one if there is none or they were erased in this step."""
+        row = None if key in self.touched else self.partition.rows.get(key)
+        name = key.decode()
+        if row is None:
+            customer = Customer(name)
+        else:
+            self.partition.count_bytes(-len(row))
+            customer = Customer.from_row(name, row)
+        self.touched[key] = customer
+        return customer
+
+    def erase(self, key: bytes) -> None:
+        """Erase a customer, known or not."""
+        gone = self.touched.get(key)
+        if gone is None and key not in self.touched and key in self.partition.rows:
+            gone = self.load(key)
+        self.touched[key] = None
+        if gone is not None:
+            self.partition.enter(gone.standings, -1)
+
+
 def few_at_a_time(ones: Iterable[T]) -> Iterator[T]:
-    """Yield what an iterator makes, which makes a few before the first of them is yielded."""
+    """Yield the items of an iterator that is run ahead: a few items are made before the first of them is yielded."""
     several = iter(ones)
     while few := list(islice(several, _AT_A_TIME)):
         yield from few
-
-
-def unapplied(records: Iterable[Record], next_offset: int, effects: Effects) -> Iterator[Record]:
-    """Yield the records from an offset on; what was applied before is counted as skipped."""
-    for record in records:
-        if record.offset < next_offset:
-            effects.skipped += 1
-            continue
-        next_offset = record.offset + 1
-        yield record

@@ -1,9 +1,10 @@
-"""The due index of a partition: which customers want attention next, without looking at the others.
+"""The timers of a partition: which customers are due next, found without looking at the others.
 
-A calendar queue (Brown, 1988): keys lie unsorted in slots of an hour, some ten bytes each; the slot whose time has come
-is sorted into a heap. Every key has an entry at or before the instant that its row asks for: what only moves later, as
-most customers do with every order, is left where it is and put off when its slot is opened. Entries that an earlier
-one has overtaken are merged there, or swept up when they outnumber the others. Rebuilt on recovery; nothing is stored.
+A calendar queue (Brown, 1988): keys lie unsorted in slots of an hour, about ten bytes each; when the time of a slot has
+come, it is sorted into a heap. Every key has an entry at or before the instant of its row. An instant that only moves
+later, as with most orders, leaves the entry in place; it is put off when its slot is opened. Entries that an earlier
+one has made superfluous are merged then, or swept when they outnumber the others. The index is rebuilt on recovery;
+nothing is stored.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ _SLACK = 64
 
 
 class TimerIndex:
-    """Keys by instant (ms). A tick with nothing due costs a comparison or two."""
+    """Keys by instant (ms). A watermark with nothing due costs a comparison or two."""
 
     def __init__(self) -> None:
         self._near: list[tuple[int, bytes]] = []  # a heap of what lies before `_opened`
@@ -30,13 +31,13 @@ class TimerIndex:
         self._swept = 0
 
     def __len__(self) -> int:
-        """Return the number of entries: about as many as keys."""
+        """Return the number of entries, which is close to the number of keys."""
         return self._entries
 
     def schedule(self, key: bytes, instant: int, known: int = NEVER) -> None:
         """Have a key come up at an instant (ms), or earlier; NEVER schedules nothing.
 
-        `known` is the instant that it was to come up at before, NEVER where there was none or where it was just taken.
+        `known` is the instant that it was scheduled for before; NEVER if there was none, or if the key was just taken.
         """
         if instant >= known:
             return
@@ -55,8 +56,8 @@ class TimerIndex:
     def pop_due(self, horizon: int, instant_of: Callable[[bytes], int]) -> Iterator[bytes]:
         """Yield the keys that are due at or before `horizon` (ms), in the order of their instants.
 
-        `instant_of(key)` says what the key's state asks for now (NEVER where it is gone). Whoever takes a key
-        schedules it again once its state has moved on.
+        `instant_of(key)` is the instant of the key's state now (NEVER if it is gone). The caller schedules a key that
+        it took again when its state has changed.
         """
         if self._entries > 2 * self._swept + _SLACK:
             self._sweep(instant_of)
@@ -71,12 +72,12 @@ class TimerIndex:
                     yield key
                 elif asked > instant:
                     self.schedule(key, asked)
-                # Else an earlier entry has come up already.
+                # Otherwise an earlier entry has come up already.
             else:
                 return
 
     def next_instant(self) -> int:
-        """Return an instant (ms) before which no key is due; NEVER where there is none."""
+        """Return an instant (ms) before which no key is due; NEVER if there are no keys."""
         near = self._near[0][0] if self._near else NEVER
         return min(near, self._slots[0] * SLOT_MS) if self._slots else near
 
@@ -91,7 +92,7 @@ class TimerIndex:
         return first
 
     def _open(self, slot: int, instant_of: Callable[[bytes], int]) -> None:
-        """Sort a slot's keys into the heap; those whose state asks for a later one go there."""
+        """Sort a slot's keys into the heap; keys whose state is due in a later slot move there."""
         keys = self._far.pop(slot)
         self._opened = end = max(self._opened, (slot + 1) * SLOT_MS)
         self._entries -= len(keys)
@@ -105,11 +106,11 @@ class TimerIndex:
         heapify(self._near)
 
     def _sweep(self, instant_of: Callable[[bytes], int]) -> None:
-        """Leave one entry a key."""
+        """Keep one entry a key."""
         keys = dict.fromkeys(key for _, key in self._near)
         for each in self._far.values():
             keys |= dict.fromkeys(each)
-        # In place: the heaps are being walked by whoever asked.
+        # In place: the caller is walking the heaps.
         self._near.clear()
         self._slots.clear()
         self._far, self._entries = {}, 0

@@ -9,7 +9,8 @@ import msgspec
 
 from config.settings import Settings
 from models.errors import UnusableInput
-from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.kafka.bulk_producer import bulk_producer
+from streams.kafka.partitioner import partitioner
 from streams.kafka.range_reader import ends_of
 from streams.kafka.topics import changelog_name, create_topics
 from streams.partition.state import PROGRESS_KEY, Progress
@@ -50,7 +51,7 @@ async def write_state(work: Work, settings: Settings, until: int | None) -> int:
             progress[number].applied[label] = stop
     _note_latest(work, progress)
     await check_empty(settings)
-    name, partition_for = changelog_name(settings), home_among(settings.partitions)
+    name, partition_for = changelog_name(settings), partitioner(settings.partitions)
     async with bulk_producer(settings) as bulk:
         for number, customer_id, row in rows_of(work):
             key = customer_id.encode()

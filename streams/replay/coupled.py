@@ -136,7 +136,7 @@ def step_through(
     if coordinator is not None:
         for at in plan.request.cutoffs_at:
             coordinator.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
-    partitions = [Partition(number, timeline=timeline.fingerprint) for number in range(plan.partitions)]
+    partitions = [processor.open_partition(number) for number in range(plan.partitions)]
     done = offset = 0
     total = sum(_sorted_events(work, shard) for shard in range(plan.shards))
     for lines in _slices(_merged(work)):
@@ -192,7 +192,7 @@ def _advance(
     while more:
         more = False
         for partition in partitions:
-            effects = processor.tick(partition, Watermark(stream_time), now=0)
+            effects = processor.advance(partition, Watermark(stream_time), now=0)
             collect(effects)
             more = more or effects.more
             if processor.coordinator is not None:

@@ -98,7 +98,7 @@ def take_in(campaigns: Sequence[Campaign]) -> TakenIn:
     taken = TakenIn([], Announcements(), {})
     for campaign in campaigns:
         taken.known.waiting = [each for each in taken.known.waiting if each.at == campaign.at]
-        note = taken.known.take(campaign)
+        note = taken.known.add(campaign)
         if note is None:
             taken.heard.append(campaign)
         else:

@@ -16,7 +16,8 @@ import orjson
 from config.settings import Settings
 from models.errors import UnusableInput
 from models.outputs import CareAction, CustomerTiers, TierChange
-from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.kafka.bulk_producer import bulk_producer
+from streams.kafka.partitioner import partitioner
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, TIER_CHANGES, OutputRecord
 from streams.kafka.topics import create_specs, topic_specs
 from streams.partition.encoder import Encoder
@@ -76,7 +77,7 @@ async def publish(settings: Settings, chosen: list[Target], out: Path) -> int:
     await create_specs(settings, wanted)
     async with bulk_producer(settings) as bulk:
         for output, topic in chosen:
-            partition_for = home_among(await bulk.partitions(topic))
+            partition_for = partitioner(await bulk.partitions(topic))
             for record in _records(output, out / _FILES[output]):
                 key = record.key or b""
                 await bulk.add(topic, partition_for(key), key, record.value, [*record.headers, MARK])

@@ -4,16 +4,15 @@ A shard holds events in the order of the input. Campaigns are nobody's own and s
 cannot be decoded is kept as a dead letter, with its place.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import msgspec
+from aiokafka import ConsumerRecord
 
-from config.settings import Settings
 from models.errors import BadRecord
 from models.events import (
     BEGINNING,
@@ -34,8 +33,8 @@ from streams.replay.segments import write_segments
 from streams.replay.topic_input import read_range
 from streams.replay.workspace import Work
 
-#: Events that are held in memory before they are written.
-CHUNK_EVENTS = 250_000
+#: Records that are decoded at once, and how many such batches are held in memory before they are written.
+BATCH_EVENTS, CHUNK_BATCHES = 1_000, 250
 
 
 class Forgotten(msgspec.Struct, array_like=True, frozen=True, tag="x", gc=False):
@@ -81,15 +80,15 @@ def shuffle(work: Work, number: int) -> PartReport:
     part = plan.parts[number]
     report, letters = PartReport(), list[Letter]()
     wire = Wire(work.timeline().latest.money)
-    decode = _campaign_decoder(wire) if part.topic is Topic.CAMPAIGNS else partial(wire.decode, part.topic)
-    if part.partition is None:
-        values = _file_values(plan, part, decode, letters)
-    else:
-        values = _topic_values(work.settings, part, decode, letters)
-    within = _within(values, plan.request, report)
+    batches = (
+        _file_batches(plan, part, wire, letters)
+        if part.partition is None
+        else _topic_batches(work, part, wire, letters)
+    )
+    within = _within(batches, plan.request, report)
     campaigns: list[Any] = []
     if part.topic is Topic.CAMPAIGNS:
-        campaigns = [campaign for _, campaign in within]
+        campaigns = [campaign for batch in within for _, campaign in batch]
     else:
         for spread in _spread(within, plan.shards):
             path = work.chunk(number, report.chunks)
@@ -101,64 +100,79 @@ def shuffle(work: Work, number: int) -> PartReport:
     return report
 
 
-def _campaign_decoder(wire: Wire) -> Callable[[bytes | None, bytes | None], Decoded]:
-    return lambda _key, value: ("", wire.decode_campaign(value))
-
-
-def _file_values(
-    plan: Plan, part: Part, decode: Callable[[bytes | None, bytes | None], Decoded], letters: list[Letter]
-) -> Iterator[Decoded]:
+def _file_batches(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[list[Decoded]]:
     columns = plan.request.columns.get(part.topic.label, {})
-    for line, value in read_values(Path(part.source), part.topic, columns, part.start, part.stop):
+    lines = read_values(Path(part.source), part.topic, columns, part.start, part.stop)
+    decode = _decode_campaigns if part.topic is Topic.CAMPAIGNS else Wire.decode_lines
+    while block := list(islice(lines, BATCH_EVENTS)):
+        found: Sequence[Any] = decode(wire, part.topic, [value for _, value in block])
+        bad = [(place, each) for place, each in enumerate(found) if isinstance(each, BadRecord)]
+        decoded = [each for each in found if not isinstance(each, BadRecord)] if bad else list(found)
+        letters += (Letter(block[place][0], each.reason.value, each.detail, block[place][1]) for place, each in bad)
+        yield decoded
+
+
+def _decode_campaigns(wire: Wire, _topic: Topic, values: Sequence[bytes]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
         try:
-            yield decode(None, value)
+            found.append(("", wire.decode_campaign(value)))
         except BadRecord as bad:
-            letters.append(Letter(line, bad.reason.value, bad.detail, value))
+            found.append(bad)
+    return found
 
 
-def _topic_values(
-    settings: Settings, part: Part, decode: Callable[[bytes | None, bytes | None], Decoded], letters: list[Letter]
-) -> Iterator[Decoded]:
-    for record in read_range(settings, part):
-        try:
-            customer_id, event = decode(record.key or b"", record.value)
-        except BadRecord as bad:
-            letters.append(
-                Letter(record.offset, bad.reason.value, bad.detail, record.value, record.key, record.timestamp)
-            )
-            continue
-        yield customer_id, Forgotten(record.timestamp) if type(event) is Erasure else event
+def _topic_batches(work: Work, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[list[Decoded]]:
+    records = read_range(work.settings, part)
+    while block := list(islice(records, BATCH_EVENTS)):
+        decoded: list[Decoded] = []
+        for record in block:
+            try:
+                decoded.append(_decode_record(wire, part.topic, record))
+            except BadRecord as bad:
+                place = record.offset, bad.reason.value, bad.detail, record.value, record.key, record.timestamp
+                letters.append(Letter(*place))
+        yield decoded
 
 
-def _within(values: Iterator[Decoded], request: Request, report: PartReport) -> Iterator[Decoded]:
+def _decode_record(wire: Wire, topic: Topic, record: ConsumerRecord) -> Decoded:
+    if topic is Topic.CAMPAIGNS:
+        return "", wire.decode_campaign(record.value)
+    customer_id, event = wire.decode(topic, record.key or b"", record.value)
+    return customer_id, Forgotten(record.timestamp) if type(event) is Erasure else event
+
+
+def _within(batches: Iterator[list[Decoded]], request: Request, report: PartReport) -> Iterator[list[Decoded]]:
     """Yield the events within the bounds of a request, of the one customer that it names if it does; count them."""
     since = BEGINNING if request.since is None else request.since
     limit = MAX_INSTANT if request.limit is None else request.limit
-    only = request.only
-    last, count = BEGINNING, 0
-    for decoded in values:
-        at = decoded[1].at
-        if at is None:
-            at = BEGINNING  # a profile without any time is within all bounds
-        elif at > limit:
-            report.after += 1
-            continue
-        elif at < since:
-            report.before += 1
-            continue
-        if at > last:  # noqa: PLR1730  # ten million calls of max are a second
-            last = at
-        if only is None or decoded[0] == only or not decoded[0]:
-            count += 1
-            yield decoded
-    report.events = count
+    only, last = request.only, BEGINNING
+    for batch in batches:
+        within = []
+        for decoded in batch:
+            at = decoded[1].at
+            if at is None:
+                at = BEGINNING  # a profile without any time is within all bounds
+            elif at > limit:
+                report.after += 1
+                continue
+            elif at < since:
+                report.before += 1
+                continue
+            if at > last:  # noqa: PLR1730  # ten million calls of max are a second
+                last = at
+            if only is None or decoded[0] == only or not decoded[0]:
+                within.append(decoded)
+        report.events += len(within)
+        yield within
     report.last = None if last == BEGINNING else last
 
 
-def _spread(events: Iterator[Decoded], shards: int) -> Iterator[list[list[Decoded]]]:
+def _spread(batches: Iterator[list[Decoded]], shards: int) -> Iterator[list[list[Decoded]]]:
     """Yield events chunk by chunk, by shard."""
-    while chunk := list(islice(events, CHUNK_EVENTS)):
+    while chunk := list(islice(batches, CHUNK_BATCHES)):
         spread: list[list[Decoded]] = [[] for _ in range(shards)]
-        for decoded in chunk:
-            spread[crc32(decoded[0].encode()) % shards].append(decoded)
+        for batch in chunk:
+            for decoded in batch:
+                spread[crc32(decoded[0].encode()) % shards].append(decoded)
         yield spread

@@ -17,8 +17,9 @@ from config.settings import Settings
 from models.errors import UnusableInput
 from models.events import Topic
 from models.instants import format_instant
+from streams.kafka.clients import TIMEOUT_S
 from streams.kafka.range_reader import bounds, consumer_of, partitions_of
-from streams.kafka.topics import TIMEOUT_S, BrokerError
+from streams.kafka.topics import BrokerError
 from streams.replay.plan import Part
 
 #: A part of a partition has so many offsets.

@@ -1,4 +1,4 @@
-"""How results look: tables on the console, HTML pages, charts. Shared by the worker's pages and `simulate`.
+"""Tables in the terminal, pieces of HTML pages, charts. Commands, worker pages and `simulate` share them.
 
-What is shown comes as arguments: nothing here reads a topic or decides.
+All data comes as arguments: nothing here reads a topic or decides.
 """

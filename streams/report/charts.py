@@ -1,4 +1,4 @@
-"""Charts as SVG text, for pages that may load nothing. Pygal draws."""
+"""Charts as SVG text, for pages that may not load anything. Pygal draws them."""
 
 import re
 import zlib
@@ -11,7 +11,7 @@ from pygal.style import Style
 
 from models.outputs import TierCutoffs
 
-#: A line has so many points at most: a screen has no more.
+#: Maximum number of points per line: a screen shows no more.
 _MAX_POINTS = 200
 _LABELS = 6
 _ADDED = re.compile(r"<!--.*?-->|<script.*?</script>", re.DOTALL)
@@ -24,26 +24,26 @@ T = TypeVar("T")
 
 
 class Daily(NamedTuple):
-    """Customers per tier at the end of each day, from the day `first` (days since 1970) on."""
+    """Customers per tier at the end of each day: a list per tier, starting with the day `first` (days since 1970)."""
 
     first: int
     tiers: dict[str, list[int]]
 
 
-def spread(told: Sequence[T], most: int) -> Sequence[T]:
-    """Return at most so many of what was told in order, evenly spread, the last one always among them."""
-    step = max(1, -(-len(told) // most))
-    return told[::-1][::step][::-1]
+def spread(items: Sequence[T], most: int) -> Sequence[T]:
+    """Return at most `most` of the items, in order and evenly spaced, always with the last one."""
+    step = max(1, -(-len(items) // most))
+    return items[::-1][::step][::-1]
 
 
 def tiers_by_day(title: str, daily: Daily) -> str:
-    """Return a stacked chart of the customers per tier, the highest tier on top."""
+    """Return a stacked chart of the customers per tier, with the highest tier on top."""
     chart = pygal.StackedLine(
         fill=True, show_dots=False, show_minor_x_labels=False, x_labels_major_count=_LABELS, **_options(title)
     )
     days = len(next(iter(daily.tiers.values()), []))
     step = max(1, -(-days // _MAX_POINTS))
-    places = range(days - 1, -1, -step)[::-1]  # the last day is always there
+    places = range(days - 1, -1, -step)[::-1]  # always includes the last day
     begin = date(1970, 1, 1) + timedelta(days=daily.first)
     chart.x_labels = [str(begin + timedelta(days=place)) for place in places]
     for tier, counts in daily.tiers.items():
@@ -52,12 +52,15 @@ def tiers_by_day(title: str, daily: Daily) -> str:
 
 
 def cutoffs_by_day(title: str, cutoffs: Sequence[TierCutoffs]) -> str:
-    """Return the cut-offs of a scheme over time, a line a tier, and how many customers were ranked, on the right."""
+    """Return a chart of a scheme's cut-offs over time: one line per tier, and the number of ranked customers.
+
+    `cutoffs` must not be empty. The number of customers has the scale on the right.
+    """
     chart = pygal.Line(show_dots=False, show_minor_x_labels=False, x_labels_major_count=_LABELS, **_options(title))
     shown = spread(cutoffs, _MAX_POINTS)
     chart.x_labels = [each.effective_at[:10] for each in shown]
     for last in shown[-1].cutoffs:
-        # A version of the policy may have had other tiers.
+        # Another version of the policy may have other tiers.
         cuts = [{cutoff.tier: float(cutoff.cut) for cutoff in each.cutoffs}.get(last.tier) for each in shown]
         chart.add(f"{last.tier} (top {last.top * 100:g}%)", cuts)
     chart.add("ranked (right)", [each.population for each in shown], secondary=True)
@@ -65,7 +68,7 @@ def cutoffs_by_day(title: str, cutoffs: Sequence[TierCutoffs]) -> str:
 
 
 def bars(title: str, rows: Sequence[Sequence[str | int]]) -> str:
-    """Return bars of (name, under A, under B), side by side."""
+    """Return a chart with two bars for each row (name, under A, under B); no rows, no text."""
     if not rows:
         return ""
     chart = pygal.Bar(**_options(title))
@@ -82,6 +85,6 @@ def _options(title: str) -> dict[str, object]:
 
 
 def _text(chart: pygal.Graph) -> str:
-    """Return the chart without what pygal adds: its date would make each page another, and scripts are not run."""
-    chart.uuid = f"{zlib.crc32(repr(chart.raw_series).encode()):08x}"  # else random, and no page like another
+    """Return the chart without pygal's comments and scripts: a date would make pages differ, and no script may run."""
+    chart.uuid = f"{zlib.crc32(repr(chart.raw_series).encode()):08x}"  # pygal's is random, so pages would differ
     return _ADDED.sub("", chart.render(is_unicode=True))

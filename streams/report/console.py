@@ -1,4 +1,4 @@
-"""What people see in a terminal: progress bars and tables. Rich draws; figures come in as plain values."""
+"""Progress bars and tables in a terminal. Rich draws them; figures come in as plain values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ ERR = Console(stderr=True, highlight=False)
 
 
 class _Rate(TextColumn):
-    """Events per second, over the last half minute while the task runs."""
+    """Events per second: over the last half minute while the task runs, over the whole task at its end."""
 
     def __init__(self) -> None:
         super().__init__("{task.speed}")
@@ -26,14 +26,14 @@ class _Rate(TextColumn):
 
 
 def new_progress(console: Console = ERR) -> Progress:
-    """Return a progress display with a bar, a share, events/s and the time left."""
+    """Return a progress display with a bar, the share done, events/s and the time left."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rate(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=False)
 
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr; yield `update(done, total)`."""
+    """Show a bar on stderr; yield `update(done, total)`, both in the same unit."""
     with new_progress() as progress:
         task = progress.add_task(description, total=None)
 
@@ -45,7 +45,7 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on stderr for each stage of a longer work; yield `update(stage, done, total)`."""
+    """Show a bar on stderr for each stage of a job; yield `update(stage, done, total)`."""
     tasks: dict[str, TaskID] = {}
     with new_progress() as progress:
 
@@ -58,8 +58,8 @@ def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: Console = OUT) -> None:
-    """Print a table of two columns."""
-    console.print(f"[bold]{title}[/]")  # as a title of the table it would be folded to the table's width
+    """Print a table of two columns: names on the left, values on the right."""
+    console.print(f"[bold]{title}[/]")  # Rich would wrap the table's own title to the table's width
     drawn = Table()
     drawn.add_column(heads[0])
     drawn.add_column(heads[1], justify="right")
@@ -69,16 +69,22 @@ def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: 
 
 
 def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT, title: str = "cut-offs") -> None:
-    """Print cut-offs over time, a table a scheme: the ranked, and each tier's cut, who reaches it and who holds it."""
+    """Print cut-offs over time, one table per scheme.
+
+    A row has the number of ranked customers, and for each tier its cut, the share of customers who reach the cut, and
+    the share who hold the tier or a higher one.
+    """
     for scheme in dict.fromkeys(each.scheme for each in cutoffs):
-        told = [each for each in cutoffs if each.scheme == scheme]
-        console.print(f"[bold]{title}, {scheme}[/] ({told[-1].metric}; in brackets who reaches a cut, and who holds)")
+        rows = [each for each in cutoffs if each.scheme == scheme]
+        console.print(
+            f"[bold]{title}, {scheme}[/] ({rows[-1].metric}; in brackets: share reaching the cut, share held)"
+        )
         drawn = Table()
         drawn.add_column("from")
         drawn.add_column("ranked", justify="right")
-        for cutoff in told[-1].cutoffs:
+        for cutoff in rows[-1].cutoffs:
             drawn.add_column(f"{cutoff.tier} (top {cutoff.top * 100:g}%)", justify="right")
-        for each in told:
+        for each in rows:
             cells = [_cutoff(cutoff) for cutoff in each.cutoffs]
             drawn.add_row(each.effective_at, f"{each.population:,}", *cells)
         console.print(drawn)

@@ -1,4 +1,4 @@
-"""Pieces of HTML pages that need no network, run no script, and say so to the browser."""
+"""Pieces of HTML pages that need no network and run no script. Their content security policy forbids both."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -8,7 +8,7 @@ from models.outputs import TierCutoffs
 Row = Sequence[str | int]
 
 END = "</body></html>\n"
-_CUTOFF_HEADS = ("from", "ranked", "tier and above", "cut", "wanted", "reached", "held as the day ends")
+_CUTOFF_HEADS = ("from", "ranked", "tier and above", "cut", "target", "reached", "held at day's end")
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1b1f24;background:#fff}
 h1{font-size:1.6rem}h2{margin-top:2.5rem;border-bottom:1px solid #ccd}h3{margin-bottom:.3rem}
@@ -25,23 +25,26 @@ _HEAD = """<!doctype html>
 
 
 def head(title: str) -> str:
-    """Return how a page begins."""
+    """Return the beginning of a page, up to and including `<body>`; END closes it."""
     return _HEAD.format(title=escape(title), style=_STYLE)
 
 
 def cutoff_table(caption: str, cutoffs: Iterable[TierCutoffs]) -> str:
-    """Return a table of cut-offs over time, with the parts of the ranked that were wanted, reach them, and hold."""
+    """Return a table of cut-offs over time, one row per tier.
+
+    Each row has three shares of the ranked customers: the target, those who reach the cut, and those who hold the tier.
+    """
     rows: list[Row] = []
     for each in cutoffs:
         for cutoff in each.cutoffs:
             shares = (cutoff.top, cutoff.share, cutoff.held)
-            told = ["" if share is None else f"{share:.2%}" for share in shares]
-            rows.append([each.effective_at, each.population, cutoff.tier, str(cutoff.cut), *told])
+            texts = ["" if share is None else f"{share:.2%}" for share in shares]
+            rows.append([each.effective_at, each.population, cutoff.tier, str(cutoff.cut), *texts])
     return table(caption, _CUTOFF_HEADS, rows)
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[Row], same: Sequence[str] = ()) -> str:
-    """Return a table; cells whose row and column have one name in `same` are set off."""
+    """Return a table as HTML. A cell is highlighted if its row and its column have the same name and `same` has it."""
     drawn = "".join(f"<th>{escape(head)}</th>" for head in heads)
     body = "".join(
         "<tr>" + "".join(_cell(cell, row[0], heads[place], same) for place, cell in enumerate(row)) + "</tr>\n"

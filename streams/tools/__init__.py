@@ -1,4 +1,4 @@
-"""What people ask beside the live path: explain, diff, care uplift, cut-offs, load.
+"""Commands beside the live path: explain, diff, care uplift, cut-offs, load.
 
-Each module reads files or topics and returns tables. Nothing here decides anything, and no worker imports it.
+Each module reads files or topics and returns results, or produces records. None decides, and no worker imports them.
 """

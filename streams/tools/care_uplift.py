@@ -1,6 +1,6 @@
-"""The effects of care from files: the actions that a replay wrote, or read off `care-actions`, and what followed.
+"""Care uplift from files: reads care actions and what customers did afterwards.
 
-Reads and gathers; the reckoning is `models.care.uplift`.
+The actions come from a replay, or from a dump of the `care-actions` topic. `models.care.uplift` does the calculation.
 """
 
 from collections import defaultdict
@@ -23,8 +23,8 @@ from streams.history.files import listed
 from streams.history.formats import read_values
 
 
-class EffectsError(UnusableInput):
-    """The effects cannot be reckoned. The message names the file, and the line where there is one."""
+class UpliftError(UnusableInput):
+    """The actions or the summary of a replay cannot be read. The message names the file and, if known, the line."""
 
 
 class _Action(msgspec.Struct):
@@ -46,7 +46,7 @@ class _Summary(msgspec.Struct):
     until: str | None = None
 
 
-def read_effects(
+def read_uplift(
     timeline: Timeline,
     actions: Path,
     inputs: Mapping[Topic, Path | Sequence[Path]],
@@ -54,17 +54,17 @@ def read_effects(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     columns: Mapping[str, Mapped] = MappingProxyType({}),
 ) -> list[Uplift]:
-    """Return the effects of the actions in a file, by the orders and interactions in others, as of `until` (ms).
+    """Return the uplift of each rule in the file `actions`, as of `until` (ms; None: the last event).
 
-    `until` None: the last event. `progress(done, total)` is called now and then, in bytes. `columns` are those of
-    tables, by topic and field. Records that cannot be processed are passed over, as the engine does. Raises
-    EffectsError where the actions cannot be read, FileError and ColumnsError where something else cannot.
+    `inputs` are the files of orders and interactions. `columns` maps the columns of CSV and Parquet files, by topic and
+    field. `progress(done, total)` is called now and then, in bytes. Records that would be dead letters are skipped.
+    Raises UpliftError if the actions cannot be read, FileError or ColumnsError if an input cannot.
     """
     wire = Wire(timeline.latest.money)
     acted = [_acted(actions, number, line) for number, line in _lines(actions)]
     answers: dict[str, set[str]] = defaultdict(set)
     ledgers: dict[str, Ledger] = defaultdict(Ledger)
-    contacts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    interactions: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     last = max((one.due_at for one in acted), default=0)
     files = [(topic, path) for topic, paths in inputs.items() for path in listed(paths)]
     done, total = 0, sum(path.stat().st_size for _, path in files)
@@ -73,7 +73,7 @@ def read_effects(
         for number, line in read_values(path, topic, columns.get(topic.label, {})):
             done += len(line) + 1
             if number % 10_000 == 0:
-                progress(done, max(done, total))  # what is packed is more than its file is long
+                progress(done, max(done, total))  # a compressed file yields more bytes than its size
             try:
                 customer, event = wire.decode(topic, None, line)
             except BadRecord:
@@ -84,30 +84,33 @@ def read_effects(
             if isinstance(event, Interaction):
                 if (customer, event.interaction) not in seen:
                     seen.add((customer, event.interaction))
-                    contacts[customer][event.kind].append(event.at)
+                    interactions[customer][event.kind].append(event.at)
                     _note_answer(line, answers)
             elif topic is Topic.ORDERS and ledgers[customer].check(event) is Outcome.APPLIED:  # type: ignore[arg-type]
                 ledgers[customer].apply(event)  # type: ignore[arg-type]  # the topic's events
     progress(done, done)
     conducts = {
         customer: Conduct(
-            ledgers[customer].times, {kind: sorted(instants) for kind, instants in contacts[customer].items()}
+            ledgers[customer].times, {kind: sorted(instants) for kind, instants in interactions[customer].items()}
         )
         for customer in {one.customer for one in acted}
     }
-    told = {action: frozenset(outcomes) for action, outcomes in answers.items()}
-    return uplift(acted, told, conducts, _measures(timeline), last if until is None else until)
+    outcomes = {action: frozenset(kinds) for action, kinds in answers.items()}
+    return uplift(acted, outcomes, conducts, _measures(timeline), last if until is None else until)
 
 
 def until_of(directory: Path) -> int | None:
-    """Return the instant (ms) up to which a replay's result goes; None where its summary does not say."""
+    """Return the instant (ms) to which a replay's stream time advanced, None if its summary has none.
+
+    Raises UpliftError if the directory has no readable summary.
+    """
     path = directory / "summary.json"
     try:
         summary = msgspec.json.decode(path.read_bytes(), type=_Summary)
     except OSError as error:
-        raise EffectsError(f"{path} cannot be read: {error.strerror}") from None
+        raise UpliftError(f"{path} cannot be read: {error.strerror}") from None
     except msgspec.DecodeError as error:
-        raise EffectsError(f"{path}: {error}; allowed is the summary of a replay") from None
+        raise UpliftError(f"{path}: {error}; allowed is the summary of a replay") from None
     return None if summary.until is None else parse_instant(summary.until)
 
 
@@ -121,7 +124,7 @@ def _acted(path: Path, number: int, line: bytes) -> Acted:
         action = msgspec.json.decode(line, type=_Action)
         due_at = parse_instant(action.due_at)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-        raise EffectsError(f"{path}, line {number}: {error}; allowed is an event of care-actions") from None
+        raise UpliftError(f"{path}, line {number}: {error}; allowed is an event of care-actions") from None
     return Acted(action.action_id, action.rule, action.tier or "", action.customer_id, due_at, action.holdout)
 
 
@@ -140,4 +143,4 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if value:
                     yield number, value
     except OSError as error:
-        raise EffectsError(f"{path} cannot be read: {error.strerror}") from None
+        raise UpliftError(f"{path} cannot be read: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The effects of care as tables in a terminal, in the words of a catalogue. Rich draws; nothing is reckoned here."""
+"""Prints care uplift as tables in a terminal, in the language of a message catalogue."""
 
 from collections.abc import Iterator
 
@@ -15,15 +15,18 @@ _PROOF = ("rule", "tier", "measure", "treated_share", "held_share", "uplift", "i
 _TEXTS = {"rule", "tier", "measure", "verdict"}
 
 
-def print_effects(found: list[Uplift], words: Catalogue, console: Console = OUT) -> None:
-    """Print what became of the actions, and the proof: a row for each rule, and one for each of its tiers."""
+def print_uplift(found: list[Uplift], words: Catalogue, console: Console = OUT) -> None:
+    """Print the outcomes of the actions and the comparison with the hold-out.
+
+    Each table has a row for each rule, and one for each of its tiers.
+    """
     if not found:
         console.print(words.text("effects.nothing"))
         return
-    _draw("sent", _SENT, (_sent_row(effect, words) for effect in found), words, console)
-    _draw("proof", _PROOF, (row for effect in found for row in _proof_rows(effect, words)), words, console)
+    _draw("sent", _SENT, (_sent_row(uplift, words) for uplift in found), words, console)
+    _draw("proof", _PROOF, (row for uplift in found for row in _proof_rows(uplift, words)), words, console)
     console.print(words.text("effects.note"))
-    waiting = sum(effect.open for effect in found if effect.tier is None)
+    waiting = sum(uplift.open for uplift in found if uplift.tier is None)
     if waiting:
         console.print(words.text("effects.open", n=waiting))
 
@@ -38,18 +41,18 @@ def _draw(name: str, columns: tuple[str, ...], rows: Iterator[list[str]], words:
     console.print(table)
 
 
-def _sent_row(effect: Uplift, words: Catalogue) -> list[str]:
-    answered = (effect.delivered, effect.opened, effect.clicked, effect.converted)
-    shares = [_share(count, effect.sent) for count in answered]
-    return [*_subject(effect, words), f"{effect.sent:,}", f"{effect.held_out:,}", *shares]
+def _sent_row(uplift: Uplift, words: Catalogue) -> list[str]:
+    answered = (uplift.delivered, uplift.opened, uplift.clicked, uplift.converted)
+    shares = [_share(count, uplift.sent) for count in answered]
+    return [*_subject(uplift, words), f"{uplift.sent:,}", f"{uplift.held_out:,}", *shares]
 
 
-def _proof_rows(effect: Uplift, words: Catalogue) -> Iterator[list[str]]:
-    measures = {"repurchase": effect.repurchase}
-    if effect.conversion != effect.repurchase:
-        measures["conversion"] = effect.conversion
+def _proof_rows(uplift: Uplift, words: Catalogue) -> Iterator[list[str]]:
+    measures = {"repurchase": uplift.repurchase}
+    if uplift.conversion != uplift.repurchase:
+        measures["conversion"] = uplift.conversion
     for measure, contrast in measures.items():
-        yield [*_subject(effect, words), words.text(f"effects.measure.{measure}"), *_contrast(contrast, words)]
+        yield [*_subject(uplift, words), words.text(f"effects.measure.{measure}"), *_contrast(contrast, words)]
 
 
 def _contrast(contrast: Contrast, words: Catalogue) -> list[str]:
@@ -61,9 +64,9 @@ def _contrast(contrast: Contrast, words: Catalogue) -> list[str]:
     return [*shares, _points(contrast.uplift), interval, verdict]
 
 
-def _subject(effect: Uplift, words: Catalogue) -> list[str]:
-    tier = words.text("effects.all") if effect.tier is None else words.named("names", effect.tier)
-    return [effect.rule, tier]
+def _subject(uplift: Uplift, words: Catalogue) -> list[str]:
+    tier = words.text("effects.all") if uplift.tier is None else words.named("names", uplift.tier)
+    return [uplift.rule, tier]
 
 
 def _share(count: int, of: int) -> str:
@@ -71,5 +74,5 @@ def _share(count: int, of: int) -> str:
 
 
 def _points(difference: float) -> str:
-    """Return a difference of shares in percentage points."""
+    """Return a difference of two shares (0 to 1) as percentage points."""
     return f"{100 * difference:+.1f}"

@@ -1,7 +1,7 @@
-"""What differs between two replays, or between a replay and what a live deployment has published.
+"""Compares two replays, or a replay with what a live deployment has published.
 
-Decisions are matched by what they are about: a tier change by customer, scheme and sequence, an action by its id. Files
-are walked side by side in their order, so that memory grows with what differs only. Nothing here prints.
+A tier change is matched by customer, scheme and sequence, an action by its id. Two files are read side by side in their
+own order, so memory grows only with the number of differences.
 """
 
 import asyncio
@@ -17,14 +17,15 @@ import orjson
 from config.settings import Settings
 from models.errors import UnusableInput
 from models.instants import parse_instant
+from streams.kafka.clients import TIMEOUT_S
 from streams.kafka.range_reader import bounds, consumer_of, partitions_of
 from streams.kafka.records import TIER_CHANGES
-from streams.kafka.topics import TIMEOUT_S, BrokerError
+from streams.kafka.topics import BrokerError
 
-#: In place of a directory: the live topic, or another of its kind, as `topic:tier-changes-shadow`.
+#: These stand for a topic in place of a directory: the live one, or another, as in `topic:tier-changes-shadow`.
 LIVE = "live"
 TOPIC = "topic:"
-#: The wall clock decides it live, and an id follows from the rest.
+#: `decided_at` comes from the wall clock in a live deployment.
 _NOT_COMPARED_LIVE = frozenset({"decided_at"})
 
 Record = dict[str, Any]
@@ -36,7 +37,7 @@ class DiffError(UnusableInput):
 
 
 class Kind(NamedTuple):
-    """An output that is compared: `identity` names a record, `order` is where its file has it."""
+    """An output to compare: `identity` names a record, `order` is the sort key of its file."""
 
     file: str
     identity: Callable[[Record], Key]
@@ -47,7 +48,7 @@ def _change_identity(change: Record) -> Key:
     return change["customer_id"], change["scheme"], change["sequence"]
 
 
-def _place(letter: Record) -> Key:
+def _origin(letter: Record) -> Key:
     return tuple(str(letter.get(name, "")) for name in ("file", "line", "topic", "partition", "offset"))
 
 
@@ -63,12 +64,12 @@ KINDS = (
         lambda action: (parse_instant(action["due_at"]), action["customer_id"], action["rule"], action["action_id"]),
     ),
     Kind("customers.jsonl", lambda state: (state["customer_id"],), lambda state: (state["customer_id"],)),
-    Kind("dead-letters.jsonl", _place, lambda _letter: ()),  # in the order of the input
+    Kind("dead-letters.jsonl", _origin, lambda _letter: ()),  # the file keeps the order of the input
 )
 
 
 class Different(NamedTuple):
-    """A record that both have, with the first field in which it differs."""
+    """A record that both sides have, with the first field that differs and its two values."""
 
     identity: Key
     field: str
@@ -77,7 +78,7 @@ class Different(NamedTuple):
 
 @dataclass
 class OutputDiff:
-    """What differs in one output. `missing` is only in the first, `extra` only in the second."""
+    """The differences in one output: `missing` records are only on the first side, `extra` only on the second."""
 
     file: str
     same: int = 0
@@ -92,27 +93,27 @@ class OutputDiff:
 
 
 def compare(first: str, second: str, settings: Callable[[], Settings]) -> list[OutputDiff]:
-    """Compare two directories, or a directory and a topic of tier changes; `settings` say where topics are.
+    """Compare two directories, or a directory and a topic of tier changes; return one OutputDiff per output.
 
-    Raises DiffError, BrokerError.
+    `settings` is called only if a topic is compared. Raises DiffError, BrokerError.
     """
     topics = [side for side in (first, second) if side == LIVE or side.startswith(TOPIC)]
     if not topics:
         kinds = [kind for kind in KINDS if any([_has(first, kind), _has(second, kind)])]
         if not kinds:
-            raise DiffError(f"{first} and {second} hold no outputs of a replay")
+            raise DiffError(f"{first} and {second} contain no outputs of a replay")
         return [_compare_files(kind, Path(first), Path(second)) for kind in kinds]
     return [_compare_with_topic(first, second, settings())]
 
 
 def _has(side: str, kind: Kind) -> bool:
     if not Path(side).is_dir():
-        raise DiffError(f"{side} is no directory; allowed are directories of replays, {LIVE} and {TOPIC}NAME")
+        raise DiffError(f"{side} is not a directory; allowed are directories of replays, {LIVE} and {TOPIC}NAME")
     return (Path(side) / kind.file).exists()
 
 
 def _compare_files(kind: Kind, first: Path, second: Path) -> OutputDiff:
-    """Walk both files in their order; what has no partner at its place is matched by identity afterwards."""
+    """Read both files side by side; records that do not line up are matched by identity afterwards."""
     comparison = OutputDiff(kind.file)
     left: dict[Key, Record] = {}
     right: dict[Key, Record] = {}
@@ -136,20 +137,20 @@ def _compare_files(kind: Kind, first: Path, second: Path) -> OutputDiff:
     return comparison
 
 
-def _match(comparison: OutputDiff, left: dict[Key, Record], right: dict[Key, Record], unlike: frozenset[str]) -> None:
+def _match(comparison: OutputDiff, left: dict[Key, Record], right: dict[Key, Record], ignored: frozenset[str]) -> None:
     comparison.missing = sorted(left.keys() - right.keys())
     comparison.extra = sorted(right.keys() - left.keys())
     for identity in sorted(left.keys() & right.keys()):
-        differing = _first_difference(left[identity], right[identity], unlike)
+        differing = _first_difference(left[identity], right[identity], ignored)
         if differing is None:
             comparison.same += 1
         else:
             comparison.different.append(Different(identity, *differing))
 
 
-def _first_difference(one: Record, two: Record, unlike: frozenset[str]) -> tuple[str, tuple[Any, Any]] | None:
-    """Return the first field that differs, ids last: they follow from the others."""
-    names = [name for name in dict.fromkeys([*one, *two]) if name not in unlike]
+def _first_difference(one: Record, two: Record, ignored: frozenset[str]) -> tuple[str, tuple[Any, Any]] | None:
+    """Return the first field that differs and its values. `event_id` comes last: it follows from the others."""
+    names = [name for name in dict.fromkeys([*one, *two]) if name not in ignored]
     for name in sorted(names, key=lambda name: name == "event_id"):
         if one.get(name) != two.get(name):
             return name, (one.get(name), two.get(name))
@@ -175,7 +176,7 @@ def _parsed(line: bytes, file: str) -> Record:
 
 
 def _compare_with_topic(first: str, second: str, settings: Settings) -> OutputDiff:
-    """Compare tier changes; of the topic those count that the replay's time has reached."""
+    """Compare tier changes up to the instant that the replay reached: the topic may have later ones."""
     sides, until = [], None
     for side in (first, second):
         if side != LIVE and not side.startswith(TOPIC):
@@ -206,7 +207,7 @@ def _until(directory: Path) -> int | None:
 
 
 async def _read_topic(settings: Settings, name: str) -> list[Record]:
-    """Return the changes in a topic, as they were first published, up to its end now. Raises BrokerError."""
+    """Return the changes now in a topic, each once, as first published. Raises BrokerError."""
     return [change async for change in _changes(settings, name)]
 
 
@@ -217,11 +218,11 @@ async def _changes(settings: Settings, name: str) -> Any:
         begins, ends = await bounds(consumer, tps)
         for tp in tps:
             consumer.seek(tp, begins[tp])
-        heard = time.monotonic()
+        last_answer = time.monotonic()
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             chunks = await consumer.getmany(timeout_ms=200)
-            heard = time.monotonic() if chunks else heard
-            if time.monotonic() - heard > TIMEOUT_S:
+            last_answer = time.monotonic() if chunks else last_answer
+            if time.monotonic() - last_answer > TIMEOUT_S:
                 raise BrokerError(f"the broker at {settings.broker} stopped answering for {name}")
             for records in chunks.values():
                 for record in records:

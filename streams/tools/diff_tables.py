@@ -1,4 +1,4 @@
-"""The comparison of two replays as tables."""
+"""Prints the comparison of two results as tables."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ def _named(identity: Iterable[object]) -> str:
 
 
 def comparison_tables(comparisons: Iterable[OutputDiff], limit: int, console: Console = OUT) -> None:
-    """Print what differs between two outputs: the counts, then up to `limit` records of each kind of difference."""
+    """Print the counts of each output, then up to `limit` records of each kind of difference."""
     compared = list(comparisons)
     drawn = Table("output", *_COUNTED)
     for each in compared:
@@ -24,11 +24,11 @@ def comparison_tables(comparisons: Iterable[OutputDiff], limit: int, console: Co
         drawn.add_row(each.file, *(f"{count:,}" for count in counts))
     console.print(drawn)
     for each in compared:
-        told = [f"missing    {_named(key)}" for key in each.missing[:limit]]
-        told += [f"extra      {_named(key)}" for key in each.extra[:limit]]
-        told += [
+        found = [f"missing    {_named(key)}" for key in each.missing[:limit]]
+        found += [f"extra      {_named(key)}" for key in each.extra[:limit]]
+        found += [
             f"different  {_named(other.identity)}: {other.field}: {other.found[0]} | {other.found[1]}"
             for other in each.different[:limit]
         ]
-        for line in told:
+        for line in found:
             console.print(f"{each.file}: {line}", markup=False, soft_wrap=True)

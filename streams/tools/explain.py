@@ -1,6 +1,6 @@
-"""Where the account of a customer comes from: history files, by replay, or the changelog of a running deployment.
+"""Explains a customer: from history files, by a replay, or from the changelog of a running deployment.
 
-Only reads: nothing is produced, no offset is committed, no consumer group is joined.
+It only reads: it produces nothing, commits no offset and joins no consumer group.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2  # Java's default partitioner
 
 from config.policy_files import load_timeline
 from config.settings import Settings
@@ -23,10 +22,9 @@ from models.events import Topic
 from models.policy.cutoff_timeline import RankedTimeline, ranked
 from models.policy.timeline import Timeline
 from models.rules.ranking import CutoffSet
-from streams.kafka.clients import client_options
+from streams.kafka.clients import TIMEOUT_S, make_consumer
+from streams.kafka.partitioner import partition_for
 from streams.kafka.topics import (
-    MAX_ROW_BYTES,
-    TIMEOUT_S,
     BrokerError,
     TopicsError,
     changelog_name,
@@ -44,7 +42,7 @@ _FETCH_MS = 500
 
 
 class ExplainError(UnusableInput):
-    """There is nothing to explain: nobody knows such a customer. Check the id, and where it is looked for."""
+    """The customer is unknown. Check the id, and the files or the deployment that were searched."""
 
 
 def explain_files(
@@ -56,17 +54,18 @@ def explain_files(
     progress: Progress = lambda _stage, _done, _total: None,
     partitions: int = 1,
 ) -> CustomerReport:
-    """Return the report of a customer by the events of files, as of `at` (ms; default: `until`, else the last event).
+    """Return the report on a customer from the events in files, as of `at` (ms; default: `until`, else the last event).
 
     Events after `until`, or after an earlier `at`, are not read. `partitions` is the number of partitions that share
-    the budgets of care. Raises ExplainError for an unknown customer, and UnusableInput.
+    the care budgets. `progress(stage, done, total)` is called now and then. Raises ExplainError for an unknown
+    customer, UnusableInput if the policy or a file cannot be used.
     """
     bounds = [bound for bound in (until, at) if bound is not None]
     files = {topic: [path] for topic, path in inputs.items()}
     asked = Asked(files, until=min(bounds, default=None), partitions=partitions, only=customer_id)
     ended = final_state(plan_of(asked, [load_timeline(policy)]), policy, customer_id, progress)
     if ended.customer is None:
-        raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the instant asked for")
+        raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the requested instant")
     instant = ended.until if at is None else at
     if instant is None:
         instant = ended.customer.cursor or _now()  # nothing in the files has a time
@@ -76,9 +75,10 @@ def explain_files(
 async def explain_live(
     settings: Settings, timeline: Timeline, customer_id: str, at: int | None = None
 ) -> CustomerReport:
-    """Return the account of a customer by the state that a deployment keeps, as of `at` (ms; default: now).
+    """Return the report on a customer from the state of a running deployment, as of `at` (ms; default: now).
 
-    Raises ExplainError for an unknown customer, TopicsError and BrokerError where the state cannot be read.
+    Raises ExplainError for an unknown customer, TopicsError or BrokerError if the topics cannot be read, TidemarkError
+    if the customer's row cannot be decoded.
     """
     row = await latest_row(settings, customer_id)
     if ranked(timeline):
@@ -90,24 +90,24 @@ async def explain_live(
     except (msgspec.MsgspecError, struct.error, ValueError) as error:
         raise TidemarkError(f"the state of customer {customer_id!r} cannot be read: {error}") from None
     if at is None:
-        # Where time follows the events, what is decided may be ahead of the clock.
+        # If stream time follows the events, decisions may be ahead of the wall clock.
         at = max(_now(), customer.cursor or 0)
     return customer_report(customer, timeline, at)
 
 
 async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
-    """Return a customer's latest row in the changelog; None where there is none, or they were erased.
+    """Return a customer's latest row in the changelog, None if there is none or the customer was erased.
 
     Raises TopicsError, BrokerError.
     """
     key = customer_id.encode()
     if not key or b"\0" in key:
-        return None  # a customer_id is neither; what has a NUL in its key is no customer's row
+        return None  # no customer_id is empty or has a NUL; keys with a NUL are internal rows
     return await _latest_value(settings, changelog_name(settings), key)
 
 
 async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
-    """Return a timeline with the cut-offs that a deployment has computed last."""
+    """Return a timeline with the latest cut-offs of a deployment."""
     value = await _latest_value(settings, settings.topic(populations_label(settings)), CUTOFFS_KEY)
     known = RankedTimeline(timeline.versions)
     if value is not None:
@@ -116,18 +116,12 @@ async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
 
 
 async def _latest_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
-    """Return the latest value of a key in a topic; None where there is none. Raises TopicsError, BrokerError."""
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_ROW_BYTES,
-        request_timeout_ms=TIMEOUT_S * 1000,
-    )
+    """Return the latest value of a key in a topic, None if there is none. Raises TopicsError, BrokerError."""
+    consumer = make_consumer(settings)
     try:
         await _start(consumer, settings)
         home, others = await _partitions(settings, topic, key)
-        # Producers may choose partitions in another way; a customer is in one partition all the same.
+        # A producer may use another partitioner, so the customer may be in any one partition.
         record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
     except (KafkaError, TimeoutError) as error:
         raise BrokerError(
@@ -150,16 +144,19 @@ async def _start(consumer: AIOKafkaConsumer, settings: Settings) -> None:
 
 
 async def _partitions(settings: Settings, name: str, key: bytes) -> tuple[TopicPartition, list[TopicPartition]]:
-    """Return the partition of a topic that a key hashes to, and the others."""
+    """Return the partition that a key hashes to, and the topic's other partitions. Raises TopicsError."""
     numbers = await partitions_of(settings, name)
     if not numbers:
         raise TopicsError(f"{name} does not exist at {settings.broker}; are the app id and the topic prefix right?")
-    home = numbers[(murmur2(key) & 0x7FFFFFFF) % len(numbers)]
+    home = numbers[partition_for(key, len(numbers))]
     return TopicPartition(name, home), [TopicPartition(name, number) for number in numbers if number != home]
 
 
 async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: bytes) -> ConsumerRecord | None:
-    """Return the last record of a key in partitions, read up to their ends now. Raises TimeoutError, KafkaError."""
+    """Return the latest record of a key in partitions, up to their current ends, None if there is none.
+
+    Raises TimeoutError, KafkaError.
+    """
     if not tps:
         return None
     consumer.assign(tps)
@@ -167,15 +164,15 @@ async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: by
     await consumer.seek_to_beginning(*tps)
     found: dict[TopicPartition, ConsumerRecord] = {}
     fences = {tp: Fence() for tp in tps}
-    heard = time.monotonic()
+    last_answer = time.monotonic()
     while any([await consumer.position(tp) < end for tp, end in ends.items()]):
         chunks = await consumer.getmany(timeout_ms=_FETCH_MS)
-        heard = time.monotonic() if chunks else heard
-        if time.monotonic() - heard > TIMEOUT_S:
+        last_answer = time.monotonic() if chunks else last_answer
+        if time.monotonic() - last_answer > TIMEOUT_S:
             raise TimeoutError
         for tp, records in chunks.items():
             for record in records:
                 if fences[tp].admits(record.key, record.headers) and record.key == key:
                     found[tp] = record
-    # In a partition the last one counts; of several partitions, the one that was written last.
+    # The last record of each partition counts; if several have one, the most recently written wins.
     return max(found.values(), key=lambda record: int(record.timestamp), default=None)

@@ -1,7 +1,7 @@
-"""Loading: events from files to an input topic, keyed by customer, as fast as the broker takes them.
+"""Loads events from files into an input topic, keyed by customer, as fast as the broker accepts them.
 
-A record's timestamp is the event's own instant, so that topics can be searched by time. The events' ids are the files',
-so that loading a file again changes nothing. Whether the events are good is for the worker to say.
+A record's timestamp is the event's own instant, so that topics can be searched by time. Values are sent as they are:
+events keep their ids, so loading a file again changes nothing, and only the worker validates them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +18,16 @@ from models.events import Topic
 from models.instants import from_datetime
 from streams.history.columns import Mapped
 from streams.history.formats import check_header, read_values
-from streams.kafka.bulk_producer import bulk_producer, home_among
+from streams.kafka.bulk_producer import bulk_producer
+from streams.kafka.partitioner import partitioner
 from streams.report.console import progress_bar
 
 _When = int | Annotated[datetime, msgspec.Meta(tz=True)] | None
-_TOLD_EVERY = 10_000
+_PROGRESS_EVERY = 10_000
 
 
 class LoadError(UnusableInput):
-    """A file cannot be loaded. The message says where; nothing of that line was sent, nor of what follows it."""
+    """A file cannot be loaded. The message names the line. That line and those after it were not sent."""
 
 
 class _Keyed(msgspec.Struct, gc=False):
@@ -45,7 +46,7 @@ class _Announced(msgspec.Struct, gc=False):
 
 
 class KeyedLine(msgspec.Struct, frozen=True, gc=False):
-    """An event as it is produced. `timestamp` in ms; None where it has no instant that Kafka can hold."""
+    """An event to produce. `timestamp` is in ms, None if the event has no instant that Kafka can hold."""
 
     key: bytes
     value: bytes
@@ -53,7 +54,7 @@ class KeyedLine(msgspec.Struct, frozen=True, gc=False):
 
 
 def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = MappingProxyType({})) -> Iterator[KeyedLine]:
-    """Yield each event of a file. Raises LoadError, with the line, where there is no customer_id, and FileError."""
+    """Yield each event of a file. Raises LoadError if a line has no customer_id, FileError if it cannot be read."""
     timed, keyed = msgspec.json.Decoder(_Timed), msgspec.json.Decoder(_Keyed)
     for number, value in read_values(path, topic, columns.get(topic.label, {})):
         try:
@@ -69,7 +70,7 @@ def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = Mappin
 
 
 def campaign_lines(path: Path) -> Iterator[KeyedLine]:
-    """Yield each campaign of a file. Raises LoadError, with the line, where there is no campaign_id, and FileError."""
+    """Yield each campaign of a file. Raises LoadError if a line has no campaign_id, FileError if it cannot be read."""
     announced = msgspec.json.Decoder(_Announced)
     for number, value in read_values(path, Topic.CAMPAIGNS, {}):
         try:
@@ -88,9 +89,9 @@ def _timestamp(*whens: _When) -> int | None:
 async def load_files(
     settings: Settings, files: Sequence[Path], topic: str, columns: Mapping[str, Mapped] = MappingProxyType({})
 ) -> int:
-    """Produce every event of the files to an input topic; return how many. Raises LoadError, FileError, BrokerError.
+    """Produce every event of the files to an input topic; return their number.
 
-    A campaign is for all customers, so each is produced to every partition.
+    A campaign concerns all customers, so it is produced to every partition. Raises LoadError, FileError, BrokerError.
     """
     topics = {known.label: known for known in Topic}
     if topic not in topics:
@@ -101,7 +102,7 @@ async def load_files(
     name, total, read, count = settings.topic(topic), sum(path.stat().st_size for path in files), 0, 0
     async with bulk_producer(settings) as bulk:
         partitions = await bulk.partitions(name)
-        partition_for = home_among(partitions)
+        partition_for = partitioner(partitions)
         with progress_bar(f"loading {topic}") as progress:
             for path in files:
                 size = 0
@@ -109,7 +110,7 @@ async def load_files(
                     for home in range(partitions) if announces else (partition_for(line.key),):
                         await bulk.add(name, home, line.key, line.value, timestamp=line.timestamp)
                     count, size = count + 1, size + len(line.value) + 1
-                    if count % _TOLD_EVERY == 0:
+                    if count % _PROGRESS_EVERY == 0:
                         progress(count, max(count, count * total // max(1, read + size)))
                 read += path.stat().st_size
         await bulk.flush()

@@ -1,6 +1,6 @@
-"""The composition root: settings in, a Faust app out, with its table, agent, ticker and web pages wired up.
+"""The composition root: settings in, a Faust app out, with its table, agent, watermarks and web pages wired up.
 
-Nothing connects at import time. The command line calls `build`; tests do too.
+Nothing connects before the app starts. The command line calls `build`, and so do tests.
 """
 
 import asyncio
@@ -8,18 +8,18 @@ import logging
 from functools import partial
 from typing import Any, cast
 
-from faust.tables.manager import TableManager
-from faust.transport.drivers.aiokafka import Producer
 from faust.types import TP
 
 from config.policy_files import load_timeline
 from config.settings import Settings
 from models.events import Topic
 from models.policy.timeline import Timeline
-from streams.faust_ext.consumer import RawSchema
+from streams.faust_ext.chunk import RawSchema
+from streams.faust_ext.clients import producer_of
+from streams.faust_ext.recovery import StateTables
 from streams.faust_ext.table import StateTable
 from streams.kafka.partitioner import partition_for
-from streams.kafka.range_reader import read_stretch
+from streams.kafka.range_reader import read_range
 from streams.kafka.topics import changelog_name, populations_label, ticks_name
 from streams.metrics.collectors import Metrics, PartitionCollector
 from streams.partition.cutoff_coordinator import CutoffCoordinator, cutoff_coordinator
@@ -37,8 +37,8 @@ from streams.worker.web import add_pages
 
 log = logging.getLogger(__name__)
 
-#: How far (ms) beyond the lateness after a day's end records are still taken up while it is not decided: with no
-#: backlog it is, in a few seconds.
+#: How far (ms) beyond the lateness after a day's end records are read while it is not decided. Without a backlog it is
+#: decided within a few seconds.
 READ_BEYOND_MS = 60_000
 
 
@@ -46,38 +46,34 @@ def make_processor(settings: Settings, timeline: Timeline) -> Processor:
     """Return the processor that a worker with these settings uses."""
     beyond = settings.lateness + READ_BEYOND_MS
     timing = Timing(settings.settled, settings.lateness, settings.ahead, settings.clock == "wall", beyond)
-    home = partial(partition_for, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
+    checked = partial(partition_for, partitions=settings.partitions) if settings.partitioner == "murmur2" else None
     return Processor(
         timeline,
         timing,
         Encoder(f"/{settings.app_id}"),
         max_bytes=settings.max_bytes,
-        partition_for=home,
+        partition_for=checked,
         coordinator=cutoff_coordinator(timeline, populations_label(settings), settings.partitions),
         partitions=settings.partitions,
     )
 
 
 def build(settings: Settings) -> TidemarkApp:
-    """Return the app of one worker. Raises UnusableInput where the policy or the data directory cannot be used."""
+    """Return the app of one worker. Raises UnusableInput if the policy or the data directory cannot be used."""
     timeline = load_timeline(settings.policy)
-    app = faust_app(settings)
-    metrics = app.metrics = Metrics()
+    metrics = Metrics()
     metrics.expect(timeline)
-    table = _table(app, settings)
-    table.timeline = timeline.fingerprint
-    if settings.store == "rocksdb":
-        table.directory = data_dir(settings)
-        _ = table.data  # what is wrong with the directory is told before anything starts
-    context = _context(app, settings, table)
+    app = faust_app(settings, metrics)
     processor = make_processor(settings, timeline)
+    table = _table(app, settings, processor)
+    context = _context(app, settings, table)
     worker = Worker(context, processor, metrics)
     _agent(app, settings, context, worker)
     _lifecycle(app, settings, worker, Watermarks(settings, context, worker))
     readiness = Readiness(app, settings, lambda: table.data, worker)
     metrics.ready.set_function(lambda: not readiness.obstacles())
     clock = context.clock if settings.clock == "wall" else None
-    remaining = cast("TableManager", app.tables).recovery.active_remaining
+    remaining = cast("StateTables", app.tables).remaining
     metrics.registry.register(PartitionCollector(metrics, processor, lambda: table.data.partitions, remaining, clock))
     cutoffs = None
     if processor.coordinator is not None:
@@ -87,7 +83,7 @@ def build(settings: Settings) -> TidemarkApp:
     return app
 
 
-def _table(app: TidemarkApp, settings: Settings) -> StateTable:
+def _table(app: TidemarkApp, settings: Settings, processor: Processor) -> StateTable:
     schema = RawSchema(key_type=bytes, value_type=bytes)
     changelog = app.topic(
         changelog_name(settings),
@@ -107,7 +103,11 @@ def _table(app: TidemarkApp, settings: Settings) -> StateTable:
         value_type=bytes,
         changelog_topic=changelog,
         recovery_buffer_size=2,  # 1 would make Faust read the changelog of active partitions for ever
+        open_partition=processor.open_partition,
+        directory=data_dir(settings) if settings.store == "rocksdb" else None,
     )
+    if settings.store == "rocksdb":
+        _ = table.data  # a directory that cannot be used is reported before anything starts
     app.tables.add(table)
     return table
 
@@ -116,12 +116,12 @@ def _context(app: TidemarkApp, settings: Settings, table: StateTable) -> WorkerC
     return WorkerContext(
         store=lambda: table.data,
         consumer=lambda: app.micro_batches,
-        producer=lambda: cast("Producer", app.producer)._ensure_producer(),  # noqa: SLF001  # no public way to it
+        producer=lambda: producer_of(app),
         inputs={settings.topic(topic.label): topic for topic in Topic},
         name_of=settings.topic,
         changelog=changelog_name(settings),
         ticks=ticks_name(settings),
-        read_changelog=partial(read_stretch, settings, changelog_name(settings)),
+        read_changelog=partial(read_range, settings, changelog_name(settings)),
     )
 
 
@@ -136,28 +136,28 @@ def _agent(app: TidemarkApp, settings: Settings, context: WorkerContext, worker:
         try:
             await worker.run(stream.events())
         except Exception as error:
-            # Going on would acknowledge what was not done. The supervisor starts the worker anew, state intact.
+            # Going on would acknowledge work that was not done. The supervisor restarts the worker, state intact.
             await app.crash(error)
             raise
 
 
-def _listen(app: TidemarkApp, settings: Settings, days: CutoffCoordinator, worker: Worker) -> None:
-    days.current = False
+def _listen(app: TidemarkApp, settings: Settings, coordinator: CutoffCoordinator, worker: Worker) -> None:
+    coordinator.mark_behind()
 
     @app.task
     async def listen() -> None:
         try:
-            async for keys in listen_to_cutoffs(settings, days):
+            async for keys in listen_to_cutoffs(settings, coordinator):
                 if app.tables.actives_ready and not app.rebalancing:
-                    await worker.nudge(keys)
+                    await worker.advance_after(keys)
         except Exception as error:
-            log.exception("what other partitions tell cannot be read")
+            log.exception("the reports of other partitions cannot be read")
             await app.crash(error)
             raise
 
 
-def _follow(app: TidemarkApp, settings: Settings, days: CutoffCoordinator) -> CutoffHistory:
-    history = CutoffHistory(days.timeline)
+def _follow(app: TidemarkApp, settings: Settings, coordinator: CutoffCoordinator) -> CutoffHistory:
+    history = CutoffHistory(coordinator.timeline)
 
     @app.task
     async def follow() -> None:
@@ -169,28 +169,29 @@ def _follow(app: TidemarkApp, settings: Settings, days: CutoffCoordinator) -> Cu
 def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, watermarks: Watermarks) -> None:
     one = asyncio.Lock()
 
-    async def tick_once() -> None:
+    async def send_watermarks() -> None:
         async with one:
-            worker.paused.wanted.clear()
+            worker.paused.watermark_comes()
             if app.tables.actives_ready and not app.rebalancing:
                 worker.check()
-                for tp in await watermarks.tick():
+                for tp in await watermarks.send():
                     await worker.resume(tp)
 
     @app.task
-    async def tick() -> None:
-        async for _ in app.itertimer(settings.tick_interval / 1000, name="tick"):
-            await tick_once()
+    async def at_intervals() -> None:
+        async for _ in app.itertimer(settings.tick_interval / 1000, name="watermarks"):
+            await send_watermarks()
 
     @app.task
-    async def tick_when_wanted() -> None:
-        while await worker.paused.wanted.wait():
-            await tick_once()
+    async def when_needed() -> None:
+        while True:
+            await worker.paused.watermark_needed()
+            await send_watermarks()
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # its protocol fits no function that mypy accepts
     async def revoked(_app: Any, *args: Any, signal: Any = None, **_: Any) -> None:  # noqa: ARG001  # Faust's signature
         app.metrics.rebalances.inc()
         tps: set[TP] = args[0]
-        await worker.quiesce()
+        await worker.release_partitions()
         await app.consumer.commit()
         app.micro_batches.forget(tps)

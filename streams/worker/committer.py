@@ -1,7 +1,7 @@
-"""Performing effects: outputs acknowledged, then the changelog acknowledged, by the batch.
+"""Performing effects by the batch: outputs are acknowledged, then the changelog.
 
-The broker's batch format is filled directly (`create_batch` / `send_batch`), which costs a fraction of a produce
-call a record and gives back-pressure for free: nothing more is processed until the batch is acknowledged.
+Batches are filled directly (`create_batch` / `send_batch`), which costs a fraction of one produce call for each record.
+It also gives back-pressure: nothing more of the partition is processed until the batch is acknowledged.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from streams.partition.fencing import Claim
 
 
 class Committer:
-    """Sends the effects of one partition at a time. `name_of(topic)` gives a topic's full name."""
+    """Sends the effects of one partition at a time. `name_of(label)` is a topic's full name."""
 
     def __init__(self, producer: AIOKafkaProducer, name_of: Callable[[str], str], changelog: str) -> None:
         self._producer = producer
@@ -23,7 +23,7 @@ class Committer:
         self._changelog = changelog
 
     async def produce(self, partition: int, outputs: dict[str, list[OutputRecord]]) -> None:
-        """Produce outputs and await their acknowledgement. Raises KafkaError where one does not come."""
+        """Produce outputs, by topic label, and await their acknowledgements. Raises KafkaError if one does not come."""
         await self._all(
             [
                 send
@@ -35,8 +35,8 @@ class Committer:
     async def write(self, partition: int, rows: Iterable[tuple[bytes, bytes | None]], claim: Claim) -> range:
         """Write rows to the changelog under a claim; return the offsets from the first to the last of them.
 
-        Where somebody else wrote in between, the range is longer than the rows. Raises KafkaError where an
-        acknowledgement does not come: the worker must not go on.
+        If another process wrote in between, there are more offsets than rows. Raises KafkaError if an acknowledgement
+        does not come: the worker must not go on.
         """
         headers = claim.headers
         written = await self._all(

@@ -1,6 +1,6 @@
-"""What the worker and the ticker need of a running Faust app, and nothing more of it.
+"""The parts of a running Faust app that the worker uses.
 
-Store, consumer and producer exist only once the app has started, hence the callables. Tests put their own here.
+Store, consumer and producer exist only once the app has started, hence the callables. Tests put fakes here.
 """
 
 import time
@@ -21,9 +21,10 @@ def wall_clock_ms() -> int:
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The running parts. `inputs` maps full topic names to input topics, `name_of` labels to full names.
+    """The running parts. `inputs` maps full topic names to input topics; `name_of(label)` is a full name.
 
-    `read_changelog(partition, offsets)` returns the records at those offsets that are still there.
+    `ticks` is the name of the topic of watermarks. `read_changelog(partition, offsets)` returns the records at those
+    offsets that compaction has left. `clock` is the wall clock (ms).
     """
 
     store: Callable[[], PartitionStore]

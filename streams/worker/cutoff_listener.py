@@ -1,33 +1,28 @@
-"""Listening to what other partitions tell of their days: the internal topic, read whole by every worker.
+"""Listening to the reports and cut-offs of other partitions: every worker reads the whole internal topic.
 
-A consumer of its own beside the group, from the beginning on: the topic is compacted, and holds a record a partition
-and the latest cut-offs.
+Its consumer belongs to no group and reads from the beginning: the topic is compacted, and holds the latest cut-offs and
+one report for each partition.
 """
 
 from collections.abc import AsyncIterator
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from config.settings import Settings
-from streams.kafka.clients import client_options
-from streams.kafka.topics import TIMEOUT_S, populations_label
+from streams.kafka.clients import make_consumer
+from streams.kafka.topics import populations_label
 from streams.partition.cutoff_coordinator import CutoffCoordinator
 
 _FETCH_MS = 500
 
 
-async def listen_to_cutoffs(settings: Settings, days: CutoffCoordinator) -> AsyncIterator[list[bytes]]:
-    """Have `days` hear all that is told, for ever; yield the keys of what is news.
+async def listen_to_cutoffs(settings: Settings, coordinator: CutoffCoordinator) -> AsyncIterator[list[bytes]]:
+    """Have the coordinator hear every record, for ever; yield the keys of those that are news.
 
-    Raises KafkaError where the broker refuses.
+    The coordinator is current once the topic was read to its end. Raises KafkaError if the broker refuses.
     """
     name = settings.topic(populations_label(settings))
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        request_timeout_ms=TIMEOUT_S * 1000,
-    )
+    consumer = make_consumer(settings)
     try:
         await consumer.start()
         tps = [TopicPartition(name, number) for number in range(settings.partitions)]
@@ -36,9 +31,9 @@ async def listen_to_cutoffs(settings: Settings, days: CutoffCoordinator) -> Asyn
         while True:
             chunks = await consumer.getmany(timeout_ms=_FETCH_MS)
             records = [record for chunk in chunks.values() for record in chunk]
-            news = [record.key for record in records if days.hear(record.key, record.value)]
-            if not days.current and all([await consumer.position(tp) >= ends[tp] for tp in tps]):
-                days.current = True
+            news = [record.key for record in records if coordinator.hear(record.key, record.value)]
+            if not coordinator.current and all([await consumer.position(tp) >= ends[tp] for tp in tps]):
+                coordinator.mark_current()
             if news:
                 yield news
     finally:

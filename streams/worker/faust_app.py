@@ -1,17 +1,17 @@
-"""The Faust app of a worker, configured: transport, tables, what a crash does. Nothing connects when it is made."""
+"""The Faust app of a worker: transport, tables, settings, the end after a crash. Making it connects nothing."""
 
 import logging
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import faust
 
 from config.settings import Settings
 from models.errors import UnusableInput
+from streams.faust_ext.clients import credentials
 from streams.faust_ext.consumer import MicroBatchConsumer, MicroBatchTransport
 from streams.faust_ext.recovery import StateTables
-from streams.kafka.clients import credentials
-from streams.kafka.topics import MAX_ROW_BYTES
+from streams.kafka.clients import MAX_ROW_BYTES
 from streams.metrics.collectors import Metrics
 from streams.worker.watchdog import end_within
 from streams.worker.web import Pages, web_options
@@ -22,28 +22,33 @@ log = logging.getLogger(__name__)
 MAX_PRODUCE_BATCH = 900_000
 #: How long (seconds) a worker that cannot go on may take to shut down before it is ended.
 SHUTDOWN_S = 20.0
-#: Micro-batches that may wait in the stream's queue. From four fifths of them on, partitions are held back: with fewer
-#: than a round of all partitions brings, each round would stall the next.
+#: Micro-batches that may wait in the stream's queue. Faust holds partitions back when it is four fifths full. It must
+#: hold more than one round of all partitions, or each round would stall the next.
 QUEUED_BATCHES = 8
 
 
 class TidemarkApp(faust.App):
     """A Faust app with the micro-batched transport."""
 
-    metrics: Metrics
-    #: Whether the process is this worker's alone, to be ended where the shutdown after a crash hangs.
-    owns_process = False
+    def __init__(self, *args: Any, metrics: Metrics, **options: Any) -> None:
+        self.metrics = metrics
+        self._owns_process = False
+        super().__init__(*args, **options)
 
     @property
     def micro_batches(self) -> MicroBatchConsumer:
-        """The consumer, as what our transport makes it."""
+        """The consumer, with the type that our transport gives it."""
         return cast("MicroBatchConsumer", self.consumer)
 
+    def own_process(self) -> None:
+        """Note that the process runs only this app: if the shutdown after a crash hangs, the process is ended."""
+        self._owns_process = True
+
     def _crash(self, reason: BaseException) -> None:
-        """Note the crash, and see to it that the process ends: where no broker answers, Faust's shutdown never does."""
+        """Log the crash, and make sure that the process ends: if no broker answers, Faust's shutdown never does."""
         if not self.crashed:
             log.error("the worker cannot go on: %s", str(reason) or repr(reason))
-        if self.owns_process and not self.crashed:
+        if self._owns_process and not self.crashed:
             end_within(SHUTDOWN_S, "a worker that crashed was shutting down")
         super()._crash(reason)
 
@@ -54,10 +59,11 @@ class TidemarkApp(faust.App):
         return Pages(self)
 
 
-def faust_app(settings: Settings) -> TidemarkApp:
+def faust_app(settings: Settings, metrics: Metrics) -> TidemarkApp:
     """Return the app, configured and not started. Raises UnusableInput if the data directory cannot be used."""
     return TidemarkApp(
         settings.app_id,
+        metrics=metrics,
         broker_credentials=credentials(settings),
         broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         store="memory://",
@@ -77,8 +83,8 @@ def faust_app(settings: Settings) -> TidemarkApp:
         stream_buffer_maxsize=QUEUED_BATCHES,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
-        # It compares what memory holds with the listed end offsets, which the embedded broker lists a batch too low;
-        # what memory holds was acknowledged.
+        # The check compares memory with the listed end offsets, which the embedded broker lists a batch too low. All
+        # rows in memory were acknowledged.
         recovery_consistency_check=False,
         producer_acks=-1,
         producer_linger=0.0,

@@ -1,6 +1,6 @@
-"""Log lines: for people (`console`) or for machines (`json`), with where it happened, and never with who it was about.
+"""Log lines for people (`console`) or machines (`json`), with the place of an event and never the customer.
 
-Whoever logs gives topic, partition and offset as `extra`. Keys, values and customers are not logged.
+Callers pass topic, partition and offset as `extra`. Keys, values and customers are not logged.
 """
 
 import logging
@@ -12,30 +12,30 @@ import orjson
 
 from models.errors import TidemarkError
 
-#: What a line may tell beside its message.
+#: The `extra` attributes that a line shows besides its message.
 PLACES = ("topic", "partition", "offset")
-#: Chatty upstream loggers, and the level below which nobody needs them.
+#: Chatty upstream loggers, and the level from which their lines are shown.
 _QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.WARNING, "asyncio": logging.WARNING}
 
 
 class Console(logging.Formatter):
-    """One line an event, for people; an exception follows in lines of its own."""
+    """One line for each event, for people; an exception follows on lines of its own."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the library's name
-        """Return the line, with where it happened at its end."""
-        where = " ".join(f"{name}={value}" for name, value in _places(record).items())
-        return super().formatMessage(record) + (f" [{where}]" if where else "")
+        """Return the line, with the place at its end."""
+        place = " ".join(f"{name}={value}" for name, value in _places(record).items())
+        return super().formatMessage(record) + (f" [{place}]" if place else "")
 
 
 class Json(logging.Formatter):
-    """One JSON object a line, for machines: time (RFC 3339, UTC), level, logger, message, where, exception."""
+    """One JSON object a line, for machines: time (RFC 3339, UTC), level, logger, message, place, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the object as text."""
-        told = {
+        line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -43,8 +43,8 @@ class Json(logging.Formatter):
             **_places(record),
         }
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(told, default=str).decode()
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
 
 
 def _places(record: logging.LogRecord) -> dict[str, Any]:
@@ -52,24 +52,24 @@ def _places(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def set_up_logging(level: str, form: Literal["console", "json"] = "console") -> None:
-    """Log to stderr, upstream only where something is wrong."""
+    """Log to stderr; of upstream libraries only warnings and errors are shown, unless `level` is debug."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json() if form == "json" else Console())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level != "debug":
         handler.addFilter(_is_not_faust_chatter)
-        handler.addFilter(_is_not_told_already)
+        handler.addFilter(_is_not_a_repetition)
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(quiet if level != "debug" else logging.DEBUG)
 
 
 def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
-    # Faust's services log under the module of whatever subclasses them, marked by a bracket.
+    # Faust's services log under the module of their subclass, with a bracket as mark.
     return record.levelno > logging.INFO or not str(record.msg).startswith("[^")
 
 
-def _is_not_told_already(record: logging.LogRecord) -> bool:
-    """Faust and asyncio tell of a crash again: an error raised on purpose has said in a line what is to be done."""
+def _is_not_a_repetition(record: logging.LogRecord) -> bool:
+    """Return False for Faust's and asyncio's traceback of an error raised on purpose, which was logged in one line."""
     again = record.name == "asyncio" or str(record.msg).startswith("[^")
     return not (
         str(record.msg).endswith("Reraising original exception...")
@@ -78,7 +78,7 @@ def _is_not_told_already(record: logging.LogRecord) -> bool:
 
 
 def _comes_of_ours(error: BaseException | None) -> bool:
-    """Whether an error was raised on purpose, or came up while one was dealt with: the loop is closed by then, say."""
+    """Return whether an error was raised on purpose, or while one was handled (the loop may be closed by then)."""
     while error is not None and not isinstance(error, TidemarkError):
         error = error.__cause__ or error.__context__
     return error is not None

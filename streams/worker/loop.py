@@ -1,14 +1,14 @@
-"""The worker: takes micro-batches and ticks from Faust's stream, has them processed and performed, in order.
+"""The worker: takes micro-batches and watermarks from Faust's stream, has them processed and performed, in order.
 
-A batch's outputs are acknowledged, then its state, then its offset is free to be committed.
-What Faust delivers is checked against the progress that travels with the state: what was applied is skipped, what
-is missing is fetched again. An error of the broker ends the worker; whoever supervises it starts it anew.
+A batch's outputs are acknowledged, then its state, then its offset may be committed. Faust's batches are checked
+against the progress that travels with the state: records that were applied are skipped, missing ones are fetched again.
+An error of the broker ends the worker, and its supervisor restarts it.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from faust.types import TP
 
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.metrics.collectors import Metrics
 from streams.partition.cutoff_coordinator import CUTOFFS_KEY, LEADER
 from streams.partition.effects import Effects
@@ -24,21 +24,21 @@ from streams.partition.processor import Processor
 from streams.partition.state import Partition, Watermark, decode_watermark
 from streams.worker.context import WorkerContext
 from streams.worker.ownership import Ownership
-from streams.worker.paused import Paused, parted
+from streams.worker.paused import Paused, split_at
 
 log = logging.getLogger(__name__)
 
-#: Batches of up to so many records are processed in the event loop: a thread would take longer to be handed them.
+#: Batches of at most this many records are processed in the event loop: handing them to a thread would take longer.
 SMALL_BATCH = 32
-#: Dead letters of a partition are logged once in so many seconds.
-TELL_S = 10.0
+#: Dead letters of a partition are logged at most once in this interval (seconds).
+DEAD_LETTER_LOG_S = 10.0
 
 
 class Worker:
-    """Processes the partitions that are ours, one batch or tick at a time, beside the event loop unless it is small.
+    """Processes the partitions that are ours, one batch or watermark at a time; large ones in a thread.
 
     While the effects of a batch wait for the broker, in *flight*, other partitions go on; the next batch of the same
-    partition waits for it. `quiet` is the state in which nothing is under way.
+    partition waits for it. `quiet()` waits until nothing is in flight.
     """
 
     def __init__(self, context: WorkerContext, processor: Processor, metrics: Metrics) -> None:
@@ -46,57 +46,72 @@ class Worker:
         self._turn = asyncio.Lock()
         self._flights: dict[int, asyncio.Task[None]] = {}
         self.last_event_at = context.clock()
-        #: When (monotonic seconds) each partition had its last tick applied.
-        self.ticked_at: dict[int, float] = {}
-        #: By (input topic, partition): unread records as of the last tick, and since when none was applied.
-        self.waiting: dict[tuple[str, int], tuple[int, float]] = {}
+        self._advanced_at: dict[int, float] = {}
+        self._waiting: Mapping[tuple[str, int], tuple[int, float]] = {}
         self._context = context
         self._processor = processor
         self._ownership = Ownership(context, processor, metrics)
         self._probes: dict[TP, tuple[int, int]] = {}
-        self._told_at: dict[TP, float] = {}
+        self._logged_at: dict[TP, float] = {}
         self.paused = Paused(lambda tp, yes: context.consumer().pause(tp, yes))
 
+    @property
+    def advanced_at(self) -> Mapping[int, float]:
+        """When (monotonic seconds) each partition applied its last watermark."""
+        return self._advanced_at
+
+    @property
+    def waiting(self) -> Mapping[tuple[str, int], tuple[int, float]]:
+        """Unread records by (input topic, partition) as of the last watermark, and since when none was applied."""
+        return self._waiting
+
+    def note_unread(
+        self, lags: Mapping[tuple[str, int], int], waiting: Mapping[tuple[str, int], tuple[int, float]]
+    ) -> None:
+        """Note the unread records by (input topic, partition); `waiting` is without paused ones, as the property."""
+        self._waiting = waiting
+        self.metrics.note_lag(lags)
+
     async def run(self, events: AsyncIterator[Any]) -> None:
-        """Take up the messages of a Faust stream until it ends."""
+        """Process the messages of a Faust stream until it ends. Raises KafkaError, Fenced."""
         async for event in events:
             message = event.message
             async with self._turn:
-                partition = await self._at_hand(message.tp)
+                partition = await self._owned(message.tp)
                 if partition is None:
                     continue
                 if message.topic == self._context.ticks:
-                    await self._tick(partition, message.tp, message.value)
+                    await self._advance(partition, message.tp, message.value)
                 elif message.tp in self.paused:
                     self.paused.append(message.tp, message.value)
                 else:
                     await self._batch(partition, message.tp, message.value)
             for tp in self.paused.of(message.partition):
-                await self._take_up(tp)
+                await self._process_paused(tp)
 
-    async def _take_up(self, tp: TP) -> None:
-        """Process what is parked of a partition, as far as its time has come, a turn each."""
+    async def _process_paused(self, tp: TP) -> None:
+        """Process the paused chunks of a partition whose time has come, one a turn."""
         while tp in self.paused:
             async with self._turn:
-                partition = await self._at_hand(tp)
+                partition = await self._owned(tp)
                 topic, now = self._context.inputs[tp.topic], self._context.clock()
                 if partition is None or tp not in self.paused or self._processor.waits(partition, topic, now):
                     return
                 await self._batch(partition, tp, self.paused.take(tp))
 
-    async def _at_hand(self, tp: TP) -> Partition | None:
-        """Return the state of a partition that nothing is in flight of; None where it is another's by now."""
+    async def _owned(self, tp: TP) -> Partition | None:
+        """Return the state of a partition once nothing of it is in flight; None if it is not ours any more."""
         await self._landed(tp.partition)
         partition = self._context.store().partition(tp.partition)
         if partition is None or not self._is_ours(tp):
-            return None  # revoked meanwhile: the next owner reads it
-        return await self._ownership.claimed(partition)  # else a rebalance is on its way
+            return None  # revoked meanwhile: the next owner reads the message
+        return await self._ownership.claim(partition)  # None: a rebalance is on its way
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
-        """Wait until all that was taken up is acknowledged, and let nothing begin meanwhile.
+        """Wait until every batch in flight is acknowledged, and let none begin inside the context.
 
-        Raises what a flight raised: the worker must not go on.
+        Raises the error of a flight that failed: the worker must not go on.
         """
         async with self._turn:
             for number in list(self._flights):
@@ -106,25 +121,24 @@ class Worker:
     async def _landed(self, number: int) -> None:
         flight = self._flights.get(number)
         if flight is not None:
-            await flight  # one that failed stays: its rows are not in the changelog, and nothing may build on them
+            await flight  # a failed one stays: its rows are not in the changelog, and nothing may follow them
             self._flights.pop(number, None)
 
     def check(self) -> None:
-        """Raise Fenced where it is not settled for long whose a partition is."""
+        """Raise Fenced if the owner of a partition has not been settled for a minute."""
         self._ownership.check()
 
-    async def quiesce(self) -> None:
-        """Return once no batch is in flight, and none can begin: called before partitions are given away.
+    async def release_partitions(self) -> None:
+        """Close all partitions once no batch is in flight; called before partitions are given away.
 
-        What was at hand is not taken up any more. It is fetched again, by us or by another.
+        Chunks that were not processed are dropped. They are fetched again, by us or by another process.
         """
         async with self.quiet():
             self._context.store().suspend()
             self._probes.clear()
             self.paused.clear()
-            self.ticked_at.clear()
-            self.waiting.clear()
-            self.metrics.lag = {}
+            self._advanced_at.clear()
+            self.note_unread({}, {})
 
     async def _batch(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
         topic = self._context.inputs[tp.topic]
@@ -133,7 +147,7 @@ class Worker:
         started = time.monotonic()
         call = partial(self._processor.process, partition, topic, tp.topic, chunk.records, self._context.clock())
         effects = call() if len(chunk.records) <= SMALL_BATCH else await asyncio.to_thread(call)
-        chunk, rest = parted(chunk, partition.next_offset(topic))
+        chunk, rest = split_at(chunk, partition.next_offset(topic))
         if rest.records:
             self.paused.put_back(tp, rest)
         if not chunk.records:
@@ -151,52 +165,53 @@ class Worker:
         self.last_event_at = self._context.clock()
         self._observe(topic.label, effects, chunk, started)
         if effects.reasons:
-            self._tell_dead_letters(tp, effects, chunk)
+            self._log_dead_letters(tp, effects, chunk)
 
-    async def _tick(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
-        tick = self._latest_tick(partition, chunk)
-        more = tick is not None
-        while more and tick is not None:
-            effects = await asyncio.to_thread(self._processor.tick, partition, tick, self._context.clock())
+    async def _advance(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
+        watermark = self._latest_watermark(partition, chunk)
+        more = watermark is not None
+        while more and watermark is not None:
+            effects = await asyncio.to_thread(self._processor.advance, partition, watermark, self._context.clock())
             if effects.changelog:
                 await self._ownership.perform(partition, effects)
                 self.metrics.observe("ticks", effects)
-                if (days := self._processor.coordinator) is not None:
-                    await self.nudge(out.key for out in effects.outputs.get(days.topic, ()) if days.hear(*out[:2]))
+                if (coordinator := self._processor.coordinator) is not None:
+                    records = effects.outputs.get(coordinator.topic, ())
+                    await self.advance_after([out.key for out in records if coordinator.hear(out.key, out.value)])
                 if self._context.store().partition(tp.partition) is not partition:
-                    return  # it turned out to be another's
+                    return  # another process owns it
             more = effects.more
         await self._ownership.renew(partition)
         self._context.consumer().mark_applied(tp, chunk.records[-1].offset + 1)
         self.metrics.ticks.inc()
-        self.ticked_at[partition.number] = time.monotonic()
+        self._advanced_at[partition.number] = time.monotonic()
 
-    def _latest_tick(self, partition: Partition, chunk: Chunk) -> Watermark | None:
-        """Return the last tick of this claim. What another owner had read, or we before a rebalance, proves nothing."""
+    def _latest_watermark(self, partition: Partition, chunk: Chunk) -> Watermark | None:
+        """Return the last watermark under our claim. Others may rest on records that are not in our state."""
         claim = self._context.store().claims[partition.number].encoded
-        ticks = (decode_watermark(record.value) for record in reversed(chunk.records))
-        ours = [tick for tick in ticks if tick is not None and tick.claim == claim]
-        return next((tick for tick in ours if tick.time is not None), ours[0] if ours else None)
+        watermarks = (decode_watermark(record.value) for record in reversed(chunk.records))
+        ours = [each for each in watermarks if each is not None and each.claim == claim]
+        return next((each for each in ours if each.time is not None), ours[0] if ours else None)
 
-    async def nudge(self, keys: Iterable[bytes | None]) -> None:
-        """Have partitions of ours go on at once, where records of other partitions may have been waited for."""
+    async def advance_after(self, keys: Iterable[bytes | None]) -> None:
+        """Let our partitions continue at once if they may wait for records of the internal topic with these keys."""
         news = set(keys)
         for number, claim in list(self._context.store().claims.items()):
             if CUTOFFS_KEY in news or (news and number == LEADER):
-                tick = Watermark(None, claim.encoded)
-                await self._context.producer().send(self._context.ticks, msgspec.json.encode(tick), partition=number)
+                value = msgspec.json.encode(Watermark(None, claim.encoded))
+                await self._context.producer().send(self._context.ticks, value, partition=number)
 
     async def _has_gap(self, expected: int, tp: TP, chunk: Chunk) -> bool:
-        """Whether records before the chunk are missing; has them fetched again. A hole in the log is no gap.
+        """Return whether records before the chunk are missing, and fetch them again. A hole in the log is no gap.
 
-        It is a hole where the very first chunk fetched from there begins beyond it. A later one proves nothing: the
-        first may have been lost again.
+        It is a hole if the first chunk fetched from there begins after it. A later chunk does not show that: the first
+        one may have been lost again.
         """
         first = chunk.records[0].offset
         probed, epoch = self._probes.get(tp, (-1, 0))
         again = probed == expected
         if again and chunk.epoch < epoch:
-            return True  # it was on its way when the partition was rewound
+            return True  # it was on its way when the partition was sought
         if first <= expected or (again and chunk.number == 0):
             self._probes.pop(tp, None)
             return False
@@ -205,7 +220,7 @@ class Worker:
         return True
 
     async def resume(self, tp: TP) -> None:
-        """Have a partition that stands still fetched again from where its state is."""
+        """Fetch a partition that makes no progress again, from the offset of its state."""
         partition = self._context.store().partition(tp.partition)
         if partition is not None:
             await self._seek_back(tp, partition.next_offset(self._context.inputs[tp.topic]))
@@ -225,11 +240,11 @@ class Worker:
         metrics.batch_seconds.observe(time.monotonic() - started)
         metrics.latency.observe(max(0, self._context.clock() - chunk.records[-1].timestamp) / 1000)
 
-    def _tell_dead_letters(self, tp: TP, effects: Effects, chunk: Chunk) -> None:
-        """Log that a batch held dead letters, now and then: a flood of them is counted, not told one by one."""
+    def _log_dead_letters(self, tp: TP, effects: Effects, chunk: Chunk) -> None:
+        """Log that a batch held dead letters, at most once an interval: a flood of them is only counted."""
         now = time.monotonic()
-        if now - self._told_at.get(tp, float("-inf")) >= TELL_S:
-            self._told_at[tp] = now
+        if now - self._logged_at.get(tp, float("-inf")) >= DEAD_LETTER_LOG_S:
+            self._logged_at[tp] = now
             reasons = ", ".join(f"{reason.value} {count}" for reason, count in effects.reasons.items())
             log.warning(
                 "dead letters in a batch up to this offset: %s", reasons, extra=_place(tp, chunk.records[-1].offset)

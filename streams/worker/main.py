@@ -1,4 +1,4 @@
-"""Running a worker in this process, under Faust's own supervisor, with our logging and a bounded end."""
+"""Running a worker in this process, under Faust's own supervisor, with our logging and a bounded shutdown."""
 
 import asyncio
 import logging
@@ -22,34 +22,34 @@ class _Worker(faust.Worker):
     stop_within_s = 25.0
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
-        log.info("told to stop by %s: what is under way is finished and committed", signal.name)
-        end_within(self.stop_within_s, "the worker was told to stop")
+        log.info("stopping on %s: batches under way are finished and committed", signal.name)
+        end_within(self.stop_within_s, "the worker was asked to stop")
         super()._schedule_shutdown(signal)
 
 
 def run_worker(settings: Settings) -> None:
-    """Run a worker until it is told to stop; exits the process with Faust's exit code.
+    """Run a worker until a signal stops it; exits the process with Faust's exit code.
 
-    Raises TopicsError where topics are not as they should be, BrokerError where no broker answers.
+    Raises TopicsError if topics are not as they should be, BrokerError if no broker answers, UnusableInput as `build`.
     """
     set_up_logging(settings.log_level, settings.log_format)
     tune_gc()
     refuse_wrong_topics(settings)
     app = build(settings)
-    app.owns_process = True
+    app.own_process()
     worker = _Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False, quiet=True)
-    worker.spinner = None  # nothing but log lines is written
+    worker.spinner = None  # only log lines are written
     log.info("a worker of %s, with the broker at %s", settings.app_id, settings.broker)
     worker.stop_within_s = settings.stop_within / 1000
     worker.execute_from_commandline()
 
 
 def refuse_wrong_topics(settings: Settings) -> None:
-    """Go no further where topics are missing, have other partitions or are not compacted: state would be lost in them.
+    """Raise TopicsError if topics are missing, differ in partitions or are not compacted: state would be lost in them.
 
-    Raises TopicsError, BrokerError.
+    Raises BrokerError if no broker answers.
     """
-    # On a loop of its own, which is not left behind as the thread's: Faust brings its own.
+    # On an event loop of its own, which does not stay the thread's: Faust makes its own.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         mistakes = runner.run(check_topics(settings))
     if mistakes:

@@ -1,9 +1,9 @@
-"""Owning a partition: claimed before its first write, written under the claim, and defended.
+"""Owning a partition: it is claimed before the first write, written under the claim, and defended.
 
-A group hands a partition on when its owner is silent for longer than the session. An owner that only slept may still
-write. `streams.partition.fencing` says which records then count; here the owner makes its claim, notices whoever
-writes beside it (its own records no longer lie side by side), and says anew what was written over. All records that
-are ours are contiguous: nobody else may write, and there are no transactions in this topic.
+A group gives a partition to another process when its owner is silent for longer than the session. An owner that only
+slept may still write. `streams.partition.fencing` says which records then count. Here the owner makes its claim,
+notices other writers, and writes rows again that were written over. It notices them because its own records are
+contiguous unless another process writes: there are no transactions in this topic.
 """
 
 import logging
@@ -23,16 +23,16 @@ from streams.worker.context import WorkerContext
 
 log = logging.getLogger(__name__)
 
-#: A quiet partition says so often (seconds) that it is owned, and so notices whoever wrote over it.
+#: The interval (seconds) at which the owner of an idle partition writes to it, and so notices other writers.
 RENEW_S = 60.0
-#: How often a claim is made where others come in between.
+#: How often a claim is repeated if other claims come in between.
 _CLAIMS = 5
-#: How long (seconds) a partition that was dropped may stay without an owner.
+#: How long (seconds) a partition may stay without an owner after it was dropped.
 _UNSETTLED_S = 60.0
 
 
 class Ownership:
-    """The partitions of one process, as their changelog sees them."""
+    """Claims and defends the partitions of one process in their changelog."""
 
     def __init__(self, context: WorkerContext, processor: Processor, metrics: Metrics) -> None:
         self._context = context
@@ -42,10 +42,11 @@ class Ownership:
         self._written_at: dict[int, float] = {}
         self._dropped: dict[int, float] = {}
 
-    async def claimed(self, partition: Partition) -> Partition | None:
-        """Return the partition once it is claimed, opened anew where its changelog had grown; None if it is not ours.
+    async def claim(self, partition: Partition) -> Partition | None:
+        """Claim a partition unless it is claimed, and return it; None if it is not ours.
 
-        Raises Fenced where others claim it again and again although it is ours.
+        It is opened again if its changelog has grown. Raises Fenced if others keep claiming it although it is ours,
+        KafkaError if the broker does not answer.
         """
         number, store = partition.number, self._context.store()
         if number in store.claims:
@@ -56,22 +57,22 @@ class Ownership:
                 return None
             claim = store.fence(number).next_claim(self._owner)
             offsets = await self._committer().write(number, [(CLAIM_KEY + str(number).encode(), claim.encoded)], claim)
-            # What lies before the claim and was not recovered was written by the owner before us, and counts.
+            # Records before the claim that were not recovered are the previous owner's, and count.
             unread = range(self._next_offset(number), offsets.stop)
             partition = await store.catch_up(number, await self._context.read_changelog(number, unread))
             self._written(number, offsets)
             if store.fence(number).holder == claim:
-                store.claims[number] = claim
+                store.note_claim(number, claim)
                 if store.fence(number).stale:
                     await self._restate(partition)
                 return store.partition(number)
-        raise Fenced(f"partition {number} is claimed by other workers again and again")
+        raise Fenced(f"other workers keep claiming partition {number}")
 
     async def perform(self, partition: Partition, effects: Effects) -> None:
         """Reserve what is spent, produce the outputs, write the state.
 
-        A partition that turns out to be another's by now is dropped; where it does before anything went out, nothing
-        does.
+        If the reservation shows that another process owns the partition, nothing is produced; if the state does, the
+        partition is dropped. Raises KafkaError, Fenced.
         """
         number, store = partition.number, self._context.store()
         try:
@@ -85,13 +86,13 @@ class Ownership:
             self._metrics.refused(error)
             raise
         self._metrics.changelog_bytes.inc(effects.row_bytes)
-        if owned and store.fence(number).stale:  # not before: what is said anew is the state after the outputs
+        if owned and store.fence(number).stale:  # not before: the rows written again are those after the outputs
             await self._restate(partition)
         if store.partition(number) is partition:
             store.settle(number)
 
     async def _write(self, partition: Partition, rows: list[tuple[bytes, bytes | None]]) -> bool:
-        """Write rows of a partition; return whether it is ours still. Raises KafkaError, Fenced."""
+        """Write rows of a partition; return whether it is still ours. Raises KafkaError, Fenced."""
         number, store = partition.number, self._context.store()
         expected = self._next_offset(number)
         offsets = await self._committer().write(number, rows, store.claims[number])
@@ -101,12 +102,12 @@ class Ownership:
         return store.partition(number) is partition
 
     async def renew(self, partition: Partition) -> None:
-        """Write something where nothing was written for long."""
+        """Write the progress of a partition that was not written for `RENEW_S`. Raises KafkaError, Fenced."""
         if time.monotonic() - self._written_at.get(partition.number, 0.0) >= RENEW_S:
             await self.perform(partition, Effects(changelog=[partition.progress_row()]))
 
     async def _defend(self, partition: Partition, offsets: range) -> None:
-        """Look at what lies between our records: who is to go, we or they?"""
+        """Judge the records of others among ours: raise Fenced if we are the owner, else drop the partition."""
         store, number = self._context.store(), partition.number
         fence = store.fence(number)
         for record in await self._context.read_changelog(number, offsets):
@@ -114,33 +115,35 @@ class Ownership:
         if fence.holder != store.claims[number]:
             if await self._is_member(partition):
                 raise Fenced(f"partition {number} was taken by a worker that is not its owner")
-            log.warning("another worker owns it: what was written late does not count", extra={"partition": number})
+            log.warning(
+                "another worker owns the partition: records written late do not count", extra={"partition": number}
+            )
             self._drop(partition)
 
     async def _restate(self, partition: Partition) -> None:
-        stale = self._context.store().fence(partition.number).stale
-        log.warning("%d rows of a replaced owner are written over", len(stale), extra={"partition": partition.number})
-        effects = self._processor.restate(partition, list(stale))
-        stale.clear()
-        await self.perform(partition, effects)
+        stale = self._context.store().fence(partition.number).take_stale()
+        log.warning(
+            "a replaced owner wrote over %d rows: writing them again", len(stale), extra={"partition": partition.number}
+        )
+        await self.perform(partition, self._processor.restate(partition, stale))
 
     def check(self) -> None:
-        """Raise Fenced where a partition was dropped, and no rebalance has settled for long whose it is."""
+        """Raise Fenced if a partition was dropped, and is still assigned here without being ours after a minute."""
         store, assigned = self._context.store(), self._context.consumer().assignment()
         for number, since in list(self._dropped.items()):
             if store.partition(number) is not None or TP(self._context.ticks, number) not in assigned:
                 del self._dropped[number]
             elif time.monotonic() - since > _UNSETTLED_S:
-                raise Fenced(f"partition {number} is assigned here, and the group does not confirm it")
+                raise Fenced(f"partition {number} is assigned to this worker, but the group does not confirm it")
 
     def _drop(self, partition: Partition) -> None:
-        # Where a rebalance came meanwhile, its rows are under recovery already, from where they end.
+        # After a rebalance meanwhile, its rows are already being recovered from where they end.
         if self._context.store().partition(partition.number) is partition:
             self._context.store().drop(partition.number)
             self._dropped[partition.number] = time.monotonic()
 
     async def _is_member(self, partition: Partition) -> bool:
-        """Whether the group still takes us for the owner: a commit is refused where it does not."""
+        """Return whether the group still accepts us as the owner: otherwise it refuses a commit."""
         name, topic = next(iter(self._context.inputs.items()))
         return await self._context.consumer().still_owner(TP(name, partition.number), partition.next_offset(topic))
 

@@ -1,4 +1,4 @@
-"""The end of a process that does not end by itself: with no broker to answer, Faust's shutdown never does."""
+"""Ending a process that does not end by itself: if no broker answers, Faust's shutdown never finishes."""
 
 import logging
 import os
@@ -8,7 +8,10 @@ log = logging.getLogger(__name__)
 
 
 def end_within(seconds: float, why: str) -> None:
-    """Have this process end after so many seconds, with status 1, unless it has ended by then. State is on Kafka."""
+    """End this process with status 1 if it still runs after `seconds`. No state is lost: it is on Kafka.
+
+    `why` begins the log line: "the worker was asked to stop, and did not end within …".
+    """
     watchdog = threading.Timer(seconds, _end, (seconds, why))
     watchdog.daemon = True
     watchdog.start()

@@ -1,9 +1,9 @@
-"""The ticker: tells every partition of ours, in regular intervals, how far time may go.
+"""Watermarks: at regular intervals every partition of ours gets a record that says where its stream time may move.
 
-A tick is made between two batches, against the end offsets read just before: where nothing lags, all that was in
-the input topics by then is in the acknowledged state, and stream time may follow the clock. Ticks travel through
-an internal co-partitioned topic, because a table is written only from its partition's stream. The ticker also
-notices a partition that stands still with records unread, and has it fetched again.
+A watermark is made between two batches, against the end offsets read just before: if nothing lags, every record that
+was in the input topics by then is in the acknowledged state, and stream time may follow the clock. Watermarks travel
+through an internal co-partitioned topic (named ticks), because a table is written only from its partition's stream.
+Partitions that make no progress although records are unread are noticed here too.
 """
 
 import time
@@ -20,9 +20,9 @@ from streams.worker.loop import Worker
 
 
 class Unread(NamedTuple):
-    """What of the partitions is not applied: the topics that lag by partition, and those that stand still.
+    """The unread records: the labels of topics that lag, by partition, and the partitions that make no progress.
 
-    `expected`: more will be applied without any time passing. What is parked will not.
+    `expected`: some will be applied without time moving, which is false for paused ones.
     """
 
     lagging: dict[int, list[str]]
@@ -31,7 +31,7 @@ class Unread(NamedTuple):
 
 
 class Watermarks:
-    """Makes the ticks of one worker process."""
+    """Makes the watermarks of one worker process."""
 
     def __init__(self, settings: Settings, context: WorkerContext, worker: Worker) -> None:
         self._settings = settings
@@ -43,11 +43,14 @@ class Watermarks:
         self._asked: dict[TP, tuple[int, int]] = {}
         self._applied: dict[tuple[str, int], int] = {}
 
-    async def tick(self) -> list[TP]:
-        """Produce one tick a partition; return the partitions that stand still although records are unread."""
+    async def send(self) -> list[TP]:
+        """Produce one watermark for each partition; return those that make no progress although records are unread.
+
+        Raises KafkaError if the broker refuses.
+        """
         async with self._worker.quiet():
-            # What is known of event time must be older than the end offsets: events that arrive between the two
-            # must not carry time past events of another topic that arrived with them.
+            # Event times must be read before the end offsets: events that arrive between the two must not move time
+            # past events of another topic that arrived with them.
             partitions = dict(self._context.store().partitions)
             seen = {number: dict(partition.progress.latest) for number, partition in partitions.items()}
             claims = {number: claim.encoded for number, claim in self._context.store().claims.items()}
@@ -60,8 +63,9 @@ class Watermarks:
         async with self._worker.quiet():
             unread = await self._unread(partitions, {tp: ends.get(tp) or 0 for tp in tps})
         for number in partitions:
-            tick = Watermark(self._time_of(number, seen, unread, now), claims.get(number))
-            sent = await self._context.producer().send(self._context.ticks, msgspec.json.encode(tick), partition=number)
+            watermark = Watermark(self._time_of(number, seen, unread, now), claims.get(number))
+            value = msgspec.json.encode(watermark)
+            sent = await self._context.producer().send(self._context.ticks, value, partition=number)
             sent.add_done_callback(self._metrics.acknowledged)
         return unread.stalled
 
@@ -76,14 +80,14 @@ class Watermarks:
                 if tp in self._worker.paused:
                     continue
                 expected = True
-                if self._stands_still(tp, partitions[tp.partition]):
+                if self._makes_no_progress(tp, partitions[tp.partition]):
                     stalled.append(tp)
                     self._asked[tp] = (end - lag, end)
         self._note(lags, partitions)
         return Unread(lagging, expected, stalled)
 
     def _note(self, lags: dict[TP, int], partitions: dict[int, Partition]) -> None:
-        """Keep what is unread, for the metrics, and since when nothing of it was applied, for the readiness."""
+        """Have the worker note the lags, for metrics, and since when no record was applied, for readiness."""
         now, worker = time.monotonic(), self._worker
         unread, applied, waiting = {}, {}, {}
         for tp, lag in lags.items():
@@ -93,14 +97,14 @@ class Watermarks:
             if lag and tp not in worker.paused:
                 _, since = worker.waiting.get(key, (0, now))
                 waiting[key] = (lag, since if self._applied.get(key) == applied[key] else now)
-        worker.waiting, self._applied = waiting, applied
-        self._metrics.lag = unread
+        self._applied = applied
+        worker.note_unread(unread, waiting)
 
     async def _lag(self, partition: Partition, tp: TP, end: int) -> int:
-        """Records that are not applied. Offsets at the end that hold none (transaction markers) are no lag.
+        """Return the number of records not applied. Offsets at the end that hold none (transaction markers) are no lag.
 
-        Those are told from records that went astray by fetching again from where the state is: if the very same end
-        is then reached with nothing fetched, there is nothing.
+        They are distinguished from lost records by fetching again from the offset of the state: if the same end is then
+        reached with nothing fetched, there are no records.
         """
         applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
         if applied >= end:
@@ -109,8 +113,8 @@ class Watermarks:
             return 0
         return end - applied
 
-    def _stands_still(self, tp: TP, partition: Partition) -> bool:
-        """Whether nothing was applied for three ticks; after a rewind the count goes on, so it is asked for once."""
+    def _makes_no_progress(self, tp: TP, partition: Partition) -> bool:
+        """Return True when nothing was applied for three watermarks, and then for every twentieth."""
         applied = partition.progress.applied.get(self._inputs[tp.topic], 0)
         seen, count = self._idle.get(tp, (-1, 0))
         count = count + 1 if seen == applied else 0
@@ -118,7 +122,7 @@ class Watermarks:
         return count == 2 or (count > 2 and count % 20 == 0)
 
     def _time_of(self, number: int, seen: dict[int, dict[str, int]], unread: Unread, now: int) -> int | None:
-        """How far a partition's stream time may move (`streams.partition.state` defines it)."""
+        """Return where (ms) a partition's stream time may move (`streams.partition.state` defines it), or None."""
         wall = now - self._settings.clock_grace if self._settings.clock == "wall" else MAX_INSTANT
         if lagging := unread.lagging[number]:
             oldest = _oldest(seen, {number: lagging})
@@ -129,17 +133,17 @@ class Watermarks:
         scope = [seen[number]] if waiting else list(seen.values())
         known = [at for each in scope for at in each.values()]
         if waiting and not unread.expected and (paused := _oldest(seen, unread.lagging)) is not None:
-            known.append(paused)  # those who wait at a day's end wait for this one, too: it comes as far as they have
+            known.append(paused)  # partitions at a day's end wait for this one too: it advances to where they are
         newest = max(known, default=None)
         idle = self._settings.idle_after
         if newest is not None and idle is not None and not waiting and now - self._worker.last_event_at >= idle:
-            # Nothing more comes: whatever waits for the lateness to pass need not wait any longer.
+            # No more events come: decisions need not wait for the lateness to pass.
             return newest + self._settings.lateness + 1
         return newest
 
 
 def _oldest(seen: dict[int, dict[str, int]], lagging: dict[int, list[str]]) -> int | None:
-    """Return the oldest of the latest event times (ms) of all topics that lag; None where one has shown none."""
+    """Return the oldest of the latest event times (ms) of all topics that lag; None if one has had no event."""
     lags = [(number, topic) for number, topics in lagging.items() for topic in topics]
     known = [at for number, topic in lags if (at := seen[number].get(topic)) is not None]
     return min(known) if len(known) == len(lags) else None

@@ -1,9 +1,8 @@
-"""The worker's web pages: `/metrics`, `/health` (does it live?) and `/ready` (does it work?).
+"""The worker's web pages: `/metrics`, `/health` (is it alive?) and `/ready` (does it work?).
 
-Where a policy ranks customers, `/cutoffs` and `/cutoffs.json` too, and nothing else.
-Faust's own pages (its index, router and tables) are off. A client gets a bounded request, a bounded time, and
-no connection that it does not use. Where a token is set, every page but
-`/health` and `/ready` wants it.
+If a policy ranks customers, there are `/cutoffs` and `/cutoffs.json` too. Faust's own pages (its index, router and
+tables) are off. The size and the time of a request are bounded, and idle connections are closed. If a token is set,
+every page but `/health` and `/ready` requires it.
 """
 
 import asyncio
@@ -21,13 +20,13 @@ from streams.metrics.collectors import Metrics
 from streams.worker.cutoff_page import CutoffHistory
 from streams.worker.readiness import Readiness
 
-#: The pages that tell nothing but how the process is: open to any supervisor.
+#: The pages that show only the state of the process: open to any supervisor.
 HEALTH, READY = "/health", "/ready"
 #: How long (seconds) a connection may be idle, or take to send its request.
 IDLE_S = 15.0
 #: How long (seconds) an answer may take.
 ANSWER_S = 10.0
-#: How long (seconds) a request's body, which no page wants, is read and thrown away.
+#: How long (seconds) a request's body is read and discarded; no page uses it.
 _LINGER_S = 1.0
 #: The largest request body (bytes).
 _MAX_BODY = 4_096
@@ -51,7 +50,7 @@ class Pages(Web):
 
 
 def web_options(token: SecretStr | None) -> dict[str, Any]:
-    """Return the options of the web application: its limits and who is let in."""
+    """Return the options of the web application: its limits, and the check of `token` (None: no check)."""
 
     @middleware
     async def guard(request: Request, handler: _Handler) -> StreamResponse:
@@ -68,12 +67,12 @@ def web_options(token: SecretStr | None) -> dict[str, Any]:
 
 def _shows(request: Request, token: str) -> bool:
     scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-    # Compared in constant time, as bytes: a header may hold what is no ASCII.
+    # Compared in constant time, as bytes: a header may hold characters outside ASCII.
     return scheme.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(errors="replace"), token.encode())
 
 
 def add_pages(app: faust.App, metrics: Metrics, readiness: Readiness, cutoffs: CutoffHistory | None = None) -> None:
-    """Add the pages to a Faust app; those of cut-offs where any are computed."""
+    """Add the pages to a Faust app; `cutoffs` is None if no cut-offs are computed."""
 
     @app.page("/metrics")
     async def metrics_page(_web: Any, _request: Any) -> Any:
@@ -93,7 +92,7 @@ def add_pages(app: faust.App, metrics: Metrics, readiness: Readiness, cutoffs: C
 
 
 def _add_cutoffs(app: faust.App, cutoffs: CutoffHistory) -> None:
-    drawing = asyncio.Lock()  # it takes a processor for a moment: one page at a time, and never the event loop
+    drawing = asyncio.Lock()  # drawing keeps a processor busy: one page at a time, outside the event loop
 
     @app.page("/cutoffs")
     async def cutoffs_page(_web: Any, _request: Any) -> Any:

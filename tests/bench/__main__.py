@@ -1,7 +1,6 @@
 """`make bench`: runs benchmarks by name, prints their tables, and writes every figure as JSON.
 
-Figures hold for the machine they were made on. Nothing here is asserted, and nothing measures here: each benchmark is
-a module with `run(scale) -> list[Report]`.
+Figures are valid only for the machine that produced them. Each benchmark is a module with `run(scale) -> list[Report]`.
 """
 
 import importlib
@@ -23,16 +22,16 @@ from tests.bench.report import Report, Scale
 
 #: Benchmarks by name, in the order in which they run: (module, what it measures).
 BENCHES = {
-    "profile": ("processor", "the processor alone: events/s, and where its time goes"),
-    "growth": ("growth", "events/s as customers grow"),
+    "profile": ("processor", "the processor alone: events/s and a profile"),
+    "growth": ("growth", "events/s as the number of customers grows"),
     "tick": ("tick", "a tick with nothing due, and with a few due"),
-    "cutoffs": ("cutoffs", "tiers by rank beside tiers by thresholds"),
-    "memory": ("memory", "resident bytes an idle customer"),
-    "recovery": ("recovery", "customers/s of recovery, beside stock Faust"),
-    "latency": ("latency", "from order produced to tier change consumed"),
-    "replay": ("replay", "replay of files, beside the live path and a simulation"),
-    "burst": ("burst", "memory in a burst, and while the broker stands still"),
-    "peers": ("against_peers", "the same job by other stream processors"),
+    "cutoffs": ("cutoffs", "ranked tiers compared with thresholds"),
+    "memory": ("memory", "resident bytes per idle customer"),
+    "recovery": ("recovery", "customers/s of recovery, compared with stock Faust"),
+    "latency": ("latency", "time from producing an order to consuming its tier change"),
+    "replay": ("replay", "replay of files, compared with the live path and a simulation"),
+    "burst": ("burst", "memory in a burst, and while the broker is frozen"),
+    "peers": ("against_peers", "the same job in other stream processors"),
 }
 _HELP = "\b\n" + "\n".join(f"  {name:<9} {what}" for name, (_, what) in BENCHES.items())
 _EXAMPLES = """\b
@@ -53,17 +52,17 @@ def _known(_context: click.Context, _parameter: click.Parameter, names: tuple[st
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    help=f"Run benchmarks, all of them unless named, and print what they measured.\n\n{_HELP}\n\n{_EXAMPLES}",
+    help=f"Run the named benchmarks, or all, and print their figures.\n\n{_HELP}\n\n{_EXAMPLES}",
 )
 @click.argument("names", metavar="[NAME]…", nargs=-1, callback=_known)
-@click.option("--orders", type=click.IntRange(1), default=Scale().orders, show_default=True, help="Orders in a run.")
+@click.option("--orders", type=click.IntRange(1), default=Scale().orders, show_default=True, help="Orders per run.")
 @click.option(
-    "--customers", type=click.IntRange(1), default=Scale().customers, show_default=True, help="Customers in a run."
+    "--customers", type=click.IntRange(1), default=Scale().customers, show_default=True, help="Customers per run."
 )
-@click.option("--runs", type=click.IntRange(1), default=Scale().runs, show_default=True, help="Runs of each figure.")
-@click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Where to write every figure.")
+@click.option("--runs", type=click.IntRange(1), default=Scale().runs, show_default=True, help="Runs per figure.")
+@click.option("--json", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure to a file.")
 def main(names: tuple[str, ...], orders: int, customers: int, runs: int, target: Path | None) -> None:
-    """Measure, print, and write the figures; what was measured before a failure is written too."""
+    """Measure, print and write the figures, including those measured before a failure."""
     tune_gc()  # as a worker does
     scale, console = Scale(orders, customers, runs), Console()
     measured: dict[str, list[dict[str, Any]]] = {}

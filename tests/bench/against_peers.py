@@ -1,9 +1,9 @@
-"""Side by side: tidemark's worker and other stream processors, at the same job, on the same input, on the same broker.
+"""Compares tidemark's worker with other stream processors: the same job, the same input, the same broker.
 
-Each pair of runs reads the very same `orders` topic, one side after the other, and takes turns in going first. Both
-sides must come to the same, else the benchmark fails: every field of every tier change (but its id and `decided_at`),
-the latest tiers and metrics of every customer, the number of dead letters.
-`python -m tests.bench.against_peers` runs it alone.
+Both runs of a pair read the same `orders` topic, one after the other, and take turns in going first. The benchmark
+fails unless both sides have the same results: every field of every tier change except its id and `decided_at`, the
+latest tiers and metrics of every customer, the number of dead letters. `python -m tests.bench.against_peers` runs it
+alone.
 """
 
 import statistics
@@ -39,19 +39,18 @@ COLUMNS = (
     "theirs, events/s",
     "ratio",
     "target",
-    "CPU µs an event",
+    "CPU µs per event",
     "peak memory, MB",
 )
-#: Orders of one customer, on average, whatever the size of a load: the size of the state is the same for all.
+#: Mean number of orders per customer, for any size of the load, so that the state per customer is the same.
 ORDERS_EACH = 10
 _TIMEOUT_S = 900.0
 
 
 class Peer(NamedTuple):
-    """A peer, the most orders it is given (None: as many as the scale says), and the broker that both sides use.
+    """A peer, its maximum number of orders (None: that of the scale), and the broker that both sides use.
 
-    Slower peers are given fewer orders, about half a minute's work; both sides are given the same. `target` is the
-    least ratio that is aimed at.
+    Slower peers get fewer orders, about half a minute's work; both sides get the same. `target` is the minimum ratio.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Peer(NamedTuple):
     skew: Skew = "uniform"
 
 
-# By Zipf's law one customer has 9,441 of 60,000 orders; tidemark counts at most 10,000 of a customer.
+# With Zipf's law one customer has 9,441 of 60,000 orders; tidemark counts at most 10,000 per customer.
 PEERS = (
     Peer("Faust", 60_000, "embedded", lambda: python_command("faust_app", "faust"), 15.0),
     Peer("Quix Streams", None, "Apache Kafka", lambda: python_command("quix_app", "quixstreams"), 3.0),
@@ -72,7 +71,7 @@ PEERS = (
 
 
 def run(scale: Scale, peers: Sequence[Peer] = PEERS) -> list[Report]:
-    """Measure tidemark against each peer that can run here; the others are listed with the reason. Raises Mismatch."""
+    """Measure tidemark against each peer that can run here, and list the others with the reason. Raises Mismatch."""
     rows, figures = [], {}
     for peer in peers:
         count = scale.orders if peer.orders is None else min(scale.orders, peer.orders)
@@ -84,8 +83,8 @@ def run(scale: Scale, peers: Sequence[Peer] = PEERS) -> list[Report]:
             rows.append((peer.name, f"not measured: {missing}", *[""] * (len(COLUMNS) - 2)))
             continue
         rows.append(_row(peer, load, pairs))
-        told = {"orders": count, "customers": customers, "skew": peer.skew, "broker": peer.broker}
-        figures[peer.name] = {**told, **_figures(pairs)}
+        setting = {"orders": count, "customers": customers, "skew": peer.skew, "broker": peer.broker}
+        figures[peer.name] = {**setting, **_figures(pairs)}
     return [Report("Against peers, the same job on the same input", COLUMNS, rows, figures)]
 
 
@@ -102,7 +101,7 @@ def _pairs(peer: Peer, count: int, customers: int, runs: int) -> list[tuple[Outc
                     lambda: run_tidemark(ours, course, _TIMEOUT_S),
                     lambda: _run_peer(command, ours, theirs, course),
                 ]
-                # Whoever goes first finds the machine as it is; so they take turns.
+                # The order may matter to the machine's caches, so the sides take turns in going first.
                 outcomes = [side() for side in (sides if number % 2 == 0 else sides[::-1])]
                 pair = (outcomes[0], outcomes[1]) if number % 2 == 0 else (outcomes[1], outcomes[0])
                 compare(peer.name, read_result(ours), read_result(theirs), broken(count))
@@ -111,7 +110,7 @@ def _pairs(peer: Peer, count: int, customers: int, runs: int) -> list[tuple[Outc
 
 
 def _run_peer(command: list[str], source: Rig, target: Rig, course: Course) -> Outcome:
-    """Return how a peer works off the orders of one rig into the topics of another."""
+    """Measure how a peer processes the orders of one rig into the topics of another."""
     settings = target.settings
     directory = str(target.directory / "peer")
     orders, group = source.settings.topic("orders"), f"{settings.app_id}-peer"
@@ -166,11 +165,19 @@ def _figures(pairs: list[tuple[Outcome, Outcome]]) -> dict[str, list[dict[str, f
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--orders", default=Scale().orders, show_default=True, help="The most orders in a run.")
-@click.option("--runs", default=Scale().runs, show_default=True, help="Pairs of runs against each peer.")
-@click.option("--peer", multiple=True, type=click.Choice([peer.name for peer in PEERS]), help="Only these peers.")
+@click.option("--orders", default=Scale().orders, show_default=True, help="Maximum number of orders per run.")
+@click.option("--runs", default=Scale().runs, show_default=True, help="Pairs of runs per peer.")
+@click.option(
+    "--peer",
+    multiple=True,
+    type=click.Choice([peer.name for peer in PEERS]),
+    help="Only this peer. May be repeated.",
+)
 def main(orders: int, runs: int, peer: tuple[str, ...]) -> None:
-    """Measure tidemark against its peers, and print the figures."""
+    """Measure tidemark against its peers, and print the figures.
+
+    Example: python -m tests.bench.against_peers --peer Faust --runs 1
+    """
     chosen = [one for one in PEERS if not peer or one.name in peer]
     for report in run(Scale(orders=orders, runs=runs), chosen):
         table = Table(*report.columns, title=report.title)

@@ -1,4 +1,4 @@
-"""A load as a backlog in a topic: partitioned as Kafka's own clients would, produced by the batch."""
+"""A load as a backlog in a topic, partitioned like Kafka's own clients and produced in batches."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from aiokafka.partitioner import murmur2  # Java's default partitioner
 from tests.bench.workload import Order, Skew, orders
 
 PARTITIONS = 4
-#: After every so many orders comes a record that is none.
+#: One invalid record follows each group of this many orders.
 BROKEN_EVERY = 10_000
 _IN_FLIGHT = 64
 
@@ -19,10 +19,10 @@ _IN_FLIGHT = 64
 def partitioned(
     count: int, customers: int, skew: Skew = "uniform", partitions: int = PARTITIONS
 ) -> Iterator[tuple[int, Order]]:
-    """Yield each order of a load with its partition; one record in BROKEN_EVERY is not an order at all.
+    """Yield each order of a load with its partition; one record per BROKEN_EVERY orders is invalid.
 
-    The last of every partition is an order of a newcomer. They enter every scheme, so that the very end of a partition
-    shows in the tier changes.
+    The last record of each partition is an order of a new customer, who enters every scheme. So the end of a partition
+    is visible in the tier changes.
     """
     last = None
     for index, order in enumerate(orders(count, customers, skew)):
@@ -37,12 +37,12 @@ def partitioned(
 
 
 def broken(count: int) -> int:
-    """Return how many records of a load of so many orders belong into the dead letters."""
+    """Return the number of dead letters that a load of `count` orders causes."""
     return -(-count // BROKEN_EVERY)
 
 
 def preload(broker: str, topic: str, load: Iterable[tuple[int, Order]]) -> None:
-    """Produce a load to a topic, and return when all of it is acknowledged."""
+    """Produce a load to a topic, and return when every record is acknowledged."""
     asyncio.run(_preload(broker, topic, load))
 
 
@@ -66,7 +66,7 @@ async def _preload(broker: str, topic: str, load: Iterable[tuple[int, Order]]) -
 
 
 def _newcomer(last: Order, home: int, partitions: int) -> Order:
-    """Return an order just after the last one, of a customer who has none yet and whose partition is `home`."""
+    """Return an order 1 ms after the last one, of a new customer in partition `home`."""
     names = (b"newcomer%d" % number for number in range(2**20))
     key = next(name for name in names if _home(name, partitions) == home)
     value = orjson.loads(last.value) | {"order_id": "first", "customer_id": key.decode(), "occurred_at": last.at + 1}

@@ -1,4 +1,4 @@
-"""The broker that a benchmark runs on: the embedded one, or Apache Kafka where TIDEMARK_BENCH_BROKER=kafka."""
+"""The broker that a benchmark runs on: the embedded one, or Apache Kafka if TIDEMARK_BENCH_BROKER=kafka."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _KINDS = {"embedded": "embedded broker", "kafka": "Apache Kafka"}
 
 
 def kind() -> str:
-    """Return what the broker is called in a title. Raises UnusableInput."""
+    """Return the name of the broker for titles. Raises UnusableInput for an unknown broker."""
     found = os.environ.get(VARIABLE, "embedded")
     if found not in _KINDS:
         raise UnusableInput(f"{VARIABLE}: found {found!r}, allowed are {', '.join(_KINDS)}")
@@ -22,7 +22,7 @@ def kind() -> str:
 
 @contextmanager
 def broker(directory: Path) -> Iterator[str]:
-    """Yield the address of a broker with nothing on it; `directory` is for what it keeps."""
+    """Yield the address of an empty broker; `directory` is for its data."""
     if kind() == _KINDS["embedded"]:
         with EmbeddedBroker() as embedded:
             yield embedded.address

@@ -1,8 +1,8 @@
-"""Memory in a burst: many more events at once than a worker takes, and a broker that stands still for a while.
+"""Memory in a burst: many more events at once than a worker can process, and a broker that freezes for a while.
 
-Customers' rows remember each of their orders, 24 bytes apiece, so rows go on growing; they are told apart, and whatever
-else grew would be what is waiting. Nothing may wait in the worker: it takes a batch only once the one before is
-acknowledged, so a backlog stays on the broker and a broker that does not answer stops the intake.
+A customer's row keeps each order in 24 bytes, so rows keep growing. They are shown separately: any other growth would
+be events waiting in the worker. Back-pressure prevents that. A worker takes a batch only after the previous one is
+acknowledged, so a backlog stays on the broker, and a broker that does not answer stops the intake.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from tests.support.live import Rig
 from tests.support.process import LiveWorker
 
 _WINDOW_MS = 90 * 86_400_000
-#: How long the broker stands still (s): less than a session.
-_STILL_S = 2.0
+#: Duration (s) of the freeze: less than a session.
+_FREEZE_S = 2.0
 _MIB = 2**20
 _PATIENCE_S = 3_600.0
 
 
 class _Sample(NamedTuple):
-    """Orders applied, bytes of customers' rows, resident bytes."""
+    """The number of orders applied, the size of customers' rows (bytes), the resident memory (bytes)."""
 
     applied: int
     rows: int
@@ -47,7 +47,7 @@ class _Sample(NamedTuple):
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure once, with five times the orders stated (5,000,000) of a tenth of the customers."""
+    """Measure once, with five times the orders of the scale and a tenth of its customers."""
     count, customers = 5 * scale.orders, max(1, scale.customers // 10)
     with (
         tempfile.TemporaryDirectory() as name,
@@ -58,7 +58,7 @@ def run(scale: Scale) -> list[Report]:
         rig.wait(lambda: worker.metrics().get("tidemark_ready", {}).get(()) == 1.0, "the worker is ready")
         asyncio.run(_produce(rig, count, customers))
         samples = _watch(rig, worker, 0, count // 2)
-        still = _stand_still(broker, worker)
+        frozen = _freeze(broker, worker)
         samples += _watch(rig, worker, count // 2, count)
         rig.stop_worker(worker)
     full = next(sample for sample in samples if sample.applied >= count // 4)
@@ -68,15 +68,15 @@ def run(scale: Scale) -> list[Report]:
         for sample in _tenths(samples, count)
     ]
     shown.append(["growth after a quarter", "", "", f"{most / full.other - 1:+.1%}"])
-    shown.append([f"growth while the broker stood still for {_STILL_S:.0f} s", f"{still / _MIB:+,.1f}", "", ""])
+    shown.append([f"growth while the broker was frozen for {_FREEZE_S:.0f} s", f"{frozen / _MIB:+,.1f}", "", ""])
     figures = {"orders": count, "customers": customers, "samples": [list(sample) for sample in samples]}
-    figures |= {"growth": most / full.other - 1, "growth_while_still_bytes": still}
+    figures |= {"growth": most / full.other - 1, "growth_while_still_bytes": frozen}
     columns = ["applied", "resident, MiB", "rows, MiB", "all but rows, MiB"]
     return [Report(f"Burst: {count:,} orders at once, {customers:,} customers", columns, shown, figures)]
 
 
 async def _produce(rig: Rig, count: int, customers: int) -> None:
-    """Produce all, as fast as the broker takes it."""
+    """Produce all orders, as fast as the broker accepts them."""
     producer = AIOKafkaProducer(bootstrap_servers=rig.settings.broker, max_batch_size=900_000)
     await producer.start()
     topic, records = rig.settings.topic("orders"), _orders(count, customers)
@@ -95,7 +95,7 @@ async def _produce(rig: Rig, count: int, customers: int) -> None:
 
 
 def _orders(count: int, customers: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (customer, value): each customer orders at even intervals, a tenth of the orders to a window."""
+    """Yield (customer, value): each customer orders at even intervals, and a window holds a tenth of the orders."""
     step = max(1.0, 10 * _WINDOW_MS / count)
     for index in range(count):
         customer = index % customers
@@ -104,7 +104,7 @@ def _orders(count: int, customers: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _watch(rig: Rig, worker: LiveWorker, before: int, until: int) -> list[_Sample]:
-    """Return samples until so many orders are applied; `before` were when it began."""
+    """Return samples until `until` orders are applied; `before` were applied at the start."""
     samples: list[_Sample] = []
 
     def enough() -> bool:
@@ -113,18 +113,18 @@ def _watch(rig: Rig, worker: LiveWorker, before: int, until: int) -> list[_Sampl
         samples.append(_Sample(max(before, now), rows, resident_bytes(worker.pid)))
         return now >= until
 
-    rig.wait(enough, "the burst is worked off", timeout_s=_PATIENCE_S)
+    rig.wait(enough, "the burst is processed", timeout_s=_PATIENCE_S)
     return samples
 
 
-def _stand_still(broker: EmbeddedBroker, worker: LiveWorker) -> int:
-    """Stop the broker for a while, in the middle of the burst; return how many bytes the worker has grown by."""
+def _freeze(broker: EmbeddedBroker, worker: LiveWorker) -> int:
+    """Freeze the broker in the middle of the burst; return the worker's growth (bytes) meanwhile."""
     if broker.pid is None:
         raise RuntimeError("the broker is not running")
     before = most = resident_bytes(worker.pid)
     os.kill(broker.pid, signal.SIGSTOP)
     try:
-        ends = time.monotonic() + _STILL_S
+        ends = time.monotonic() + _FREEZE_S
         while time.monotonic() < ends:
             most = max(most, resident_bytes(worker.pid))
             time.sleep(0.05)  # the pause itself is what is measured
@@ -134,7 +134,7 @@ def _stand_still(broker: EmbeddedBroker, worker: LiveWorker) -> int:
 
 
 def _tenths(samples: list[_Sample], count: int) -> list[_Sample]:
-    """The first sample after each tenth."""
+    """Return the first sample after each tenth of the orders."""
     return [
         next((sample for sample in samples if sample.applied >= count * tenth // 10), samples[-1])
         for tenth in range(1, 11)

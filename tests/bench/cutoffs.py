@@ -1,10 +1,9 @@
-"""What computed cut-offs cost: a job whose tiers are ranked, beside the same job with a threshold scheme.
+"""The cost of computed cut-offs: a job with ranked tiers, compared with the same job with thresholds.
 
-Both sides process the same orders at the pace of a stream: no batch reaches over midnight, and a tick comes after every
-batch, at midnight after the last of a day. They run in turn; the first half of the orders makes the population, and is
-not measured. In one setting no order leaves the window; in the other most of them do, so that
-silent customers change all the time. All days' ends that the second half crosses are in the figures. What is measured
-is processor time, so that a busy machine tells the same.
+Both sides process the same orders as a stream would: no batch spans midnight, and a watermark follows each batch, at
+midnight after the last of a day. They run in turn. The first half of the orders builds the population and is not
+measured. In one setting no order leaves the window; in the other most do, so that silent customers change all the time.
+The figures include every end of a day in the second half. CPU time is measured, so load on the machine matters less.
 """
 
 import statistics
@@ -30,9 +29,9 @@ from tests.bench.report import Report, Scale, ratio
 from tests.bench.workload import orders
 from tests.support.in_steps import FileRecord
 
-#: The least part of the events/s with thresholds that the ranked job may have.
+#: Minimum events/s of the ranked job, as a share of those with thresholds.
 TARGET = 0.9
-#: The most bytes that a sketch may have.
+#: Maximum size of a sketch (bytes).
 TARGET_BYTES = 20_000
 _WINDOWS = ("90d", "10d")
 _RANKED = {
@@ -48,7 +47,7 @@ _RANKED = {
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure with the customers and orders stated, in windows that no order and that most orders leave."""
+    """Measure at a scale, with a window that no order leaves and with one that most orders leave."""
     by_day = groupby(orders(scale.orders, scale.customers), key=lambda order: order.at // DAY_MS)
     load: list[list[FileRecord]] = []
     for _, day in by_day:
@@ -62,8 +61,8 @@ def run(scale: Scale) -> list[Report]:
             ranked.append(rate)
             sizes.append(size)
         share = ratio(ranked, plain)
-        told = [f"{statistics.median(plain):,.0f}", f"{statistics.median(ranked):,.0f}", f"{share:.2f}"]
-        rows.append([window, *told, f"{max(sizes):,}"])
+        cells = [f"{statistics.median(plain):,.0f}", f"{statistics.median(ranked):,.0f}", f"{share:.2f}"]
+        rows.append([window, *cells, f"{max(sizes):,}"])
         figures.append({"window": window, "plain": plain, "ranked": ranked, "ratio": share, "bytes": max(sizes)})
     columns = ["window", "thresholds, events/s", "ranked, events/s", "ratio", "sketch, bytes"]
     title = f"Cut-offs: {scale.orders:,} orders of {scale.customers:,} customers over 25 days, in one partition"
@@ -79,7 +78,7 @@ def _timeline(window: str, loyalty: dict[str, Any] | None = None) -> Timeline:
 
 
 def _rate(load: list[list[FileRecord]], timeline: Timeline) -> tuple[float, int]:
-    """Return events/s of the second half, and the bytes of the largest sketch."""
+    """Return the events/s of the second half, and the size (bytes) of the largest sketch."""
     coordinator = cutoff_coordinator(timeline)
     work = Processor(timeline, Timing(), Encoder("/bench"), coordinator=coordinator)
     held = Partition(0, timeline=timeline.fingerprint)
@@ -102,7 +101,7 @@ def _tick(work: Processor, held: Partition, at: int) -> None:
     )
     more = True
     while more:
-        effects = work.tick(held, Watermark(at), NOW_MS)
+        effects = work.advance(held, Watermark(at), NOW_MS)
         more = effects.more
         if hear is not None:
             for out in effects.outputs.get("populations", ()):

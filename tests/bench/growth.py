@@ -1,7 +1,7 @@
-"""Whether speed holds as customers grow: events/s of the processor at 10,000, 100,000 and 1,000,000 known customers.
+"""Speed as the number of customers grows: events/s of the processor with 10,000, 100,000 and 1,000,000 customers.
 
-Every order is the first one of its customer in the run, whatever their number, so that all sizes do the same work: an
-order of a customer who was seen just before is cheaper than one of a customer for whom time has passed.
+Every order is the first of its customer in the run, at every size, so that all sizes do the same work: an order is
+cheaper if the customer was seen just before.
 """
 
 import random
@@ -14,12 +14,12 @@ from tests.bench.population import BATCH, NOW_MS, batches, partition, processor
 from tests.bench.report import Report, Scale
 from tests.bench.workload import Order, orders
 
-#: The fewest events/s with the most customers, as a part of those with the fewest.
+#: Minimum events/s with the most customers, as a share of those with the fewest.
 TARGET = 0.5
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure a hundredth of a run's customers and more, up to ten times as many as stated (1,000,000)."""
+    """Measure with a tenth of the scale's customers, with all of them, and with ten times as many."""
     sizes = [max(1, scale.customers // 10), scale.customers, 10 * scale.customers]
     count = min(sizes[0], scale.orders)
     rates = {size: [_rate(size, count) for _ in range(scale.runs)] for size in sizes}
@@ -30,7 +30,7 @@ def run(scale: Scale) -> list[Report]:
             f"Growth: events/s of the processor, {count:,} orders in batches of {BATCH:,}",
             ["customers", "events/s"],
             [[f"{size:,}", f"{rate:,.0f}"] for size, rate in medians.items()]
-            + [["kept, largest of smallest (target: 50 %)", f"{kept:.0%}"]],
+            + [["largest as a share of smallest (target: 50 %)", f"{kept:.0%}"]],
             {"events_per_s": rates, "kept": kept, "target": TARGET},
         )
     ]

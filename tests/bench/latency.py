@@ -1,11 +1,11 @@
-"""From an order produced to its tier change consumed, at 2,000 orders/s to a worker that is caught up.
+"""The time from producing an order to consuming its tier change, at 2,000 orders/s to a worker without a backlog.
 
-An open loop: orders go out when the clock says so, whether or not anything comes back, and count from when they were to
-go out, so that a stall shows in all the orders that it held up.
+It is an open loop: orders are sent by the clock, whether or not anything comes back, and their time counts from when
+they were due to be sent. So a stall shows in every order that it delayed.
 
-The embedded broker walks all the batches that a partition holds to answer a fetch (0.9 µs each). The more partitions
-share the orders, the more and the smaller their batches: hence two settings. What of it is the broker's own shows where
-the orders themselves are consumed, without any worker.
+To answer a fetch, the embedded broker walks all batches of a partition (0.9 µs each). With more partitions the batches
+are smaller and more numerous, so two numbers of partitions are measured. Consuming the orders themselves, without a
+worker, shows the broker's own share.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from tests.support.live import Rig
 from tests.support.process import LiveWorker
 
 RATE = 2_000
-#: Milliseconds.
+#: Maximum latency (ms), median and 99th percentile.
 TARGET_P50, TARGET_P99 = 50, 250
 _PARTITIONS = (2, 4)
-#: How long the orders' producer waits for company (ms): the default of Kafka's own producer since 4.0 (KIP-1030).
+#: The producer's linger (ms): the default of Kafka's own producer since 4.0 (KIP-1030).
 _LINGER_MS = 5
-#: The longest run (s), and what goes before it without being counted.
+#: The longest run (s), and the uncounted warm-up (s) before it.
 _LONGEST_S, _WARM_UP_S = 60, 3
 _PATIENCE_S = 600.0
 
@@ -53,18 +53,18 @@ class _Order(msgspec.Struct):
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure for a minute at most, with as many orders as stated."""
+    """Measure for a minute at most, with the orders of the scale."""
     seconds = min(_LONGEST_S, max(2, scale.orders // RATE))
     shown, figures = [], []
     for partitions in _PARTITIONS:
-        for told, works in {"tier change": True, "order, without a worker": False}.items():
+        for consumed, works in {"tier change": True, "order, without a worker": False}.items():
             runs = [_measure(seconds, scale.customers, partitions, works=works) for _ in range(scale.runs)]
             p50, p90, p99, longest = (
                 f"{statistics.median(_quantile(times, share) for times in runs):.0f}" for share in (0.5, 0.9, 0.99, 1)
             )
-            shown.append([told, str(partitions), p50, p90, p99, longest])
+            shown.append([consumed, str(partitions), p50, p90, p99, longest])
             figures += [
-                {"consumed": told, "partitions": partitions, "records": len(times)}
+                {"consumed": consumed, "partitions": partitions, "records": len(times)}
                 | {f"p{share}_ms": _quantile(times, share / 100) for share in (50, 90, 99, 100)}
                 for times in runs
             ]
@@ -74,9 +74,9 @@ def run(scale: Scale) -> list[Report]:
 
 
 def _measure(seconds: int, customers: int, partitions: int, *, works: bool) -> list[float]:
-    """Return the milliseconds from order to change, of every change that an order has made.
+    """Return the time (ms) from each order to the change that it caused.
 
-    Where no worker `works`, those to a consumer of the orders: what no worker could do without.
+    Without a worker (`works` false), the time is that from the order to its own consumer: a lower bound.
     """
     with (
         tempfile.TemporaryDirectory() as name,
@@ -93,7 +93,7 @@ def _measure(seconds: int, customers: int, partitions: int, *, works: bool) -> l
 
 
 async def _run(rig: Rig, worker: LiveWorker | None, seconds: int, customers: int) -> list[float]:
-    """Produce, and consume what comes of it; without a worker, the orders themselves."""
+    """Produce orders, and consume their tier changes; without a worker, the orders themselves. Return times (ms)."""
     producer = AIOKafkaProducer(bootstrap_servers=rig.settings.broker, linger_ms=_LINGER_MS)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=rig.settings.broker, fetch_max_wait_ms=10, auto_offset_reset="earliest"
@@ -124,7 +124,7 @@ async def _run(rig: Rig, worker: LiveWorker | None, seconds: int, customers: int
 async def _produce(
     producer: AIOKafkaProducer, topic: str, sent: dict[tuple[str, int], float], seconds: int, customers: int
 ) -> None:
-    """Send orders by the clock; `sent` is told when those that count were to go out, by customer and instant (ms)."""
+    """Send orders by the clock. Fill `sent` with the due times of those that count, by customer and instant (ms)."""
     started, counted = time.perf_counter(), _WARM_UP_S * RATE
     for index, (customer, value) in enumerate(_orders((seconds + _WARM_UP_S) * RATE, customers)):
         due = started + index / RATE
@@ -137,7 +137,7 @@ async def _produce(
 
 
 def applied(metrics: Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]) -> float:
-    """Return how many events a worker has applied, by its metrics."""
+    """Return the number of events that a worker has applied, by its metrics."""
     events = metrics.get("tidemark_events_total", {})
     return sum(value for labels, value in events.items() if ("outcome", "applied") in labels)
 
@@ -157,7 +157,10 @@ async def _consume(
     times: list[float],
     ended: asyncio.Event,
 ) -> None:
-    """Note when orders come, or changes that one has made (not time: it has other instants), until none comes."""
+    """Record when orders, or the changes that they caused, arrive, until none does for a second.
+
+    Changes that time alone caused have other instants, and are ignored.
+    """
     decode, idle_since = msgspec.json.Decoder(kind_of).decode, time.perf_counter()
     while not ended.is_set() or time.perf_counter() - idle_since < 1.0:
         fetched = await consumer.getmany(timeout_ms=20)

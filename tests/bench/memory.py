@@ -1,7 +1,7 @@
-"""What an idle customer with five orders costs in resident memory, in a worker that has just recovered.
+"""The resident memory of an idle customer with five orders, in a worker that has just recovered.
 
-The growth of the worker's resident memory from the start of the recovery to its being ready, over its customers: rows,
-keys, dictionaries, the due index, and what the allocator did not give back.
+It is the growth of the worker's resident memory from the start of the recovery until it is ready, divided by the number
+of customers. It includes rows, keys, dictionaries, timers, and memory that the allocator did not return.
 """
 
 import statistics
@@ -11,13 +11,13 @@ from tests.bench.population import rows
 from tests.bench.recovery import changelog, recovered
 from tests.bench.report import Report, Scale
 
-#: Bytes a customer, all included.
+#: Maximum number of bytes per customer.
 TARGET = 700
 STORES = ("memory", "rocksdb")
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure with ten times the customers stated (1,000,000), rows in memory and on disk."""
+    """Measure with ten times the customers of the scale, with rows in memory and on disk."""
     customers = 10 * scale.customers
     with changelog(customers) as rig:
         found = {
@@ -31,7 +31,7 @@ def run(scale: Scale) -> list[Report]:
     ]
     return [
         Report(
-            f"Memory: resident bytes a customer, {customers:,} customers with five orders, {kind()}",
+            f"Memory: resident bytes per customer, {customers:,} customers with five orders, {kind()}",
             ["", "bytes", ""],
             shown,
             {"customers": customers, "row_bytes": row, "bytes_per_customer": found, "target": TARGET},

@@ -1,7 +1,7 @@
-"""Customers that are already known when a benchmark begins: their rows, and a partition that holds them.
+"""Customers that exist before a benchmark begins: their rows, and a partition that holds them.
 
-Their rows are those of a thousand customers whom the processor itself has brought there, over and over: a row does
-not say whose it is. Each is a bytes object of its own, as after a recovery.
+The processor makes the rows of a thousand customers, and these are repeated: a row does not contain the customer id.
+Each row is its own bytes object, as after a recovery.
 """
 
 from collections.abc import Iterator
@@ -22,32 +22,32 @@ from tests.bench.workload import START_MS, Order
 from tests.support.in_steps import FileRecord
 
 POLICY = Path(__file__).parent / "rfm.yaml"
-#: Records in a micro-batch, as TIDEMARK_MAX_BATCH has it.
+#: Records per batch: the default of TIDEMARK_MAX_BATCH.
 BATCH: int = Settings.model_fields["max_batch"].default
-#: What the processor takes for the wall clock: later than all that is measured.
+#: The wall clock (ms) for the processor: later than all measured events.
 NOW_MS = 2**42
 _DIFFERENT = 1_000
 _HOUR_MS = 3_600_000
 
 
 def timeline() -> Timeline:
-    """Return the policy that is measured."""
+    """Return the policy of the benchmarks."""
     return load_timeline(POLICY)
 
 
 def processor() -> Processor:
-    """Return a processor as a worker has it."""
+    """Return a processor like a worker's."""
     return Processor(timeline(), Timing(), Encoder("/bench"))
 
 
 def batches(orders: Iterator[Order], first: int = 0) -> list[list[FileRecord]]:
-    """Return orders as micro-batches of one partition, at offsets from `first` on."""
+    """Return orders as batches of one partition, with offsets from `first` on."""
     records = (FileRecord(first + place, order.at, order.key, order.value) for place, order in enumerate(orders))
     return list(iter(lambda: list(islice(records, BATCH)), []))
 
 
 def rows(customers: int, orders: int = 5) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, row) of customers who placed so many orders each, in the month before the load begins."""
+    """Yield (key, row) of customers with `orders` orders each, placed in the month before the load begins."""
     known, work = Partition(0, timeline=timeline().fingerprint), processor()
     placed = (_order(index, index % _DIFFERENT, index // _DIFFERENT) for index in range(orders * _DIFFERENT))
     for batch in batches(placed):
@@ -58,12 +58,12 @@ def rows(customers: int, orders: int = 5) -> Iterator[tuple[bytes, bytes]]:
 
 
 def partition(customers: int) -> Partition:
-    """Return a partition that was recovered with so many customers."""
+    """Return a partition as after a recovery with that number of customers."""
     return Partition(0, dict(rows(customers)), timeline=timeline().fingerprint)
 
 
 def _order(index: int, customer: int, nth: int) -> Order:
-    """Each customer at hours of their own, so that they do not all come due at once."""
+    """Return a customer's nth order. Customers order at different times, so that their timers are spread."""
     at = START_MS - 25 * 24 * _HOUR_MS + nth * 96 * _HOUR_MS + customer * 60_000
     value = {"type": "order.placed", "order_id": f"before-{index}", "customer_id": f"c{customer}", "occurred_at": at}
     return Order(at, b"c%d" % customer, orjson.dumps({**value, "amount": "49.90"}))

@@ -1,4 +1,4 @@
-"""The processor alone, without a broker: events/s, and where its time goes between decode and produce."""
+"""The processor alone, without a broker: events/s, and its profile from decoding to producing."""
 
 import asyncio
 import cProfile
@@ -24,14 +24,14 @@ from tests.support.in_steps import FileRecord
 
 ROOT = Path(__file__).parents[2]
 _SKEWS: tuple[Skew, ...] = ("uniform", "zipf")
-#: Orders in a profiled run: profiling is several times slower.
+#: Maximum number of orders in a profiled run, which is several times slower.
 _PROFILED = 100_000
 _SHOWN = 20
 _CLAIM = Claim(1, b"the one")
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure with the customers stated (100,000) and with a tenth of them, evenly and unevenly spread."""
+    """Measure with the customers of the scale and with a tenth of them, each with uniform and Zipf orders."""
     sizes = [max(1, scale.customers // 10), scale.customers]
     loads = [(size, skew) for size in sizes for skew in _SKEWS]
     rates = {load: [_rate(scale.orders, *load) for _ in range(scale.runs)] for load in loads}
@@ -56,7 +56,7 @@ def _rate(count: int, customers: int, skew: Skew) -> float:
 
 
 def _profiled(count: int, customers: int) -> list[Report]:
-    """Profile decoding, deciding, encoding and filling produce batches; nothing is sent."""
+    """Profile decoding, deciding, encoding and filling produce batches. Nothing is sent."""
     load, work = batches(orders(count, customers)), processor()
     held, profile = Partition(0, timeline=timeline().fingerprint), cProfile.Profile()
     asyncio.run(_work_off(work, held, load, profile))
@@ -69,10 +69,10 @@ def _profiled(count: int, customers: int) -> list[Report]:
         if file != "~":
             by_file[_group(file)] += own
         for (caller, _, _), (_, _, of_caller, _) in callers.items():
-            if file == "~":  # what is written in C counts for whoever calls it
+            if file == "~":  # time in C code counts for its caller
                 by_file[_short(name) if caller == "~" else f"{_group(caller)}: {_short(name)}"] += of_caller
     return [
-        _shares("own time by file, and by what it calls in C", by_file, total, count),
+        _shares("own time by file and C function", by_file, total, count),
         _shares("own time by function", by_function, total, count),
     ]
 
@@ -80,11 +80,11 @@ def _profiled(count: int, customers: int) -> list[Report]:
 def _shares(what: str, seconds: Counter[str], total: float, count: int) -> Report:
     shown = [[name, f"{own / total:.1%}", f"{own / count * 1e6:.2f}"] for name, own in seconds.most_common(_SHOWN)]
     figures = {"events": count, "shares": {name: own / total for name, own in seconds.most_common()}}
-    return Report(f"Profile: {what}, {count:,} events", ["where", "share", "µs an event, profiled"], shown, figures)
+    return Report(f"Profile: {what}, {count:,} events", ["where", "share", "µs per event, profiled"], shown, figures)
 
 
 class _Unsent:
-    """Stands in for the producer: batches are filled as ever, and count as acknowledged."""
+    """A producer that fills batches as usual but counts them as acknowledged without sending."""
 
     def create_batch(self) -> BatchBuilder:
         return BatchBuilder(900_000, 0, is_transactional=False)

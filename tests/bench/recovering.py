@@ -1,8 +1,8 @@
-"""A worker that tells how it recovered: `python -m tests.bench.recovering KIND FIGURES`.
+"""A worker that measures its recovery: `python -m tests.bench.recovering KIND FIGURES`.
 
 KIND `tidemark` is `tidemark worker`; `stock` is a plain Faust app with a plain table over the same changelog topic.
-Both are watched at the same two places inside Faust, from the start of the recovery to the worker being ready, and
-write what was seen to the file FIGURES.
+Both are measured at the same two places inside Faust, from the start of the recovery until the worker is ready. The
+figures are written to the file FIGURES.
 """
 
 import gc
@@ -25,13 +25,13 @@ SESSION_S = 3.0
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """Return the resident memory of a process (Linux)."""
+    """Return the resident memory (bytes) of a process. Linux only."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def watch(app: faust.App, target: Path) -> None:
-    """Have an app write, once it is ready, what its recovery took."""
+    """Make an app write the figures of its recovery to `target` once it is ready: seconds, bytes, rows."""
     recovery, seen = app.tables.recovery, {}
     begin, ready = recovery._set_recovery_started, app.tables.on_actives_ready
 
@@ -54,7 +54,7 @@ def watch(app: faust.App, target: Path) -> None:
 
 
 def rows_of(app: faust.App) -> int:
-    """Return how many customers the table of an app holds."""
+    """Return the number of customers in the table of an app."""
     data = app.tables["state"].data
     partitions = getattr(data, "partitions", None)
     return len(data) if partitions is None else sum(each.customers for each in partitions.values())
@@ -68,7 +68,7 @@ def tidemark(settings: Settings) -> faust.App:
 
 
 def stock(settings: Settings) -> faust.App:
-    """Return a Faust app as its documentation has it, whose table has the changelog of ours."""
+    """Return a Faust app as in its documentation, with a table over tidemark's changelog."""
     app: Any = faust.App(
         f"{settings.app_id}-stock",
         broker=f"kafka://{settings.broker}",
@@ -102,7 +102,7 @@ def stock(settings: Settings) -> faust.App:
 
 
 def main() -> None:
-    """Run a worker until it is told to stop."""
+    """Run a worker until SIGTERM."""
     kind, target = sys.argv.pop(1), Path(sys.argv.pop(1))
     settings = load_settings()
     set_up_logging(settings.log_level)

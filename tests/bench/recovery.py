@@ -1,4 +1,4 @@
-"""How fast a worker recovers its customers from the changelog, beside a stock Faust worker on the same records."""
+"""The speed at which a worker recovers customers from the changelog, compared with stock Faust on the same records."""
 
 import asyncio
 import json
@@ -21,16 +21,16 @@ from tests.bench.report import Report, Scale, ratio
 from tests.support.live import Rig
 from tests.support.process import ROOT
 
-#: Customers a second, and how many times stock Faust's.
+#: Minimum customers per second, and minimum multiple of stock Faust's.
 TARGET, TARGET_RATIO = 100_000, 10
 PARTITIONS = 4
-#: Rows that stock Faust recovers at most: it would take minutes for more.
+#: Maximum number of rows for stock Faust, which would take minutes for more.
 _STOCK_AT_MOST = 100_000
 _PATIENCE_S = 900
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure with ten times the customers stated (1,000,000), and with 100,000 for both in turn."""
+    """Measure with ten times the customers of the scale, and with up to 100,000 for both in turn."""
     many, few = 10 * scale.customers, min(_STOCK_AT_MOST, scale.customers)
     with changelog(many) as rig:
         ours = [_rate(recovered(rig, "tidemark")) for _ in range(scale.runs)]
@@ -47,7 +47,7 @@ def run(scale: Scale) -> list[Report]:
     figures = {"customers": many, "customers_per_s": ours, "customers_of_both": few, "beside": beside, "stock": stock}
     return [
         Report(
-            f"Recovery: customers/s, {kind()}, due index included",
+            f"Recovery: customers/s, {kind()}, timers included",
             ["worker, customers", "customers/s", ""],
             shown,
             {**figures, "ratio": times, "target": TARGET, "target_ratio": TARGET_RATIO},
@@ -57,7 +57,7 @@ def run(scale: Scale) -> list[Report]:
 
 @contextmanager
 def changelog(customers: int, **settings: str) -> Iterator[Rig]:
-    """A broker whose changelog topic holds a row for each of so many customers, with five orders each."""
+    """Yield a rig whose changelog holds a row for each of `customers` customers, with five orders each."""
     with (
         tempfile.TemporaryDirectory() as name,
         broker(Path(name)) as address,
@@ -68,7 +68,10 @@ def changelog(customers: int, **settings: str) -> Iterator[Rig]:
 
 
 def recovered(rig: Rig, kind: str, **settings: str) -> dict[str, Any]:
-    """Return the figures of one worker's recovery (`tests.bench.recovering`); it is ended afterwards."""
+    """Return the figures of one worker's recovery (`tests.bench.recovering`), and stop the worker.
+
+    Raises RuntimeError with the end of its log if it did not recover.
+    """
     target = Path(tempfile.mkdtemp(dir=rig.directory)) / "figures.json"
     own = {"TIDEMARK_DATA_DIR": str(target.parent), "TIDEMARK_WEB_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
     own |= {f"TIDEMARK_{key.upper()}": value for key, value in settings.items()}

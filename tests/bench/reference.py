@@ -1,4 +1,4 @@
-"""What a load must come to, by the peers' logic and by tidemark's processor; and how far a run has come."""
+"""The expected result of a load, by the peers' logic and by tidemark's processor, and the progress of a run."""
 
 import subprocess
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ POLICY = Path(__file__).with_name("rfm.yaml")
 
 
 def decided_by_peer(load: Iterable[Order]) -> Result:
-    """Return what the peers' logic comes to."""
+    """Return the result of the peers' logic."""
     states: dict[str, State] = {}
     result = Result(set(), {}, 0)
     for record in load:
@@ -36,22 +36,22 @@ def decided_by_peer(load: Iterable[Order]) -> Result:
 
 
 def decided_by_java(load: Iterable[Order]) -> Result:
-    """Return what the Kafka Streams peer's logic comes to, without a broker. Raises Missing where it cannot run."""
+    """Return the result of the Kafka Streams peer's logic, without a broker. Raises Missing if it cannot run."""
     *java, _ = java_command()
     lines = b"".join(b"%b %b\n" % (record.key, record.value) for record in load)
     written = subprocess.run([*java, "bench.Lines"], input=lines, capture_output=True, check=True).stdout.splitlines()
     result = Result(set(), {}, 0)
     for line in written:
-        told = orjson.loads(line)
-        if "scheme" in told:
+        output = orjson.loads(line)
+        if "scheme" in output:
             result.changes.add(change_of(line))
         else:
-            result.tiers[told["customer_id"].encode()] = tiers_of(line)
+            result.tiers[output["customer_id"].encode()] = tiers_of(line)
     return result
 
 
 def decided_by_tidemark(load: Iterable[Order]) -> Result:
-    """Return what tidemark's processor comes to, without a broker."""
+    """Return the result of tidemark's processor, without a broker."""
     timeline = load_timeline(POLICY)
     processor = Processor(timeline, Timing(), Encoder("/bench"))
     records = [FileRecord(offset, order.at, order.key, order.value) for offset, order in enumerate(load)]
@@ -62,14 +62,14 @@ def decided_by_tidemark(load: Iterable[Order]) -> Result:
 
 
 class Course:
-    """How far a run has come, told by how many tier changes each partition of its output shows.
+    """The progress of a run, derived from the number of tier changes in each partition of its output.
 
-    Both sides decide a partition's orders in their order, so the n-th change of a partition tells which order was
-    decided last. `total` counts the records, broken ones too.
+    Both sides decide a partition's orders in order, so the n-th change of a partition shows which order was decided
+    last. `total` is the number of records, including the invalid ones.
     """
 
     def __init__(self, load: Iterable[tuple[int, Order]], partitions: int) -> None:
-        """`load` has each order with its partition."""
+        """Take `load`, which has each order with its partition."""
         self._positions: list[list[int]] = [[] for _ in range(partitions)]
         counts = [0] * partitions
         states: dict[str, State] = {}
@@ -84,7 +84,7 @@ class Course:
         self.total = sum(counts)
 
     def done(self, changes: Iterable[int]) -> int:
-        """Return how many records are worked off where partition by partition so many changes are out."""
+        """Return the number of records processed, given the number of changes in each partition."""
         return sum(
             positions[min(count, len(positions)) - 1] if count else 0
             for positions, count in zip(self._positions, changes, strict=True)

@@ -1,7 +1,7 @@
-"""A replay of files: events/s and memory, beside the live path and beside a simulation of two policies.
+"""A replay of files compared with the live path and with a simulation of two policies: events/s and memory.
 
-Runs of the commands take turns on the same file. The live path works off the same orders, fewer of them, on the
-embedded broker.
+The commands run in turn on the same file. The live path processes fewer orders of the same load, on the embedded
+broker.
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.bench.reference import POLICY, Course
 from tests.bench.report import Report, Scale, ratio
 from tests.bench.workload import orders
 
-#: So many times the orders and customers stated (1 million of 100,000) are replayed.
+#: The replay has this many times the orders and customers of the scale.
 TIMES = 10
 PROCESSES = 2
 TARGETS = {"seconds": 90, "memory_mb": 4_096, "of_live": 3.0, "simulate": 1.3}
@@ -28,7 +28,7 @@ _TIMEOUT_S = 900.0
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure replay and simulation of ten times the orders stated (10,000,000), and the live path of those stated."""
+    """Measure replay and simulation with ten times the orders of the scale, and the live path with its orders."""
     count, customers = TIMES * scale.orders, TIMES * scale.customers
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as name:
         directory = Path(name)
@@ -48,7 +48,7 @@ def run(scale: Scale) -> list[Report]:
         ["seconds", f"{statistics.median(seconds):,.1f}", f"≤ {TARGETS['seconds']} for 10,000,000"],
         ["events/s", f"{statistics.median(rates):,.0f}", ""],
         ["peak memory, all processes, MB", f"{statistics.median(memory):,.0f}", f"≤ {TARGETS['memory_mb']:,}"],
-        ["simulation of two policies, of a replay", f"{cost:.2f}", f"≤ {TARGETS['simulate']}"],
+        ["simulation of two policies, times a replay", f"{cost:.2f}", f"≤ {TARGETS['simulate']}"],
     ]
     if live:
         rows.append(["times the live path's events/s", f"{ratio(rates, live):.1f}", f"≥ {TARGETS['of_live']:g}"])
@@ -65,7 +65,7 @@ def _write(path: Path, count: int, customers: int) -> None:
 
 
 def _measure(arguments: list[str], directory: Path) -> tuple[float, float]:
-    """Return the seconds that a command takes, and the most memory (MB) that it and its processes held."""
+    """Return the duration (s) of a command, and the peak memory (MB) of it and its child processes."""
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "streams", *arguments],
@@ -84,7 +84,7 @@ def _measure(arguments: list[str], directory: Path) -> tuple[float, float]:
 
 
 def _memory_mb(pid: int) -> float:
-    """Return the resident memory (MB) of a process and its children; 0 where there is no /proc."""
+    """Return the resident memory (MB) of a process and its children; 0 without /proc."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -96,11 +96,11 @@ def _resident_mb(pid: str) -> float:
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     except (OSError, IndexError):
-        return 0.0  # it ended meanwhile
+        return 0.0  # it has ended
 
 
 def _live(directory: Path, scale: Scale) -> list[float]:
-    """Return the events/s of one worker on the embedded broker; nothing where there is none."""
+    """Return the events/s of one worker on the embedded broker, an empty list if there is none."""
     course = Course(partitioned(scale.orders, scale.customers), PARTITIONS)
     try:
         with EmbeddedBroker() as broker, bench_rig(broker.address, directory) as rig:

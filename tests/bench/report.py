@@ -1,4 +1,4 @@
-"""What a benchmark reports: a table for people, and every single figure for programs. Nothing here measures."""
+"""The report of a benchmark: a table for people, and every figure for programs."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Report(NamedTuple):
-    """The outcome of one benchmark: rows under `columns`, and `figures`, all that was measured, ready for JSON."""
+    """The outcome of one benchmark: a table, and `figures`, every measurement, ready for JSON."""
 
     title: str
     columns: Sequence[str]
@@ -15,7 +15,7 @@ class Report(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How much is measured. The targets are stated for the defaults; smaller scales are for trying a benchmark out."""
+    """The size of a benchmark. The targets hold for the defaults; use smaller scales to try a benchmark."""
 
     orders: int = 1_000_000
     customers: int = 100_000
@@ -23,5 +23,5 @@ class Scale(NamedTuple):
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median of the ratios of runs made in turn: each pair saw the same machine."""
+    """Return the median of the ratios of paired runs, which ran in turn under the same conditions."""
     return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))

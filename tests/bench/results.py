@@ -1,4 +1,4 @@
-"""What a side came to, in a form in which two sides can be compared field by field."""
+"""The results of a side, in a form that can be compared field by field."""
 
 from typing import Any, NamedTuple
 
@@ -6,19 +6,19 @@ import orjson
 
 from tests.support.live import Rig
 
-#: Of a tier change, what may differ: every side names its events, and reads the clock, by itself.
+#: Fields of a tier change that may differ: each side makes its own ids and reads its own clock.
 OWN = ("event_id", "decided_at")
 _SHOWN = 3
 
 
 class Mismatch(AssertionError):
-    """The two sides did not come to the same outputs, so their speeds cannot be compared."""
+    """The outputs of the two sides differ, so their speeds cannot be compared."""
 
 
 class Result(NamedTuple):
-    """What a side came to: tier changes and the latest `customer-tiers` by customer, both as comparable JSON.
+    """The results of a side: tier changes and the latest `customer-tiers` by customer, both as comparable JSON.
 
-    `letters` is how many dead letters it wrote.
+    `letters` is the number of dead letters.
     """
 
     changes: set[bytes]
@@ -27,20 +27,20 @@ class Result(NamedTuple):
 
 
 def change_of(value: bytes) -> bytes:
-    """Return a `tier-changes` value without what is a side's own. Raises KeyError where that is missing."""
-    told = orjson.loads(value)
+    """Return a `tier-changes` value without the fields in OWN. Raises KeyError if one is missing."""
+    change = orjson.loads(value)
     for name in OWN:
-        del told[name]
-    return _comparable(told)
+        del change[name]
+    return _comparable(change)
 
 
 def tiers_of(value: bytes) -> bytes:
-    """Return a `customer-tiers` value, all of it."""
+    """Return a whole `customer-tiers` value."""
     return _comparable(orjson.loads(value))
 
 
 def read_result(rig: Rig) -> Result:
-    """Return what lies in the output topics of a rig."""
+    """Return the results in the output topics of a rig."""
     changes: set[bytes] = set()
     tiers: dict[bytes, bytes] = {}
     rig.each("tier-changes", lambda records: changes.update(change_of(record.value) for record in records))
@@ -49,7 +49,7 @@ def read_result(rig: Rig) -> Result:
 
 
 def compare(peer: str, ours: Result, theirs: Result, letters: int) -> None:
-    """Raise Mismatch unless both sides came to the same tier changes and tiers, and to so many dead letters."""
+    """Raise Mismatch unless both sides have the same tier changes and tiers, and `letters` dead letters."""
     if ours.changes != theirs.changes:
         raise Mismatch(_differing(peer, "tier changes", ours.changes - theirs.changes, theirs.changes - ours.changes))
     if ours.tiers != theirs.tiers:
@@ -60,19 +60,19 @@ def compare(peer: str, ours: Result, theirs: Result, letters: int) -> None:
         raise Mismatch(f"{peer}: {ours.letters} dead letters of ours, {theirs.letters} of theirs, expected {letters}")
 
 
-def _comparable(told: dict[str, Any]) -> bytes:
-    return orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+def _comparable(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
 
 def _differing(peer: str, what: str, ours: set[bytes], theirs: set[bytes]) -> str:
-    told = []
+    lines = []
     for whose, values in (("ours", ours), ("theirs", theirs)):
-        first = "; ".join(value.decode() for value in sorted(values, key=_place)[:_SHOWN])
-        told.append(f"{len(values):,} {what} are only {whose}{', such as ' if values else ''}{first}")
-    return f"{peer}: " + "\n".join(told)
+        first = "; ".join(value.decode() for value in sorted(values, key=_identity)[:_SHOWN])
+        lines.append(f"{len(values):,} {what} are only {whose}{', such as ' if values else ''}{first}")
+    return f"{peer}: " + "\n".join(lines)
 
 
-def _place(value: bytes) -> tuple[Any, ...]:
-    """What differs in a field only stands at one place in both sides' lists."""
-    told = orjson.loads(value)
-    return told["customer_id"], told.get("scheme", ""), told.get("sequence", 0)
+def _identity(value: bytes) -> tuple[Any, ...]:
+    """Return a sort key that gives two versions of one record the same position in both sides' lists."""
+    record = orjson.loads(value)
+    return record["customer_id"], record.get("scheme", ""), record.get("sequence", 0)

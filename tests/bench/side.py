@@ -1,9 +1,9 @@
-"""One side of a comparison, seen from outside: how fast a process works off a backlog.
+"""Measures from outside how fast a process works through a backlog: one side of a comparison.
 
-The observer is the same for tidemark and for every peer. It asks the broker how many records each partition of
-`tier-changes` holds, ten times a second; the load says which order caused the n-th of them. So time runs from the first
-tier change that can be seen to the last one: start-up is left out on both sides, and the orders decided before the
-first look are not counted. What a side still owes its changelog by then is not waited for.
+The observer is the same for tidemark and for every peer. Ten times a second it asks the broker for the number of
+records in each partition of `tier-changes`; the load says which order caused the n-th of them. So time runs from the
+first visible tier change to the last one. Start-up is excluded on both sides, and so are the orders decided before the
+first sample. It does not wait for pending writes to the changelog.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.bench.reference import Course
 from tests.support.live import Rig
 
-_LOOK_S = 0.1
+_SAMPLE_S = 0.1
 _TAIL_CHARS = 3_000
-_TICKS_PER_S = 100  # Linux tells the CPU time of a process in hundredths of a second
+_TICKS_PER_S = 100  # Linux counts the CPU time of a process in hundredths of a second
 
 
 class Process(Protocol):
@@ -37,9 +37,9 @@ class Process(Protocol):
 
 
 class Outcome(NamedTuple):
-    """Records a second, CPU time (µs) a record, the most memory held (MB); both None where there is no /proc.
+    """Records per second, CPU time (µs) per record, peak memory (MB); the latter two are None without /proc.
 
-    `committed` is how many records the group's committed offsets cover once the process has stopped.
+    `committed` is the number of records that the group's committed offsets cover after the process has stopped.
     """
 
     rate: float
@@ -49,18 +49,18 @@ class Outcome(NamedTuple):
 
 
 class Stalled(AssertionError):
-    """A side ended, or did not get through its backlog in time. The message has the end of its log."""
+    """A side ended early, or did not finish its backlog in time. The message has the end of its log."""
 
 
 class Reader(NamedTuple):
-    """As whom a side reads its backlog, and from where: a consumer group, and the full name of a topic."""
+    """The consumer group with which a side reads its backlog, and the full name of the topic."""
 
     group: str
     topic: str
 
 
 def observe(rig: Rig, process: Process, course: Course, reader: Reader, timeout_s: float) -> Outcome:
-    """Return how a side worked off its backlog into the topics of `rig`; the process is stopped afterwards."""
+    """Measure how a side works through its backlog into the topics of `rig`, then stop the process. Raises Stalled."""
     started, ended = asyncio.run(_watch(rig, process, course, timeout_s))
     peak_mb = _peak_mb(process.pid)
     process.stop(60.0)
@@ -70,15 +70,15 @@ def observe(rig: Rig, process: Process, course: Course, reader: Reader, timeout_
     return Outcome(count / (ended.at - started.at), cpu_us, peak_mb, committed)
 
 
-class _Look(NamedTuple):
+class _Sample(NamedTuple):
     at: float
     done: int
     cpu_s: float | None
 
 
-async def _watch(rig: Rig, process: Process, course: Course, timeout_s: float) -> tuple[_Look, _Look]:
-    """Return the first look at which something was decided, and the first at which everything was."""
-    # Ends come with each fetch, and a fetch is kept small: one batch, thrown away.
+async def _watch(rig: Rig, process: Process, course: Course, timeout_s: float) -> tuple[_Sample, _Sample]:
+    """Return the first sample with a decision, and the first with all of them."""
+    # Each fetch reports the end offsets. Its size limit keeps it to one batch, which is discarded.
     consumer = AIOKafkaConsumer(
         bootstrap_servers=rig.settings.broker, fetch_max_wait_ms=50, max_partition_fetch_bytes=1
     )
@@ -89,21 +89,21 @@ async def _watch(rig: Rig, process: Process, course: Course, timeout_s: float) -
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         while True:
-            await consumer.getmany(timeout_ms=int(_LOOK_S * 1000))
+            await consumer.getmany(timeout_ms=int(_SAMPLE_S * 1000))
             ends = [consumer.highwater(tp) or 0 for tp in tps]
-            look = _Look(time.perf_counter(), course.done(ends), _cpu_s(process.pid))
-            if look.done and first is None:
-                first = look
-            if first is not None and look.done == course.total:
-                return first, look
+            sample = _Sample(time.perf_counter(), course.done(ends), _cpu_s(process.pid))
+            if sample.done and first is None:
+                first = sample
+            if first is not None and sample.done == course.total:
+                return first, sample
             if not process.running or time.monotonic() > deadline:
                 why = "it ended" if not process.running else f"{timeout_s:.0f} s passed"
                 raise Stalled(
-                    f"{why} at {look.done:,} of {course.total:,} records; its log:\n{process.log[-_TAIL_CHARS:]}"
+                    f"{why} at {sample.done:,} of {course.total:,} records; its log:\n{process.log[-_TAIL_CHARS:]}"
                 )
             for tp, end in zip(tps, ends, strict=True):
                 consumer.seek(tp, end)
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_SAMPLE_S)
     finally:
         await consumer.stop()
 

@@ -1,4 +1,4 @@
-"""The command that runs benchmarks: what it is told, and what it writes. No figure is asserted."""
+"""The command that runs benchmarks: its arguments and its output. No figure is asserted."""
 
 import importlib
 from pathlib import Path
@@ -15,13 +15,13 @@ from tests.bench.workload import orders
 SMALL = ["--orders", "200", "--customers", "20", "--runs", "2"]
 
 
-def test_an_unknown_benchmark_is_told_with_those_that_there_are() -> None:
+def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
     done = CliRunner().invoke(main, ["tick", "throughput"])
     assert done.exit_code == 2
     assert f"found throughput; allowed are {', '.join(BENCHES)}" in done.output.replace("\n", " ")
 
 
-def test_a_broker_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_broker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMARK_BENCH_BROKER", "pulsar")
     done = CliRunner().invoke(main, ["latency", *SMALL])
     assert done.exit_code == 2
@@ -29,9 +29,9 @@ def test_a_broker_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_help_names_every_benchmark_and_shows_examples() -> None:
-    told = CliRunner().invoke(main, ["--help"]).output
-    assert [name for name in BENCHES if f"  {name} " not in told] == []
-    assert "python -m tests.bench latency" in told
+    shown = CliRunner().invoke(main, ["--help"]).output
+    assert [name for name in BENCHES if f"  {name} " not in shown] == []
+    assert "python -m tests.bench latency" in shown
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_benchmark_is_a_module_that_runs_at_a_scale(name: str) -> None:
     assert list(module.run.__annotations__) == ["scale", "return"]
 
 
-def test_every_figure_is_written_with_where_it_was_made(tmp_path: Path) -> None:
+def test_every_figure_is_written_with_the_machine(tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     done = CliRunner().invoke(main, ["tick", "growth", "profile", *SMALL, "--json", str(target)])
     assert done.exit_code == 0, done.output
@@ -60,7 +60,7 @@ def test_every_figure_is_written_with_where_it_was_made(tmp_path: Path) -> None:
         assert sum(each["figures"]["shares"].values()) == pytest.approx(1, abs=0.05)
 
 
-def test_the_population_is_of_customers_with_their_orders() -> None:
+def test_the_population_has_distinct_rows_with_orders() -> None:
     held = partition(1_500)
     assert held.customers == 1_500
     assert {len(row) for row in held.rows.values()} <= set(range(200, 320))
@@ -68,7 +68,7 @@ def test_the_population_is_of_customers_with_their_orders() -> None:
     assert len(held.timers) == 1_500
 
 
-def test_batches_hold_all_orders_at_offsets_in_a_row() -> None:
+def test_batches_hold_all_orders_at_consecutive_offsets() -> None:
     found = batches(orders(2 * BATCH + 1_000, 3), first=5)
     assert [len(batch) for batch in found] == [BATCH, BATCH, 1_000]
     assert [record.offset for batch in found for record in batch] == list(range(5, 2 * BATCH + 1_005))

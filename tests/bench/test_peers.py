@@ -1,4 +1,4 @@
-"""The peers' logic comes to every output of tidemark's own processor, so that a benchmark compares equal jobs."""
+"""The peers' logic has the same outputs as tidemark's processor, so a benchmark compares equal jobs."""
 
 import random
 from typing import Any
@@ -15,13 +15,13 @@ from tests.bench.reference import Course, decided_by_java, decided_by_peer, deci
 from tests.bench.results import OWN, Mismatch, Result, change_of, compare, tiers_of
 from tests.bench.workload import SPAN_MS, START_MS, Order, Skew, orders
 
-#: From order to order (ms): on, just before and just after every edge of the policy, and beyond several at once.
+#: Gaps between orders (ms): at, just before and just after every threshold of the policy, and past several at once.
 GAPS = [edge * policy.DAY_MS + off for edge in (15, 30, 45, 60, 90, 120) for off in (-1, 0, 1)]
 GAPS += [0, 1_000, policy.DAY_MS, 3 * policy.DAY_MS, 100 * policy.DAY_MS, 135 * policy.DAY_MS, 200 * policy.DAY_MS]
 
 
-def courses_of_lives(customers: int = 60, each: int = 50) -> list[Order]:
-    """Return orders of customers who come in bursts, stay away, fall and return, in the order of their time."""
+def histories(customers: int = 60, each: int = 50) -> list[Order]:
+    """Return orders of customers who buy in bursts, stay away, fall and return, in order of time."""
     draw = random.Random(11)
     load = []
     for customer in range(customers):
@@ -32,7 +32,7 @@ def courses_of_lives(customers: int = 60, each: int = 50) -> list[Order]:
             load.append(
                 order(f"c{customer}", f"o{customer}-{index}", at, draw.choice([0, 10_00, 99_99, 300_00, 1250_00]))
             )
-    # At risk of a fall at the very instant at which three orders leave the window that would keep them silver.
+    # This customer is at risk of falling at the very instant when three orders that would keep silver leave the window.
     load += [order("edge", f"first-{index}", START_MS, 200_00) for index in range(12)]
     load += [order("edge", f"later-{index}", START_MS + 30 * policy.DAY_MS, 300_00) for index in range(3)]
     return sorted(load, key=lambda order: order.at)
@@ -44,8 +44,8 @@ def order(customer: str, name: str, at: int, cents: int) -> Order:
     return Order(at, customer.encode(), orjson.dumps(value | {"amount": f"{cents // 100}.{cents % 100:02d}"}))
 
 
-def told(result: Result, *names: str) -> set[tuple[object, ...]]:
-    """Return what the tier changes of a result say under some names."""
+def fields_of(result: Result, *names: str) -> set[tuple[object, ...]]:
+    """Return the values of some fields of the tier changes of a result."""
     return {tuple(change[name] for name in names) for change in map(orjson.loads, result.changes)}
 
 
@@ -53,14 +53,14 @@ def told(result: Result, *names: str) -> set[tuple[object, ...]]:
 def test_the_peers_logic_decides_as_tidemark_does(skew: Skew) -> None:
     load = list(orders(600, 20, skew))
     ours = decided_by_tidemark(load)
-    assert {tier for (tier,) in told(ours, "to")} == {"regular", "silver", "gold", "platinum", "new"}
+    assert {tier for (tier,) in fields_of(ours, "to")} == {"regular", "silver", "gold", "platinum", "new"}
     compare("The peers' logic", ours, decided_by_peer(load), 0)
 
 
-def test_the_peers_logic_decides_as_tidemark_does_where_customers_come_and_go() -> None:
-    load = courses_of_lives()
+def test_the_peers_logic_decides_as_tidemark_does_for_customers_who_come_and_go() -> None:
+    load = histories()
     ours = decided_by_tidemark(load)
-    assert told(ours, "scheme", "from", "to") >= {
+    assert fields_of(ours, "scheme", "from", "to") >= {
         ("loyalty", None, "gold"),
         ("loyalty", "platinum", "gold"),
         ("loyalty", "gold", "silver"),
@@ -72,7 +72,7 @@ def test_the_peers_logic_decides_as_tidemark_does_where_customers_come_and_go() 
         ("stage", "dormant", "active"),
         ("stage", "churned", "active"),
     }
-    assert told(ours, "direction", "cause") == {
+    assert fields_of(ours, "direction", "cause") == {
         ("enter", "order"),
         ("up", "order"),
         ("up", "time"),
@@ -85,7 +85,7 @@ def test_the_peers_logic_decides_as_tidemark_does_where_customers_come_and_go() 
 @pytest.mark.slow
 @pytest.mark.kafka
 def test_the_logic_of_the_java_peer_decides_as_tidemark_does() -> None:
-    load = courses_of_lives()
+    load = histories()
     try:
         theirs = decided_by_java(load)
     except Missing as missing:
@@ -94,10 +94,10 @@ def test_the_logic_of_the_java_peer_decides_as_tidemark_does() -> None:
 
 
 def test_the_load_of_the_benchmark_moves_nobody_by_time_alone() -> None:
-    """A peer has no timers: it would not see what falls due after a customer's last order."""
+    """A peer has no timers, so it would miss what is due after a customer's last order."""
     edges = (policy.NEW_MS, policy.ACTIVE_MS, policy.PLATINUM_MS, policy.WINDOW_MS)
     assert min(edges) > SPAN_MS
-    assert told(decided_by_tidemark(orders(2_000, 200)), "cause") == {("order",)}
+    assert fields_of(decided_by_tidemark(orders(2_000, 200)), "cause") == {("order",)}
 
 
 def test_a_repeated_order_changes_nothing() -> None:
@@ -119,7 +119,7 @@ def test_a_repeated_order_changes_nothing() -> None:
         b'{"type":"order.placed","order_id":"o","customer_id":"other","occurred_at":1,"amount":"1.00"}',
     ],
 )
-def test_what_is_not_an_order_is_refused(value: bytes) -> None:
+def test_invalid_orders_are_refused(value: bytes) -> None:
     with pytest.raises(Invalid):
         parse(b"c", value)
 
@@ -137,18 +137,18 @@ def test_sides_that_differ_in_any_field_fail_the_benchmark() -> None:
     first = next(orders(1, 1))
     _, [change, _], tiers = apply(None, parse(first.key, first.value))
     assert {"why", "next", "at_risk", "cause", "policy_version", *OWN} < set(change)
-    ours = came_to(change, tiers)
+    ours = result_of(change, tiers)
     for name in set(change) - set(OWN):
         with pytest.raises(Mismatch, match="Peer: 1 tier changes are only ours"):
-            compare("Peer", ours, came_to(change | {name: "other"}, tiers), 1)
+            compare("Peer", ours, result_of(change | {name: "other"}, tiers), 1)
     for name in tiers:
         with pytest.raises(Mismatch, match="Peer: 1 customers' tiers are only ours"):
-            compare("Peer", ours, came_to(change, tiers | {name: "other"}), 1)
+            compare("Peer", ours, result_of(change, tiers | {name: "other"}), 1)
     with pytest.raises(Mismatch, match="expected 1"):
         compare("Peer", ours, ours._replace(letters=0), 1)
-    compare("Peer", ours, came_to(change | dict.fromkeys(OWN, "other"), tiers), 1)
+    compare("Peer", ours, result_of(change | dict.fromkeys(OWN, "other"), tiers), 1)
 
 
-def came_to(change: dict[str, Any], tiers: dict[str, Any]) -> Result:
-    """Return what a side came to that wrote one tier change, one customer's tiers and one dead letter."""
+def result_of(change: dict[str, Any], tiers: dict[str, Any]) -> Result:
+    """Return the result of a side with one tier change, one customer's tiers and one dead letter."""
     return Result({change_of(orjson.dumps(change))}, {b"c": tiers_of(orjson.dumps(tiers))}, 1)

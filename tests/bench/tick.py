@@ -1,4 +1,4 @@
-"""What a tick costs: with nothing due among many customers, and with a few of them due."""
+"""The cost of a tick: with nothing due among many customers, and with a few customers due."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from tests.bench.population import NOW_MS, batches, processor, rows, timeline
 from tests.bench.report import Report, Scale
 from tests.bench.workload import START_MS, Order, orders
 
-#: The longest that a tick with nothing due may take (s).
+#: Maximum duration (s) of a tick with nothing due.
 TARGET_S = 0.001
 _DUE = (10, 100, 1_000)
 _DAY_MS = 86_400_000
@@ -19,7 +19,7 @@ _REPEATED = 101
 
 
 def run(scale: Scale) -> list[Report]:
-    """Measure with ten times the customers stated (1,000,000), and with as many due as `_DUE` says."""
+    """Measure with ten times the customers of the scale, and with the numbers of due customers in `_DUE`."""
     customers = 10 * scale.customers
     idle, due = _ticks(customers)
     shown = [["nothing", f"{idle * 1000:.4f}", "target: at most 1 ms"]]
@@ -29,7 +29,7 @@ def run(scale: Scale) -> list[Report]:
 
 
 def _ticks(customers: int) -> tuple[float, dict[int, float]]:
-    """Return the seconds of a tick with nothing due, and of ticks with so many due."""
+    """Return the duration (s) of a tick with nothing due, and of ticks by number of due customers."""
     work, fingerprint = processor(), timeline().fingerprint
     first = Partition(0, timeline=fingerprint)
     for batch in batches(_earlier(2 * sum(_DUE))):
@@ -41,7 +41,7 @@ def _ticks(customers: int) -> tuple[float, dict[int, float]]:
     def timed(horizon: int) -> float:
         tick = Watermark(horizon)
         started = time.perf_counter()
-        work.tick(held, tick, NOW_MS)
+        work.advance(held, tick, NOW_MS)
         return time.perf_counter() - started
 
     idle = statistics.median(timed(instants[0] - _REPEATED + count) for count in range(_REPEATED))
@@ -53,7 +53,7 @@ def _ticks(customers: int) -> tuple[float, dict[int, float]]:
 
 
 def _earlier(count: int) -> Iterator[Order]:
-    """Orders of customers of their own, a year before the others: the first to come due."""
+    """Yield orders of separate customers, a year before the others, so that they are due first."""
     for place, order in enumerate(orders(count, 1)):
         at, name = START_MS - 365 * _DAY_MS + place * 1_000, f"early-{place}"
         value = order.value.replace(b'"c0"', b'"%b"' % name.encode()).replace(b"%d" % order.at, b"%d" % at)

@@ -1,4 +1,4 @@
-"""The load of the benchmarks: orders of many customers, the same for the same figures, every time."""
+"""The load of the benchmarks: orders of many customers. The same arguments give the same orders."""
 
 import random
 from bisect import bisect
@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import orjson
 
 START_MS = 1_700_000_000_000
-#: All orders lie within so many ms: shorter than any window, stage or grace of the policy that is measured, so that no
-#: tier changes by time alone, and a peer without timers comes to the same tier changes.
+#: The time (ms) from the first order to the last: shorter than any window, stage or grace of the measured policy. So no
+#: tier changes by time alone, and a peer without timers makes the same tier changes.
 SPAN_MS = 25 * 86_400_000
 #: The exponent of Zipf's law for the skewed load: the customer of rank r orders in proportion to 1 / r^1.1.
 ZIPF = 1.1
@@ -19,7 +19,7 @@ Skew = Literal["uniform", "zipf"]
 
 
 class Order(NamedTuple):
-    """One order as it is produced: key and value in bytes, `at` in ms."""
+    """An order to produce: its instant (ms), and key and value in bytes."""
 
     at: int
     key: bytes
@@ -27,7 +27,7 @@ class Order(NamedTuple):
 
 
 def orders(count: int, customers: int, skew: Skew = "uniform") -> Iterator[Order]:
-    """Yield `count` orders of `customers` customers in the order of their time."""
+    """Yield `count` orders of `customers` customers in order of time."""
     draw = random.Random(7)
     weights = None if skew == "uniform" else list(accumulate(1 / rank**ZIPF for rank in range(1, customers + 1)))
     step = SPAN_MS / count

@@ -1,4 +1,4 @@
-"""The catalogues are complete and alike, and what is rendered is what the account says."""
+"""Both catalogues are complete and match, and the rendered sentences contain only facts of the report."""
 
 import re
 from datetime import datetime
@@ -31,7 +31,7 @@ LANGUAGES = ["en", "zh"]
 ENGLISH, CHINESE = (catalogue(language).messages for language in LANGUAGES)
 
 
-def told(rules: Policy, at: int, *events: Event) -> CustomerReport:
+def report(rules: Policy, at: int, *events: Event) -> CustomerReport:
     customer, timeline = Customer("c1"), Timeline([rules])
     for event in events:
         Engine(timeline).ingest(customer, event, Decisions())
@@ -85,7 +85,7 @@ def test_chinese_sentences_are_chinese() -> None:
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_what_presets_name_is_translated(preset: str) -> None:
+def test_names_in_presets_are_translated(preset: str) -> None:
     known = {key.removeprefix("names.") for key in CHINESE if key.startswith("names.")}
     kinds = {key.removeprefix("kinds.") for key in CHINESE if key.startswith("kinds.")}
     latest = load_timeline(Path(preset)).latest
@@ -98,8 +98,8 @@ def test_what_presets_name_is_translated(preset: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["fr", "", "../en", "EN", "zh_CN"])
-def test_an_unknown_language_is_told_with_those_allowed(language: str) -> None:
-    whole = told(policy(), day(1), order(day(0), "a"))
+def test_an_unknown_language_is_refused_with_the_allowed_ones(language: str) -> None:
+    whole = report(policy(), day(1), order(day(0), "a"))
     with pytest.raises(MessagesError, match=re.escape(f"found {language!r}, allowed are en, zh")):
         render(whole, language)
 
@@ -123,7 +123,7 @@ def gold() -> CustomerReport:
         currency="CNY",
     )
     amounts = (4_000, 20_000, 30_000, 26_000)
-    return told(
+    return report(
         rules, day(106.04), *(order(day(number), str(number), amount) for number, amount in enumerate(amounts, 6))
     )
 
@@ -138,17 +138,17 @@ def rating() -> CustomerReport:
         },
         "tiers": [{"name": "basic"}, {"name": "gold", "at_least": 2}],
     }
-    return told(policy(schemes={"rating": spec}), day(2.26), order(day(0), "a", 20_000))
+    return report(policy(schemes={"rating": spec}), day(2.26), order(day(0), "a", 20_000))
 
 
 def eventful() -> CustomerReport:
-    """Two schemes, and one of everything that may be told beside them."""
+    """Several schemes, and one of everything else that a report may contain."""
     schemes = {
         "lifecycle": {"kind": "lifecycle"},
         "clubs": tiers({"tenure_days": ">= 365", "recency_days": "<= 7", "satisfaction": "> 8"}),
         "newcomers": tiers({"first_order_days": "< 5"}),
     }
-    whole = told(policy(schemes=schemes), day(10), Profile(day(0), registered_at=day(0)), order(day(0), "a"))
+    whole = report(policy(schemes=schemes), day(10), Profile(day(0), registered_at=day(0)), order(day(0), "a"))
     passed = [
         Passed("lifecycle", None, "new", "enter", "2026-01-01T00:00:00Z"),
         Passed("lifecycle", "new", "active", "up", "2026-01-02T00:00:00Z"),
@@ -160,17 +160,17 @@ def eventful() -> CustomerReport:
 
 
 def everything() -> CustomerReport:
-    """A customer at the top, one with a limit unknown, one whom nothing is decided about."""
+    """A customer at the top of one scheme, and undecided in another, which has no cut-offs."""
     rule = {"frequency": ">= 1", "monetary": ">= 5"}
     schemes = {
         "loyalty": tiers(rule),
         "share": {"kind": "percentile", "tiers": [{"name": "rest"}, {"name": "top", "top": "5%"}]},
     }
-    return told(policy(schemes=schemes), day(0), order(day(0), "a"))
+    return report(policy(schemes=schemes), day(0), order(day(0), "a"))
 
 
 def undecided() -> CustomerReport:
-    return told(policy(), day(0), Profile(None))
+    return report(policy(), day(0), Profile(None))
 
 
 GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "data" / "customer_reports.yaml").read_text(encoding="utf-8"))
@@ -178,17 +178,17 @@ GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "data" / "customer_reports.
 
 @pytest.mark.parametrize("name", GOLDEN)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_told(name: str, language: str) -> None:
-    assert render(ACCOUNTS[name](), language) == GOLDEN[name][language]
+def test_the_sentences_are_those_of_the_data_file(name: str, language: str) -> None:
+    assert render(REPORTS[name](), language) == GOLDEN[name][language]
 
 
-ACCOUNTS = {function.__name__: function for function in (gold, rating, eventful, everything, undecided)}
+REPORTS = {function.__name__: function for function in (gold, rating, eventful, everything, undecided)}
 
 
-@pytest.mark.parametrize("name", ACCOUNTS)
+@pytest.mark.parametrize("name", REPORTS)
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_number_told_is_one_of_the_account(name: str, language: str) -> None:
-    whole = ACCOUNTS[name]()
+def test_every_number_in_the_sentences_is_in_the_report(name: str, language: str) -> None:
+    whole = REPORTS[name]()
     teller = _Teller(catalogue(language), zone(whole.timezone), whole.currency)
     scalars = list(leaves(msgspec.to_builtins(whole)))
     instants = {teller.instant(text) for text in scalars if isinstance(text, str) and INSTANT.fullmatch(text)}
@@ -204,7 +204,7 @@ def test_every_number_told_is_one_of_the_account(name: str, language: str) -> No
         assert any(round(value, max(0, -exponent(number))) == number for value in known), number
 
 
-def test_every_instant_told_is_in_the_zone_of_the_policy() -> None:
+def test_instants_are_in_the_zone_of_the_policy() -> None:
     whole = gold()
     moment = datetime.fromisoformat(whole.as_of).astimezone(ZoneInfo("Asia/Shanghai"))
     assert f"截至{moment.year}年{moment.month}月{moment.day}日 {moment:%H:%M}" in render(whole, "zh")[0]
@@ -226,14 +226,14 @@ def leaves(value: Any) -> Any:
         yield value
 
 
-def test_how_numbers_are_told() -> None:
+def test_numbers_are_rounded_and_have_units() -> None:
     teller = _Teller(catalogue("en"), zone("UTC"), "USD")
     assert teller.value("recency_days", 1.04, 30) == "1 day"
     assert teller.value("recency_days", 35.26, 30) == "35.3 days"
-    assert teller.value("recency_days", 30.0000001, 30) == "30.0000001 days", "never the same as the threshold"
+    assert teller.value("recency_days", 30.0000001, 30) == "30.0000001 days", "it must differ from the threshold"
     assert teller.value("recency_days", 30, 30) == "30 days"
     assert teller.value("satisfaction", 7.666666, 8) == "7.67 points"
-    assert teller.value("satisfaction", 0.3333, 0.3333) == "0.3333 points", "a threshold as it was written"
+    assert teller.value("satisfaction", 0.3333, 0.3333) == "0.3333 points", "a threshold appears as it was written"
     assert teller.value("monetary", "1234567.80", "800.00") == "1,234,567.80 USD"
     assert teller.value("average_order_value", "33.33333333", "50.00") == "33.33 USD"
     assert teller.value("average_order_value", "50.00000001", "50.00") == "50.00000001 USD"
@@ -267,6 +267,6 @@ def test_how_numbers_are_told() -> None:
         ),
     ],
 )
-def test_how_instants_are_told(instant: str, tz: str, english: str, chinese: str) -> None:
+def test_instants_are_in_local_time_with_the_offset(instant: str, tz: str, english: str, chinese: str) -> None:
     tellers = [_Teller(catalogue(language), zone(tz), "USD") for language in LANGUAGES]
     assert [teller.instant(instant) for teller in tellers] == [english, chinese]

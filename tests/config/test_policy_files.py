@@ -1,4 +1,4 @@
-"""Reading policy files: presets, and mistakes told in the words of whoever wrote the file."""
+"""Reading policy files: presets, and mistakes reported in the terms of the file."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def told(tmp_path: Path, old: str, new: str) -> list[str]:
+def mistakes_after(tmp_path: Path, old: str, new: str) -> list[str]:
     """Return the mistakes of the good policy after one replacement."""
     assert GOOD.count(old) == 1
     return check_file(write(tmp_path, GOOD.replace(old, new)))
@@ -40,7 +40,7 @@ def test_loads_a_policy_file(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     assert check_file(path) == []
     (policy,) = load_timeline(path).versions
-    assert policy.version == "2026-11-01"  # YAML reads a date; its author meant the text
+    assert policy.version == "2026-11-01"  # YAML parses a date; the version is its text
     assert (policy.horizon, policy.schemes[0].demotion.grace) == (90 * DAY_MS, 30 * DAY_MS)
 
 
@@ -70,12 +70,12 @@ def test_presets_are_listed() -> None:
         ("trigger: birthday", "trigger: whim", "care.0: "),
     ],
 )
-def test_a_mistake_is_told_with_its_path_and_what_was_found(tmp_path: Path, old: str, new: str, mistake: str) -> None:
-    mistakes = told(tmp_path, old, new)
+def test_a_mistake_names_its_path_and_what_was_found(tmp_path: Path, old: str, new: str, mistake: str) -> None:
+    mistakes = mistakes_after(tmp_path, old, new)
     assert any(line.startswith(mistake) for line in mistakes), mistakes
 
 
-def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     text = GOOD.replace("currency: USD", "currency: 5").replace("grace: 30d", "grace: never").replace("low", "LOW")
     mistakes = check_file(write(tmp_path, text))
     assert [line.split(":")[0] for line in mistakes] == [
@@ -90,16 +90,16 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_mistakes_of_a_whole_part_name_the_key_inside_it(tmp_path: Path) -> None:
-    (mistake,) = told(tmp_path, ', when: {monetary: ">= 300"}', "")
+    (mistake,) = mistakes_after(tmp_path, ', when: {monetary: ">= 300"}', "")
     assert mistake.startswith("schemes.loyalty.tiers.1.when: ")
-    (mistake,) = told(tmp_path, "kind: birthday_offer", "kind: b, scheme: vip")
+    (mistake,) = mistakes_after(tmp_path, "kind: birthday_offer", "kind: b, scheme: vip")
     assert mistake.startswith("care.0.scheme: found 'vip', allowed: loyalty")
 
 
 def test_a_key_that_occurs_twice_is_a_mistake(tmp_path: Path) -> None:
-    (mistake,) = told(tmp_path, "window: 90d", "window: 90d\nwindow: 30d")
+    (mistake,) = mistakes_after(tmp_path, "window: 90d", "window: 90d\nwindow: 30d")
     assert re.fullmatch(r"line [34], column 1: not YAML: key 'window' occurs twice", mistake)
-    (mistake,) = told(tmp_path, 'monetary: ">= 300"', 'monetary: ">= 300", monetary: "< 900"')
+    (mistake,) = mistakes_after(tmp_path, 'monetary: ">= 300"', 'monetary: ">= 300", monetary: "< 900"')
     assert "'monetary' occurs twice" in mistake
 
 
@@ -126,12 +126,12 @@ def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
         ("just text", "(the whole file): found 'just text': "),
     ],
 )
-def test_what_is_not_a_policy_at_all_is_told_with_its_place(tmp_path: Path, text: str, mistake: str) -> None:
+def test_a_file_that_is_not_a_policy_is_reported_with_the_position(tmp_path: Path, text: str, mistake: str) -> None:
     (found,) = check_file(write(tmp_path, text))
     assert found.startswith(mistake)
 
 
-def test_a_file_that_cannot_be_read_is_told_with_the_presets(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported_with_the_presets(tmp_path: Path) -> None:
     (missing,) = check_file(tmp_path / "nowhere.yaml")
     assert missing.startswith("cannot be read: No such file or directory; presets are ")
     assert "retail" in missing
@@ -153,7 +153,7 @@ SECOND = GOOD.replace("version: 2026-11-01", "version: second\neffective_from: 2
 def test_versions_are_documents_of_one_file(tmp_path: Path) -> None:
     timeline = load_timeline(write(tmp_path, f"{SECOND}---\n{GOOD}"))
     assert [policy.version for policy in timeline.versions] == ["2026-11-01", "second"]
-    # YAML reads the start as a time of its own; it is the same instant.
+    # YAML parses the start as a time; it is the same instant.
     assert timeline.next_start(MIN_INSTANT) == parse_instant("2027-01-01T05:00:00Z")
 
 

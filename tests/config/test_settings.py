@@ -11,7 +11,7 @@ from models.instants import DAY_MS, HOUR_MS, MINUTE_MS
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither this machine's environment nor its `.env` has a say."""
+    """Ignore this machine's environment and its `.env`."""
     for name in list(os.environ):
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
@@ -41,7 +41,7 @@ def test_reads_the_environment_in_its_own_notation(monkeypatch: pytest.MonkeyPat
     assert settings.broker.startswith("a:9092")
 
 
-def test_reads_an_env_file_which_the_environment_outdoes_and_overrides_outdo_both(
+def test_the_environment_overrides_env_and_arguments_override_both(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("TIDEMARK_APP_ID=file\nTIDEMARK_PARTITIONS=3\nTIDEMARK_WEB_PORT=7000\n")
@@ -52,11 +52,11 @@ def test_reads_an_env_file_which_the_environment_outdoes_and_overrides_outdo_bot
 
 
 @pytest.mark.parametrize(
-    ("clock", "told", "ahead"),
+    ("clock", "max_ahead", "ahead"),
     [("wall", None, DAY_MS), ("event", None, 366 * DAY_MS), ("wall", "0s", 0), ("event", "36h", 36 * HOUR_MS)],
 )
-def test_how_far_ahead_an_event_may_lie(clock: str, told: str | None, ahead: int) -> None:
-    assert load_settings(clock=clock, max_ahead=told).ahead == ahead
+def test_the_default_of_max_ahead_depends_on_the_clock(clock: str, max_ahead: str | None, ahead: int) -> None:
+    assert load_settings(clock=clock, max_ahead=max_ahead).ahead == ahead
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_mistake_names_its_variable_and_what_was_found(
     assert str(refused.value).startswith(f"TIDEMARK_{name}: found {value!r}: ")
 
 
-def test_every_mistake_is_told_at_once_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_mistakes_are_reported_together_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BROKER", "CLOCK", "LATENESS"):
         monkeypatch.setenv(f"TIDEMARK_{name}", "x")
     with pytest.raises(SettingsError) as refused:
@@ -104,13 +104,13 @@ def test_every_mistake_is_told_at_once_in_one_line(monkeypatch: pytest.MonkeyPat
     assert "\n" not in message
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     settings = load_settings()
     with pytest.raises(ValidationError):
         settings.partitions = 9  # type: ignore[misc]
 
 
-def test_what_is_shown_can_be_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shown_settings_can_be_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     original = load_settings(lateness="90s", idle_after="0s", tick_interval="50ms", topic_prefix="p.", max_ahead="36h")
     shown = show_settings(original)
     assert shown["TIDEMARK_LATENESS"] == "90s"
@@ -120,5 +120,5 @@ def test_what_is_shown_can_be_set_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert load_settings() == original
 
 
-def test_what_is_not_set_is_shown_empty() -> None:
+def test_unset_settings_are_shown_empty() -> None:
     assert show_settings(load_settings())["TIDEMARK_IDLE_AFTER"] == ""

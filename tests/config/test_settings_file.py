@@ -1,4 +1,4 @@
-"""Settings from a file, and what does not fit together: all of it told at once."""
+"""Settings from a file, and settings that contradict each other: all mistakes are reported together."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither this machine's environment nor its `.env` has a say."""
+    """Ignore this machine's environment and its `.env`."""
     for name in list(os.environ):
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
@@ -34,7 +34,7 @@ def refused(**overrides: object) -> list[str]:
     return str(error.value).split("; ")
 
 
-def test_the_environment_outdoes_env_which_outdoes_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_env_which_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     path = config("app_id: file\npartitions: 2\nlateness: 2h\nreplication: 2\nmax_ahead:\n")
     Path(".env").write_text(f"TIDEMARK_CONFIG={path}\nTIDEMARK_PARTITIONS=3\nTIDEMARK_REPLICATION=3\n")
     monkeypatch.setenv("TIDEMARK_REPLICATION", "4")
@@ -43,24 +43,24 @@ def test_the_environment_outdoes_env_which_outdoes_the_file(monkeypatch: pytest.
     assert (settings.lateness, settings.max_ahead, settings.config) == (2 * HOUR_MS, None, path)
 
 
-def test_the_file_is_named_where_its_values_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_in_the_file_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     path = config("clock: sundial\npartitions: 5000\npartitons: 8\nweb_port: 1\nconfig: other.yaml\n")
     monkeypatch.setenv("TIDEMARK_CONFIG", str(path))
     monkeypatch.setenv("TIDEMARK_WEB_PORT", "70000")
-    told = refused()
-    assert f"{path}: partitons: no such setting" in told
-    assert "did you mean partitions?" in told
-    assert any(line.startswith(f"{path}: clock: found 'sundial': ") for line in told)
-    assert any(line.startswith(f"{path}: partitions: found 5000: ") for line in told)
-    assert any(line.startswith("TIDEMARK_WEB_PORT: found '70000': ") for line in told)
-    assert any(line.startswith(f"{path}: config: no such setting") for line in told)
+    mistakes = refused()
+    assert f"{path}: partitons: no such setting" in mistakes
+    assert "did you mean partitions?" in mistakes
+    assert any(line.startswith(f"{path}: clock: found 'sundial': ") for line in mistakes)
+    assert any(line.startswith(f"{path}: partitions: found 5000: ") for line in mistakes)
+    assert any(line.startswith("TIDEMARK_WEB_PORT: found '70000': ") for line in mistakes)
+    assert any(line.startswith(f"{path}: config: no such setting") for line in mistakes)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [("- a\n- b\n", "found a list, allowed is name: value"), ("a: [1\n", "is not YAML"), (None, "cannot be read")],
 )
-def test_a_file_that_cannot_be_used_is_told_in_one_line(text: str | None, why: str) -> None:
+def test_an_unusable_file_is_reported_in_one_line(text: str | None, why: str) -> None:
     path = Path("missing.yaml").absolute() if text is None else config(text)
     with pytest.raises(SettingsError) as error:
         load_settings(config=path)
@@ -69,16 +69,16 @@ def test_a_file_that_cannot_be_used_is_told_in_one_line(text: str | None, why: s
     assert "\n" not in str(error.value)
 
 
-def test_an_empty_file_says_nothing() -> None:
+def test_an_empty_file_changes_nothing() -> None:
     assert load_settings(config=config("# nothing yet\n")).partitions == Settings().partitions
 
 
-def test_what_does_not_fit_together_is_told_beside_what_is_wrong_in_itself() -> None:
-    told = refused(partitions=0, web_host="0.0.0.0", security_protocol="SASL_SSL", sasl_mechanism="PLAIN")  # noqa: S104
-    assert any(line.startswith("TIDEMARK_PARTITIONS: found 0") for line in told)
-    assert any(line.startswith("TIDEMARK_WEB_HOST 0.0.0.0 is not the loopback address") for line in told)
-    assert "TIDEMARK_SASL_USERNAME: missing" in told
-    assert "TIDEMARK_SASL_PASSWORD: missing" in told
+def test_contradictions_are_reported_together_with_wrong_values() -> None:
+    mistakes = refused(partitions=0, web_host="0.0.0.0", security_protocol="SASL_SSL", sasl_mechanism="PLAIN")  # noqa: S104
+    assert any(line.startswith("TIDEMARK_PARTITIONS: found 0") for line in mistakes)
+    assert any(line.startswith("TIDEMARK_WEB_HOST 0.0.0.0 is not the loopback address") for line in mistakes)
+    assert "TIDEMARK_SASL_USERNAME: missing" in mistakes
+    assert "TIDEMARK_SASL_PASSWORD: missing" in mistakes
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_what_does_not_fit_together_is_told_beside_what_is_wrong_in_itself() -> 
         ({"oauth_token_url": "ftp://t"}, "TIDEMARK_OAUTH_TOKEN_URL: found 'ftp://t': allowed is a URL"),
     ],
 )
-def test_connections_that_cannot_be_are_refused(settings: dict[str, str], why: str) -> None:
+def test_contradictory_connection_settings_are_refused(settings: dict[str, str], why: str) -> None:
     assert any(line.startswith(why) for line in refused(**settings)), refused(**settings)
 
 
-def test_secrets_are_never_told() -> None:
+def test_secrets_are_never_shown() -> None:
     secret = "a secret of some length"
     names = ("web_token", "tls_key_password", "sasl_password", "oauth_client_secret")
     settings = load_settings(**dict.fromkeys(names, secret))
@@ -122,9 +122,9 @@ def test_the_example_names_every_setting_with_its_default() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
     lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#TIDEMARK_")]
     assert [line for line in text.splitlines() if line and not line.startswith("#")] == []
-    told = dict(line.split("=", 1) for line in lines)
+    example = dict(line.split("=", 1) for line in lines)
     shown = show_settings(Settings(_env_file=None))
-    assert told == shown | {"TIDEMARK_POLICY": Path(shown["TIDEMARK_POLICY"]).stem}
+    assert example == shown | {"TIDEMARK_POLICY": Path(shown["TIDEMARK_POLICY"]).stem}
     Path(".env").write_text("\n".join(lines))
     loaded = load_settings()
     assert loaded.model_copy(update={"policy": Settings(_env_file=None).policy}) == Settings(_env_file=None)
@@ -138,7 +138,7 @@ def test_the_kubernetes_and_compose_files_name_settings_that_exist() -> None:
 
 
 def settings_named(value: object) -> set[str]:
-    """The names of settings among the keys and the `name`s of a document."""
+    """Return the names of settings among the keys and the `name` values of a document."""
     if isinstance(value, list):
         return set().union(*map(settings_named, value))
     if not isinstance(value, dict):

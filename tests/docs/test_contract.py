@@ -89,7 +89,7 @@ def decided(tmp_path: Path) -> dict[str, list[Any]]:
     for offset, value in enumerate(values):
         record = FileRecord(offset, 0, b"c1", value)
         steps.append(processor.process(partition, Topic.ORDERS, "orders", [record], now))
-    steps.append(processor.tick(partition, Watermark(parse_instant("2027-06-01T00:00:00Z")), now))
+    steps.append(processor.advance(partition, Watermark(parse_instant("2027-06-01T00:00:00Z")), now))
     return {
         topic: [json.loads(out.value or b"") for step in steps for out in step.outputs.get(topic, [])]
         for topic in OUTPUTS

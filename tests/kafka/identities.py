@@ -1,7 +1,7 @@
-"""Certificates, passwords and tokens for the tests of secured connections, made with openssl and worth nothing.
+"""Throw-away certificates, passwords and tokens for the tests of secured connections, made with openssl.
 
-`Identities` makes a certification authority, a certificate for the broker on localhost, one for a client, one of a
-stranger, a signing key for tokens, and what a broker is configured with to ask for all of them.
+`Identities` makes two certificate authorities, certificates for the broker on localhost and for a client, a key that
+signs tokens, and the settings of a broker that requires them.
 """
 
 import base64
@@ -16,7 +16,7 @@ _JAAS = "org.apache.kafka.common.security"
 
 
 class Identities:
-    """Files in a directory."""
+    """The files, in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -31,7 +31,7 @@ class Identities:
         self.keystore.write_bytes(self.server_key.read_bytes() + self.server_cert.read_bytes())
 
     def token(self, *, lives_s: int = 300, key: Path | None = None) -> str:
-        """Return a signed token (JWT, RS256)."""
+        """Return a signed token (JWT, RS256) that expires in `lives_s` (s)."""
         now = int(time.time())
         claims = {"sub": USER, "iss": "tests", "aud": AUDIENCE, "iat": now, "exp": now + lives_s}
         signed = ".".join(_base64(json.dumps(part).encode()) for part in ({"alg": "RS256", "kid": "k"}, claims))
@@ -39,7 +39,7 @@ class Identities:
         return f"{signed}.{_base64(signature)}"
 
     def broker_settings(self) -> dict[str, str]:
-        """Return the settings of a broker with the listeners TLS (wants a certificate), SASL and SASLPLAIN."""
+        """Return the settings of a broker with the listeners TLS (with client certificates), SASL and SASLPLAIN."""
         stores = {
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(self.keystore),
@@ -65,17 +65,17 @@ class Identities:
 
     @property
     def listeners(self) -> dict[str, str]:
-        """The further listeners of the broker."""
+        """The additional listeners of the broker: name and security protocol."""
         return {"TLS": "SSL", "SASL": "SASL_SSL", "SASLPLAIN": "SASL_PLAINTEXT"}
 
     @property
     def jvm(self) -> list[str]:
-        """Options of the broker's Java: it reads token keys from nowhere that it was not told."""
+        """Options of the broker's Java: it may read token keys only from this URL."""
         return [f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self.jwks.as_uri()}"]
 
     @property
     def formatting(self) -> list[str]:
-        """Options that give the user their SCRAM passwords."""
+        """Options of the formatting tool: they set the user's SCRAM passwords."""
         return [
             part
             for name in ("SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -103,8 +103,8 @@ class Identities:
         return cert, key
 
     def _public_jwk(self) -> dict[str, str]:
-        told = self._openssl("rsa", "-in", str(self.signing_key), "-noout", "-modulus").decode()
-        modulus = bytes.fromhex(told.strip().removeprefix("Modulus="))
+        output = self._openssl("rsa", "-in", str(self.signing_key), "-noout", "-modulus").decode()
+        modulus = bytes.fromhex(output.strip().removeprefix("Modulus="))
         return {"kty": "RSA", "kid": "k", "use": "sig", "alg": "RS256", "n": _base64(modulus), "e": "AQAB"}
 
     def _openssl(self, *arguments: str, stdin: bytes = b"") -> bytes:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
-# Runs a command that the kernel kills when the process in argv[1] is gone (1 is PR_SET_PDEATHSIG).
+# Runs a command that the kernel kills when the process in argv[1] ends (1 is PR_SET_PDEATHSIG).
 _TIED_TO_PARENT = """
 import ctypes, os, signal, sys
 if ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGKILL), 0, 0, 0) != 0:
@@ -28,7 +28,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class KafkaError(RuntimeError):
-    """The test harness could not do what was asked of it; the message carries the end of the relevant log."""
+    """The test harness failed. The message includes the end of the relevant log."""
 
 
 @functools.cache
@@ -37,10 +37,10 @@ def _spawner(_pid: int) -> ThreadPoolExecutor:
 
 
 def spawn(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own that on Linux dies with this process, however that ends.
+    """Start a child in its own session. On Linux it is killed when this process ends, for any reason.
 
-    The kernel ties such a child to the thread that started it, not to the process, so children are started
-    by one thread that lasts as long as the process: a caller may be on a short-lived thread.
+    The kernel ties such a child to the thread that started it, and a caller's thread may be short-lived. So one thread
+    that lasts as long as the process starts all children.
     """
     if sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), *command]
@@ -54,17 +54,17 @@ def spawn(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 class Port:
-    """A loopback port nobody listens on, reserved among the test processes of this user until released.
+    """A free loopback port, reserved among the test processes of this user until `release`. Raises KafkaError.
 
-    It lies below the range the kernel gives to outgoing connections, so no client can be given it (or
-    connect to itself on it) while the broker it belongs to is down.
+    It is below the range that the kernel uses for outgoing connections. So no client can get it, or connect to itself
+    on it, while its broker is down.
     """
 
     def __init__(self) -> None:
         first_ephemeral = 32768
         with contextlib.suppress(OSError, ValueError):
-            told = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
-            first_ephemeral = int(told.split()[0])
+            limits = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+            first_ephemeral = int(limits.split()[0])
         candidates = range(20000, first_ephemeral) if first_ephemeral > 21000 else range(20000, 32768)
         locks = Path(tempfile.gettempdir(), f"tidemark-kafka-ports-{os.getuid()}")
         locks.mkdir(mode=0o700, exist_ok=True)

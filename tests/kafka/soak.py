@@ -1,9 +1,9 @@
-"""`make soak`: mixed load with faults for half an hour, then everything against the oracle, and a table.
+"""`make soak`: half an hour of mixed load with faults, then a comparison with the oracle, and a table.
 
     python -m tests.kafka.soak [--minutes N] [--events N] [--seed N]
 
-Load goes on while the faults last. Two of the workers keep rows in memory, one on disk. Not part of the test suite: it
-takes as long as it is told to. Exit code 1 where anything was lost or decided otherwise.
+The load continues during faults. Two of the workers keep rows in memory, one on disk. This is not part of the test
+suite. Exit code 1 if anything was lost or decided differently.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from tests.support.process import LiveWorker
 
 STORES = ("memory", "memory", "rocksdb")
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "1000"}
-#: Seconds between two faults, on average.
+#: Mean time (s) between two faults.
 BETWEEN_S = 20.0
-#: Seconds within which everything produced during a fault must be applied after it.
+#: Time (s) after a fault within which everything produced before its end must be applied.
 PATIENCE_S = 180.0
 
 
 class Soak:
-    """One run: its load, its faults, and what is counted."""
+    """One run: its load, its faults and its counts."""
 
     def __init__(self, rig: Rig, cluster: KafkaCluster, feed: Feed, draw: random.Random) -> None:
         self.rig = rig
@@ -51,7 +51,7 @@ class Soak:
         self._feed = feed
 
     def run(self, minutes: float) -> None:
-        """Let the load out evenly over the time, with faults in between."""
+        """Release the load evenly over `minutes`, with faults in between."""
         with Progress(console=Console(stderr=True)) as progress:
             shown, began, total = progress.add_task("soak", total=1.0), time.monotonic(), minutes * 60
 
@@ -64,12 +64,12 @@ class Soak:
             self._elapsed = elapsed
             next_fault = self.draw.expovariate(1 / BETWEEN_S)
             while next_fault < total:
-                self._wait(lambda until=next_fault: elapsed() >= until, "the time of a fault", total)
+                self._wait(lambda until=next_fault: elapsed() >= until, "the next fault is due", total)
                 self._one_fault()
                 next_fault = elapsed() + self.draw.expovariate(1 / BETWEEN_S)
 
     def _one_fault(self) -> None:
-        """Do one of them, at random, and wait until all that was produced meanwhile is applied."""
+        """Cause a random fault, and wait until everything produced until its end is applied."""
         faults: dict[str, Callable[[], None]] = {
             "a worker killed": self._kill_one,
             "a worker suspended": self._suspend_one,
@@ -126,7 +126,7 @@ class Soak:
         self._wait(lambda: self._elapsed() > until, "the fault lasts", seconds + 60)
 
     def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float) -> None:
-        """Wait while the load goes on."""
+        """Wait for a condition while the load continues. Raises AssertionError after `timeout_s` (s)."""
         self.rig.wait(lambda: self._elapsed() and condition(), what, timeout_s)
 
 
@@ -136,12 +136,12 @@ def _resident_mib(worker: LiveWorker) -> int:
 
 
 def run_soak(minutes: float, events: int, seed: int) -> dict[str, object]:
-    """Run it; return the table. Raises AssertionError where the outcome is not the oracle's."""
+    """Run the soak test and return its table. Raises AssertionError if the outcome differs from the oracle's."""
     directory = Path(tempfile.mkdtemp(prefix="tidemark-soak-"))
     try:
         table = _run_in(directory, minutes, events, seed)
     except BaseException:
-        print(f"kept for inspection, with the logs of workers and broker: {directory}", file=sys.stderr)
+        print(f"kept for inspection, with the logs of the workers and the broker: {directory}", file=sys.stderr)
         raise
     shutil.rmtree(directory)
     return table
@@ -168,27 +168,27 @@ def _run_in(directory: Path, minutes: float, events: int, seed: int) -> dict[str
         return {
             "minutes": round(minutes, 1),
             "records in": len(sent),
-            "tier changes, each once": len(set(changes)),
-            "of these repeated": len(changes) - len(set(changes)),
-            "lost, or decided otherwise": 0,
-            "dead letters, exact": len(world.bad),
+            "distinct tier changes": len(set(changes)),
+            "repeated tier changes": len(changes) - len(set(changes)),
+            "lost, or decided differently": 0,
+            "dead letters, all expected": len(world.bad),
             **dict(sorted(soak.done.items())),
-            "ended by itself and started anew": len(rig.revived),
-            "rows of replaced owners, ignored": rig.stale_rows,
-            "from a fault's end until all that was produced is applied, median (s)": round(waits[len(waits) // 2], 1),
-            "the same, at worst (s)": round(waits[-1], 1),
-            "largest worker (MiB resident)": soak.largest_mib,
+            "workers that ended and were restarted": len(rig.revived),
+            "ignored rows of replaced owners": rig.stale_rows,
+            "catch-up time after a fault, median (s)": round(waits[len(waits) // 2], 1),
+            "catch-up time after a fault, longest (s)": round(waits[-1], 1),
+            "largest worker (resident MiB)": soak.largest_mib,
         }
 
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description="Mixed load with faults, then everything against the oracle.")
+    parser = argparse.ArgumentParser(description="Mixed load with faults, then a comparison with the oracle.")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--events", type=int, default=600_000)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of each attempt while the broker is away
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs every attempt while the broker is down
     table = run_soak(given.minutes, given.events, given.seed)
     print("| | |\n|---|---|")
     for name, value in table.items():

@@ -1,4 +1,4 @@
-"""Brokers that stop, lose their leadership, stall or are slow; commits that fail."""
+"""Brokers that stop, lose leadership, freeze or are slow, and commits that fail."""
 
 import signal
 import time
@@ -32,7 +32,7 @@ def _thirds(world: Mixed) -> Iterator[list[list[ToSend]]]:
 
 
 def _finish(rig: Rig, sent: list[Sent], world: Mixed) -> None:
-    """Settle what is left with fresh workers, and hold everything against the oracle."""
+    """Settle the rest with new workers, and compare everything with the oracle."""
     rig.wait(lambda: not rig.backlog(), "everything is applied")
     for worker in rig.workers:
         worker.kill()
@@ -42,7 +42,7 @@ def _finish(rig: Rig, sent: list[Sent], world: Mixed) -> None:
     assert_dead_letters(rig, sent, world)
 
 
-def test_a_broker_that_is_away_for_half_a_minute_costs_time_and_nothing_else(
+def test_a_broker_outage_of_half_a_minute_loses_nothing(
     kafka_cluster_factory: ClusterFactory, tmp_path: Path, world: Mixed
 ) -> None:
     cluster = kafka_cluster_factory()
@@ -51,15 +51,15 @@ def test_a_broker_that_is_away_for_half_a_minute_costs_time_and_nothing_else(
         rig.start_worker()
         rig.start_worker()
         sent = rig.produce(first)
-        rig.wait(lambda: rig.applied() > 200, "they are at work")
+        rig.wait(lambda: rig.applied() > 200, "they make progress")
         sent += rig.produce(second)
         back = time.monotonic() + OUTAGE_S
         cluster.kill(0)
-        rig.wait(lambda: time.monotonic() > back, "it has been away long enough", 2 * OUTAGE_S)
+        rig.wait(lambda: time.monotonic() > back, "the outage is over", 2 * OUTAGE_S)
         cluster.start(0)
         sent += rig.produce(third)
         _finish(rig, sent, world)
-        assert rig.revived == [], "no worker needed its supervisor"
+        assert rig.revived == [], "a worker was restarted by its supervisor"
 
 
 def test_a_produce_request_that_times_out_ends_the_worker_and_loses_nothing(
@@ -71,11 +71,11 @@ def test_a_produce_request_that_times_out_ends_the_worker_and_loses_nothing(
     first, second, third = _thirds(world)
     with Rig(cluster.bootstrap, tmp_path, **SETTLED) as rig:
         sent = rig.produce(first + second)
-        # The broker freezes as a batch's outputs are about to be produced.
+        # The broker freezes just before the outputs of a batch are produced.
         worker = rig.start_worker(test_producer_timeout="4", test_freeze=f"outputs:3:{node.process.pid}")
-        rig.wait(lambda: not worker.running, "its request has timed out, and it has ended")
-        told = [line for line in worker.log.splitlines() if "the worker cannot go on" in line]
-        assert len(told) == 1, worker.log
+        rig.wait(lambda: not worker.running, "the request has timed out and the worker has ended")
+        errors = [line for line in worker.log.splitlines() if "the worker cannot go on" in line]
+        assert len(errors) == 1, worker.log
         node.signal(signal.SIGCONT)
         rig.start_worker()
         sent += rig.produce(third)
@@ -91,21 +91,21 @@ def test_the_leader_changes_among_three_brokers(
         rig.start_worker()
         rig.start_worker()
         sent = rig.produce(first)
-        rig.wait(lambda: rig.applied() > 200, "they are at work")
+        rig.wait(lambda: rig.applied() > 200, "they make progress")
         middle = len(second) // 2
         for index, part in ((0, second[:middle]), (1, second[middle:]), (2, third)):
             cluster.kill(index)
-            sent += rig.produce(part, patient=True)  # what only a leader has goes with it
+            sent += rig.produce(part, patient=True)  # records that only the killed leader has are lost
             before = rig.applied()
-            rig.wait(lambda before=before: rig.applied() > before or not rig.backlog(), "they go on")
+            rig.wait(lambda before=before: rig.applied() > before or not rig.backlog(), "they make progress again")
             cluster.start(index)
         _finish(rig, sent, world)
 
 
-def test_a_slow_line_and_commits_that_fail_cost_time_and_nothing_else(
+def test_a_slow_connection_and_failing_commits_lose_nothing(
     kafka_cluster_factory: ClusterFactory, tmp_path: Path, world: Mixed
 ) -> None:
-    # The factory is asked for what it checks. This broker tells its clients the address of the line.
+    # The factory is only requested because it skips without Kafka. This broker advertises the slow line's address.
     cluster = KafkaCluster(tmp_path / "kafka")
     near, far = Port(), Port()
     node = cluster._nodes[0]
@@ -123,8 +123,8 @@ def test_a_slow_line_and_commits_that_fail_cost_time_and_nothing_else(
     ):
         sent = rig.produce(world.slices)
         worker = rig.start_worker(broker=f"127.0.0.1:{near.number}", test_fail_commits="6")
-        rig.wait(lambda: not rig.backlog(), "it gets on, slowly")
-        rig.wait(lambda: worker.log.count("a commit fails") >= 6, "commits have failed")
+        rig.wait(lambda: not rig.backlog(), "the backlog is processed, slowly")
+        rig.wait(lambda: worker.log.count("a commit fails") >= 6, "six commits have failed")
         assert line.passed > 1_000_000
         assert rig.revived == []
         _finish(rig, sent, world)

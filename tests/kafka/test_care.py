@@ -1,4 +1,4 @@
-"""Care on real Kafka: rules of every kind, campaigns, tight budgets; two workers, killed again and again."""
+"""Care on real Kafka: rules of every kind, campaigns and tight budgets, with two workers that are killed repeatedly."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ PARTITIONS = 4
 KILLS = 6
 
 
-def test_care_over_kills_and_rebalances_is_that_of_replay(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_care_with_kills_and_rebalances_equals_the_replay(kafka: KafkaCluster, tmp_path: Path) -> None:
     path = tmp_path / "care.yaml"
     text = (POLICIES / "care.yaml").read_text()
     tight = text.replace("at_most: 200, period: month", "at_most: 3, period: month")
@@ -39,5 +39,5 @@ def test_care_over_kills_and_rebalances_is_that_of_replay(kafka: KafkaCluster, t
         assert_same_as_replay(rig, history, str(path))
     result, _ = replayed(history, str(path), PARTITIONS)
     refused = {rule for rule, reason in result.refusals if reason == "over_budget"}
-    assert {"birthday", "call-back"} & refused, "the budgets were tight"
+    assert {"birthday", "call-back"} & refused, "the budgets were not tight"
     assert {action.holdout for action in result.actions} == {True, False}

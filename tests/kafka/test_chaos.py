@@ -1,4 +1,4 @@
-"""Workers that are killed, added, removed and restarted while events flow, again and again."""
+"""Workers are killed, added, removed and restarted while events flow."""
 
 import os
 import random
@@ -19,12 +19,12 @@ EVENTS = int(os.environ.get("TIDEMARK_CHAOS_EVENTS", "100000"))
 KILLS = 20
 WORKERS = 3
 PARTITIONS = 12
-#: Seconds in which the group must go on after whatever was done to it.
+#: Time (s) within which the group must make progress again after each fault.
 PATIENCE_S = 240.0
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "1000"}
 
 
-def test_workers_killed_added_removed_and_restarted_lose_nothing_and_decide_nothing_otherwise(
+def test_workers_killed_added_removed_and_restarted_lose_nothing_and_decide_the_same(
     kafka: KafkaCluster, tmp_path: Path
 ) -> None:
     world = mixed(tmp_path / "events", EVENTS)
@@ -35,13 +35,13 @@ def test_workers_killed_added_removed_and_restarted_lose_nothing_and_decide_noth
         share = 0.0
 
         def work_on() -> None:
-            """Let more events in, and return once some of them are applied: the group is at work in the middle."""
+            """Let more events in, and return once a random part of them is applied."""
             nonlocal share
             share += 1 / steps
             before = rig.applied()
             feed.allow(share)
-            wanted = draw.uniform(0.05, 0.6) * EVENTS / steps
-            rig.wait(lambda: rig.applied() >= before + wanted, "the group goes on", PATIENCE_S)
+            target = draw.uniform(0.05, 0.6) * EVENTS / steps
+            rig.wait(lambda: rig.applied() >= before + target, "the group makes progress", PATIENCE_S)
 
         group = [rig.start_worker() for _ in range(WORKERS)]
         work_on()
@@ -53,9 +53,9 @@ def test_workers_killed_added_removed_and_restarted_lose_nothing_and_decide_noth
 
         for worker in group:
             rig.wait(lambda worker=worker: worker.ready, "it is ready", PATIENCE_S)
-        group.append(rig.start_worker())  # one more …
+        group.append(rig.start_worker())  # one joins …
         work_on()
-        rig.stop_worker(group.pop(0))  # … and one less
+        rig.stop_worker(group.pop(0))  # … and one leaves
         work_on()
         _upgrade(rig, group)
         work_on()
@@ -73,7 +73,7 @@ def test_workers_killed_added_removed_and_restarted_lose_nothing_and_decide_noth
 
 
 def _upgrade(rig: Rig, group: list[LiveWorker]) -> None:
-    """A rolling upgrade: one at a time, each ready before the next; the new ones keep rows elsewhere, and read more."""
+    """Replace workers one at a time, each ready before the next. The new ones have another store and larger batches."""
     for number, worker in enumerate(group):
         rig.stop_worker(worker)
         fresh = group[number] = rig.start_worker(store="rocksdb", max_batch="4000")

@@ -1,4 +1,4 @@
-"""Clocks that jump, partitions without records, events from the future and nights of daylight saving, live."""
+"""Live workers with clocks that jump, partitions without records, events from the future and daylight saving."""
 
 import json
 import time
@@ -25,7 +25,7 @@ def _order(name: str, number: int, at: int, amount: str = "60.00") -> dict[str, 
 
 
 def _fall_at(name: str, due: int, now: int) -> list[dict[str, Any]]:
-    """Return orders of a customer who, by the demo policy, leaves silver at `due`: 91 days, and 14 of grace."""
+    """Return orders of a customer who leaves silver at `due` (ms) by the demo policy: window 91 days, grace 14."""
     times = (due - 105 * DAY_MS, now - 50 * DAY_MS, now - 49 * DAY_MS)
     return [_order(name, number, at) for number, at in enumerate(times)]
 
@@ -42,28 +42,30 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_repeats_nothing_and_deci
     shift_clock(clock, 0)
     with Rig(kafka.bootstrap, tmp_path, session_s=1.0, clock="wall", tick_interval="50ms", clock_grace="0s") as rig:
         worker = rig.start_worker(test_clock=str(clock))
-        # One partition has orders, the others have been idle from the beginning: their time goes on all the same.
+        # Stream time also advances in the partitions that never had a record.
         rig.produce([[record for _, record in history.records]])
-        rig.wait(lambda: not rig.backlog() and rig.has_reached(now), "all is well")
+        rig.wait(lambda: not rig.backlog() and rig.has_reached(now), "the orders are applied")
 
         def jump(to: int, reached: int) -> None:
             shift_clock(clock, to)
             ticks = _ticks(worker)
-            rig.wait(lambda: _ticks(worker) > ticks + 20 and rig.has_reached(reached), "ticks at the new time")
+            rig.wait(
+                lambda: _ticks(worker) > ticks + 20 and rig.has_reached(reached), "stream time has followed the clock"
+            )
 
         jump(HOUR_MS, now + HOUR_MS)
         after_first = _falls(rig)
-        jump(0, now + HOUR_MS)  # back: stream time stays where it was
+        jump(0, now + HOUR_MS)  # stream time never moves backward
         assert _falls(rig) == after_first
         jump(-HOUR_MS, now + HOUR_MS)
-        # What is produced by the clock that is behind is applied; it lies an hour in that clock's future and less.
+        # This order is less than an hour ahead of the clock, which is behind, so it is applied.
         rig.produce([[ToSend("orders", b"later", json.dumps(_order("later", 1, now + 5_000)).encode())]])
-        rig.wait(lambda: not rig.backlog(), "an order that the clock takes for one of the future is applied")
+        rig.wait(lambda: not rig.backlog(), "the order ahead of the clock is applied")
         jump(2 * HOUR_MS, now + 2 * HOUR_MS)
-        # Three days without a single record.
+        # Three days pass without a record.
         jump(3 * DAY_MS, now + 3 * DAY_MS)
         falls = _falls(rig)
-        # Too far ahead for this clock, and not for one that is a day on.
+        # This order is too far ahead for this clock. A day later it would not be.
         far = ToSend("orders", b"far", json.dumps(_order("far", 1, now + 5 * DAY_MS)).encode())
         rig.produce([[far]])
         rig.wait(lambda: not rig.backlog(), "it is refused")
@@ -80,15 +82,13 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_repeats_nothing_and_deci
     assert after_first == {name: format_instant(due) for name, due in dues.items() if due <= now + HOUR_MS}
     assert falls == {name: format_instant(due) for name, due in dues.items()}
     _, timeline = replayed(history)
-    wanted = {change.event_id for change in replay(timeline, history.files, now + 3 * DAY_MS).changes}
+    expected = {change.event_id for change in replay(timeline, history.files, now + 3 * DAY_MS).changes}
     found = by_id(outputs["tier-changes"], "event_id")
-    assert {name for name, change in found.items() if change["customer_id"] != "later"} == wanted
-    assert len(found) == len(outputs["tier-changes"]), "nothing came twice"
+    assert {name for name, change in found.items() if change["customer_id"] != "later"} == expected
+    assert len(found) == len(outputs["tier-changes"]), "a change was published twice"
 
 
-def test_time_goes_on_for_days_in_a_partition_without_records_while_others_flow(
-    kafka: KafkaCluster, tmp_path: Path
-) -> None:
+def test_stream_time_advances_in_a_partition_without_records(kafka: KafkaCluster, tmp_path: Path) -> None:
     start = parse_instant("2026-05-01T00:00:00Z")
     dues = {f"fall{day}": start + day * DAY_MS + HOUR_MS for day in range(1, 6)}
     falls = sorted(
@@ -97,7 +97,7 @@ def test_time_goes_on_for_days_in_a_partition_without_records_while_others_flow(
     )
     flow = [_order(f"flow{hour % 7}", hour, start + hour * HOUR_MS, "1.00") for hour in range(6 * 24)]
     history = written_history(tmp_path / "events", {Topic.ORDERS: falls + flow})
-    # Those who fall are in partition 0, which hears of nothing more; the others share the rest.
+    # The customers who fall are in partition 0, which gets no more records; the others share the rest.
     records = [
         record._replace(partition=0 if record.key.startswith(b"fall") else 1 + int(record.key[4:]) % 3)
         for _, record in history.records
@@ -105,16 +105,18 @@ def test_time_goes_on_for_days_in_a_partition_without_records_while_others_flow(
     with Rig(kafka.bootstrap, tmp_path, clock="event") as rig:
         rig.start_worker()
         rig.produce([records[: len(falls)]])
-        rig.wait(lambda: not rig.backlog(), "what comes before is applied")
+        rig.wait(lambda: not rig.backlog(), "the first orders are applied")
         assert not _falls(rig)
         rig.produce([records[len(falls) + day * 24 :][:24] for day in range(6)])
-        rig.wait(lambda: not rig.backlog() and rig.has_reached(history.last_ms), "time is on in all partitions")
+        rig.wait(
+            lambda: not rig.backlog() and rig.has_reached(history.last_ms), "stream time has advanced in all partitions"
+        )
         assert _falls(rig) == {name: format_instant(due) for name, due in dues.items()}
         idle = rig.state().progress[0]
-        assert idle.applied == {"orders": len(falls)}, "the partition of those who fell has had nothing else"
+        assert idle.applied == {"orders": len(falls)}, "partition 0 got other records"
         _, timeline = replayed(history)
-        wanted = {change.event_id for change in replay(timeline, history.files).changes}
-        assert set(by_id(rig.read("tier-changes")["tier-changes"], "event_id")) == wanted
+        expected = {change.event_id for change in replay(timeline, history.files).changes}
+        assert set(by_id(rig.read("tier-changes")["tier-changes"], "event_id")) == expected
 
 
 NIGHTS = """\
@@ -127,8 +129,8 @@ care:
   - {name: early, kind: birthday_offer, trigger: birthday, at: "01:30", consent: not_needed}
   - {name: late, kind: birthday_offer, trigger: birthday, at: "02:30", consent: not_needed}
 """
-#: By time zone and birthday: when the two rules are due. An hour that the clocks skip is made up for at once; of one
-#: that they repeat the first counts.
+#: When the two rules are due, by time zone and birthday. A local time that the clocks skip is due right after the gap;
+#: of one that they repeat, the first counts.
 IN_NIGHTS = {
     ("America/New_York", "--03-08"): ("2026-03-08T06:30:00Z", "2026-03-08T07:30:00Z"),
     ("Europe/Berlin", "--03-29"): ("2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"),
@@ -138,10 +140,10 @@ IN_NIGHTS = {
 }
 
 
-def test_nights_in_which_clocks_change_have_each_local_hour_once_whatever_zone_the_worker_is_in(
+def test_a_night_with_a_clock_change_has_each_local_time_once_in_any_zone_of_the_worker(
     kafka: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TZ", "America/New_York")  # the workers'
+    monkeypatch.setenv("TZ", "America/New_York")  # the zone of the worker processes
     policy = tmp_path / "nights.yaml"
     policy.write_text(NIGHTS)
     since = "2026-01-01T00:00:00Z"
@@ -149,7 +151,7 @@ def test_nights_in_which_clocks_change_have_each_local_hour_once_whatever_zone_t
         {"customer_id": f"c{number}", "timezone": zone, "birthday": birthday, "updated_at": since}
         for number, (zone, birthday) in enumerate(IN_NIGHTS)
     ]
-    # Orders carry the time through each night in quarters of an hour, and then to the end of the year.
+    # Orders advance stream time through each night in steps of 15 minutes, and then to the end of the year.
     dues = [parse_instant(due) for both in IN_NIGHTS.values() for due in both]
     times = {due + quarter * 15 * MINUTE_MS for due in dues for quarter in range(-12, 12)}
     times.add(parse_instant("2026-12-31T00:00:00Z"))
@@ -168,16 +170,16 @@ def test_nights_in_which_clocks_change_have_each_local_hour_once_whatever_zone_t
         actions = by_id(rig.read("care-actions")["care-actions"], "action_id").values()
         assert_same_as_replay(rig, history, str(policy))
     found = sorted((action["customer_id"], action["rule"], action["due_at"]) for action in actions)
-    wanted = [
+    expected = [
         (f"c{number}", rule, due)
         for number, both in enumerate(IN_NIGHTS.values())
         for rule, due in zip(("early", "late"), both, strict=True)
     ]
-    assert found == sorted(wanted)
+    assert found == sorted(expected)
 
 
 def _falls(rig: Rig) -> dict[str, str]:
-    """Return who has fallen, and when."""
+    """Return when each customer fell, by customer."""
     changes = [json.loads(record.value) for record in rig.read("tier-changes")["tier-changes"]]
     return {change["customer_id"]: change["effective_at"] for change in changes if change["direction"] == "down"}
 

@@ -1,4 +1,4 @@
-"""The harness of these tests does what the tests that build on it take for granted, against real Kafka."""
+"""The Kafka test harness does what the tests that use it rely on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def create_topic(
 
 
 async def leader_of(bootstrap: str, topic: str) -> int:
-    """The node that leads partition 0, once there is one: each broker hears of a new topic in its own time."""
+    """Return the node that leads partition 0, once there is one: brokers learn of a new topic one by one."""
     async with admin_client(bootstrap) as admin:
         while True:
             (described,) = await admin.describe_topics([topic])
@@ -67,7 +67,7 @@ async def produce(bootstrap: str, topic: str, values: list[bytes]) -> None:
 
 
 async def consume(bootstrap: str, topic: str, partition: int = 0) -> list[bytes]:
-    """All values the partition holds now, in order."""
+    """Return all values now in the partition, in order."""
     at = TopicPartition(topic, partition)
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest") as consumer:
         consumer.assign([at])
@@ -137,15 +137,15 @@ def test_transactions_are_available(kafka: KafkaCluster) -> None:
 
 def test_compaction_settings_are_accepted_and_kept(kafka: KafkaCluster) -> None:
     topic = new_topic()
-    wanted = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "1000"}
+    expected = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "1000"}
 
     async def scenario() -> None:
-        await create_topic(kafka.bootstrap, topic, configs=wanted)
+        await create_topic(kafka.bootstrap, topic, configs=expected)
         async with admin_client(kafka.bootstrap) as admin:
             (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
         (resource,) = answer.resources
         kept = {entry[0]: entry[1] for entry in resource[4]}
-        assert {name: kept[name] for name in wanted} == wanted
+        assert {name: kept[name] for name in expected} == expected
 
     run(scenario())
 
@@ -183,7 +183,7 @@ def test_restart_keeps_addresses_and_data(kafka_cluster_factory: ClusterFactory)
 
 
 @pytest.mark.slow
-def test_three_brokers_take_acks_all_writes_after_one_is_killed(
+def test_three_brokers_accept_acks_all_writes_after_one_is_killed(
     kafka_cluster_factory: ClusterFactory,
 ) -> None:
     cluster, topic = kafka_cluster_factory(brokers=3), new_topic()
@@ -213,7 +213,7 @@ def test_three_brokers_take_acks_all_writes_after_one_is_killed(
 
 
 @pytest.mark.usefixtures("kafka_cluster_factory")
-@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal and pidfd are Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal and pidfd exist only on Linux")
 def test_brokers_die_with_the_process_that_started_them(tmp_path: Path) -> None:
     script = (
         "import sys, threading, pathlib\n"
@@ -261,7 +261,7 @@ def test_clusters_never_share_a_port(tmp_path: Path) -> None:
 
 
 def fake_tools(directory: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Put these shell scripts on the PATH, and nothing else that the harness would find."""
+    """Put only these shell scripts on the PATH."""
     directory.mkdir()
     for name, body in scripts.items():
         tool = directory / name
@@ -287,13 +287,13 @@ JAVA_17 = "echo 'openjdk version \"17.0.15\" 2025-04-15' >&2"
         ({"java": JAVA_17, "mvn": "exit 0"}, "copied no Kafka broker"),
     ],
 )
-def test_the_reason_why_kafka_is_unavailable_is_said(
+def test_the_reason_why_kafka_is_unavailable_is_reported(
     scripts: dict[str, str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_tools(tmp_path / "bin", monkeypatch, **scripts)
-    said = unavailable_reason()
-    assert said is not None
-    assert reason in said
+    found = unavailable_reason()
+    assert found is not None
+    assert reason in found
 
 
 def test_artefacts_are_resolved_once_by_callers_at_the_same_time(

@@ -1,4 +1,4 @@
-"""A disk that is full, under rows that are kept on it."""
+"""Rows on a disk that fills up."""
 
 import os
 import subprocess
@@ -20,39 +20,39 @@ pytest.importorskip("rocksdict", reason="the rocksdb extra is not installed")
 
 EVENTS = 6_000
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "200", "store": "rocksdb"}
-#: The room (bytes) that is left when the disk fills up: less than half of the events take.
+#: Free space (bytes) left on the full disk: less than half of the events need.
 LEFT = 64 * 2**10
 
 
 class Disk:
-    """A place for rows whose room can be taken away, and given back."""
+    """A disk for rows that can be filled and freed."""
 
-    #: What a worker is started with while there is no room.
-    without_room: dict[str, str]
+    #: Settings with which a worker starts while the disk is full.
+    full_settings: dict[str, str]
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.without_room = {}
+        self.full_settings = {}
 
     def fill(self) -> None:
-        """Leave `LEFT` bytes."""
+        """Fill the disk except for `LEFT` bytes."""
         left = os.statvfs(self.path)
         with (self.path / "ballast").open("wb") as file:
             file.write(bytes(max(0, left.f_bavail * left.f_frsize - LEFT)))
 
     def free(self) -> None:
-        """Give the room back."""
+        """Free the space again."""
         (self.path / "ballast").unlink()
 
 
 class ShortFiles(Disk):
-    """For those who may not mount: files that may not grow, from the next start of the worker on."""
+    """A stand-in for users who may not mount: from the next start of the worker, its files may not grow."""
 
     def fill(self) -> None:
-        self.without_room = {"test_file_bytes": str(LEFT)}
+        self.full_settings = {"test_file_bytes": str(LEFT)}
 
     def free(self) -> None:
-        self.without_room = {}
+        self.full_settings = {}
 
 
 @pytest.fixture(params=["device", "files"])
@@ -63,7 +63,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
         yield ShortFiles(path)
         return
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk; the same is tried with files that may not grow")
+        pytest.skip("only root may mount a small disk; the other case limits the size of files instead")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(path)], capture_output=True, text=True, check=False
     )
@@ -75,7 +75,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def test_a_full_disk_ends_the_worker_in_one_line_and_costs_nothing_once_there_is_room(
+def test_a_full_disk_ends_the_worker_with_one_line_and_loses_nothing(
     kafka: KafkaCluster, tmp_path: Path, disk: Disk
 ) -> None:
     world = mixed(tmp_path / "events", EVENTS)
@@ -86,19 +86,19 @@ def test_a_full_disk_ends_the_worker_in_one_line_and_costs_nothing_once_there_is
         rig.wait(lambda: not rig.backlog(), "the first half is applied")
 
         disk.fill()
-        if disk.without_room:
+        if disk.full_settings:
             worker.kill()
-            worker = rig.start_worker(**disk.without_room)
+            worker = rig.start_worker(**disk.full_settings)
         sent += rig.produce(world.slices[half:])
-        rig.wait(lambda: not worker.running, "there is no room left, and it ends")
-        assert_told_in_one_line(worker)
+        rig.wait(lambda: not worker.running, "the worker ends because the disk is full")
+        assert_one_error_line(worker)
         assert_nothing_is_committed_beyond_the_state(rig)
         assert rig.backlog()
 
-        # Its supervisor starts it again and again, and nothing gets worse.
-        another = rig.start_worker(**disk.without_room)
-        rig.wait(lambda: not another.running, "there is still no room")
-        assert_told_in_one_line(another)
+        # Its supervisor starts it again, and nothing gets worse.
+        another = rig.start_worker(**disk.full_settings)
+        rig.wait(lambda: not another.running, "it ends again")
+        assert_one_error_line(another)
         assert_nothing_is_committed_beyond_the_state(rig)
 
         disk.free()
@@ -108,13 +108,13 @@ def test_a_full_disk_ends_the_worker_in_one_line_and_costs_nothing_once_there_is
         assert_dead_letters(rig, sent, world)
 
 
-def assert_told_in_one_line(worker: LiveWorker) -> None:
+def assert_one_error_line(worker: LiveWorker) -> None:
     assert worker._child.poll() == 1
-    told = [line for line in worker.log.splitlines() if "the worker cannot go on" in line]
-    assert len(told) == 1, worker.log
-    assert " cannot be written: " in told[0] or " cannot be opened: " in told[0]
-    assert "make room there" in told[0]
-    assert "RowsUn" not in worker.log, "nor is it told again with where it was raised"
+    errors = [line for line in worker.log.splitlines() if "the worker cannot go on" in line]
+    assert len(errors) == 1, worker.log
+    assert " cannot be written: " in errors[0] or " cannot be opened: " in errors[0]
+    assert "make room there" in errors[0]
+    assert "RowsUn" not in worker.log, "the log has the error a second time, with a traceback"
 
 
 def assert_nothing_is_committed_beyond_the_state(rig: Rig) -> None:

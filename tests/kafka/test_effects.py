@@ -1,4 +1,4 @@
-"""SIGKILL between each pair of the effects of a batch: outputs, then state, then the commit."""
+"""SIGKILL between the effects of a batch, which are in this order: outputs, state, commit."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support.process import ROOT
 pytestmark = pytest.mark.slow
 
 EVENTS = 4_000
-#: How often a point is reached before the worker dies there; commits come once a second only.
+#: How often a point is reached before the worker dies there. Commits happen only once a second.
 REACHED = {point: 1 if point.startswith("commit") else 2 for point in POINTS}
 
 
@@ -35,19 +35,19 @@ def test_a_worker_killed_at_any_point_between_its_effects_loses_nothing(kafka: K
         wait_settled(rig, world)
         assert_same_as_replay(rig, world.history)
         assert_dead_letters(rig, sent, world)
-        # The scenario did repeat something: what was acknowledged before its state was written.
+        # Some changes were repeated: those acknowledged before their state was written.
         changes = [record.value for record in rig.read("tier-changes")["tier-changes"]]
         assert len(changes) > len(set(changes))
-    assert_a_consumer_as_documented_takes_each_once(changes, world)
+    assert_the_documented_consumer_takes_each_once(changes, world)
 
 
-def assert_a_consumer_as_documented_takes_each_once(changes: list[bytes], world: Mixed) -> None:
-    """The example of docs/reliability.md, fed with all of it, and with the last hundred once more, as after a crash."""
+def assert_the_documented_consumer_takes_each_once(changes: list[bytes], world: Mixed) -> None:
+    """Feed the example of docs/reliability.md with all changes, and again with the last hundred, as after a crash."""
     page = ROOT / "docs" / "reliability.md"
     (example,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     consumer: dict[str, Any] = {}
     exec(compile(example, page.name, "exec"), consumer)  # noqa: S102  # our own
-    consumer["db"].execute("DELETE FROM tiers")  # what the example itself has taken
+    consumer["db"].execute("DELETE FROM tiers")  # rows that the example itself inserted
     assert sum(consumer["take"](change) for change in changes + changes[-100:]) == len(set(changes))
     result, _ = replayed(world.history)
     held = {customer.customer_id: customer.standings["loyalty"].tier for customer in result.customers}

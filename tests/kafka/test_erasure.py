@@ -1,4 +1,4 @@
-"""What is left of a customer after a tombstone: the raw topics, record by record, and after compaction."""
+"""What the topics still hold of a customer after a tombstone, before and after compaction."""
 
 import json
 from pathlib import Path
@@ -25,11 +25,11 @@ def order(name: str, number: int) -> ToSend:
     return ToSend("orders", name.encode(), json.dumps(event).encode())
 
 
-def test_after_a_tombstone_no_trace_is_written_and_compaction_takes_the_old_ones(
+def test_after_a_tombstone_no_trace_is_written_and_compaction_removes_the_old_ones(
     kafka: KafkaCluster, tmp_path: Path
 ) -> None:
     with Rig(kafka.bootstrap, tmp_path, clock="event") as rig:
-        # Compaction at once, where it is to be seen.
+        # These topics are compacted at once, so that the test can see it.
         compacted = ("customer-tiers", rig.changelog)
         for topic in compacted:
             at_once = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.0", "delete.retention.ms": "0"}
@@ -46,7 +46,7 @@ def test_after_a_tombstone_no_trace_is_written_and_compaction_takes_the_old_ones
 
         erased_at = rig.produce([[ToSend("customers", ANN.encode(), None)]])[0].timestamp
         rig.wait(lambda: not rig.backlog(), "the erasure is applied")
-        # A restart, time that passes, and others who go on: nobody brings the erased one back.
+        # A restart, later stream time and orders of others do not bring the erased customer back.
         worker.kill()
         rig.start_worker()
         for number in range(6, 20):
@@ -55,19 +55,19 @@ def test_after_a_tombstone_no_trace_is_written_and_compaction_takes_the_old_ones
 
         for topic, records in _traces(rig, *ALL, rig.changelog).items():
             later = [record for record in records if record.timestamp >= erased_at]
-            # Tombstones, which are what erases, and nothing else.
+            # Only tombstones name the customer from here on.
             assert all(record.value is None for record in later), topic
         assert ANN not in rig.state().rows
 
         def compaction_has_passed() -> bool:
-            # Each order moves on to another segment, and only closed ones are compacted.
+            # Each order opens a new segment, and only closed segments are compacted.
             rig.produce([[order(f"other{other}", 20) for other in range(40)]])
             return not any(record.value for records in _traces(rig, *compacted).values() for record in records)
 
-        rig.wait(compaction_has_passed, "compaction has taken every old row")
+        rig.wait(compaction_has_passed, "compaction has removed every old row")
 
 
-def test_dead_letters_are_not_kept_for_ever(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_dead_letters_are_kept_for_14_days(kafka: KafkaCluster, tmp_path: Path) -> None:
     with Rig(kafka.bootstrap, tmp_path) as rig:
         configs = _configs(rig, "dead-letters")
         assert configs["cleanup.policy"] == "delete"
@@ -76,14 +76,14 @@ def test_dead_letters_are_not_kept_for_ever(kafka: KafkaCluster, tmp_path: Path)
 
 def _traces(rig: Rig, *topics: str) -> dict[str, list[ConsumerRecord]]:
     """Return the records that name the customer, in key, value or headers."""
-    wanted = ANN.encode()
+    name = ANN.encode()
     return {
         topic: [
             record
             for record in records
-            if wanted in (record.key or b"")
-            or wanted in (record.value or b"")
-            or any(wanted in value for _, value in record.headers)
+            if name in (record.key or b"")
+            or name in (record.value or b"")
+            or any(name in value for _, value in record.headers)
         ]
         for topic, records in rig.read(*topics).items()
     }

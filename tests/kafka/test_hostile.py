@@ -1,4 +1,4 @@
-"""Hostile input to a running worker, among ordinary events: it stops nothing, and each refusal is a dead letter."""
+"""Hostile input among ordinary events does not stop a worker, and each refused record becomes a dead letter."""
 
 import random
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 EVENTS = 3_000
 MUTANTS = 5_000
-#: Each of 10 MB: more than any topic of tidemark's own can hold.
+#: 10 MB each: more than any of tidemark's own topics accepts.
 LARGE = [ToSend("orders", b"large%d" % number, b"[" * 10_000_000, number) for number in range(3)]
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "500"}
 
@@ -26,7 +26,7 @@ def test_mutants_and_records_of_ten_megabytes_stop_nothing(kafka: KafkaCluster, 
     draw = random.Random(7)
     for number in range(MUTANTS):
         topic, value = mutant(draw)
-        # None of them can have such a key: whatever else is wrong with them, they are to be refused.
+        # No mutant has a customer with this key, so all of them must be refused.
         record = ToSend(topic.label, b"bad-mutant%d" % number, value)
         day = world.slices[draw.randrange(len(world.slices))]
         day.insert(draw.randrange(len(day) + 1), record)

@@ -1,4 +1,4 @@
-"""The workers are down for six hours while orders pile up; the wall clock goes on without them."""
+"""All workers are down for six hours. Orders pile up, and the wall clock advances."""
 
 import json
 import time
@@ -17,7 +17,7 @@ from tests.support.live import Rig, by_id
 
 pytestmark = pytest.mark.slow
 
-#: Customers who would fall or be missed during the outage, had they not ordered in time; and as many who did not.
+#: Customers who would fall or be missed during the outage but order in time. As many do not order.
 PEOPLE = 60
 OTHERS = 6_000
 OUTAGE_MS = 6 * HOUR_MS
@@ -31,19 +31,19 @@ def _order(name: str, number: object, at: int, amount: str = "60.00") -> dict[st
 def _world(now: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the orders before the outage and those during it, each in order of time.
 
-    By the demo policy a `fall` leaves silver and a `miss` earns a churn alert, at an instant within the outage. Those
-    of odd number order ten minutes before it.
+    By the demo policy a `fall` customer leaves silver and a `miss` customer gets a churn alert, both during the outage.
+    Those with odd numbers order ten minutes earlier.
     """
     before, during = [], []
     for number in range(2 * PEOPLE):
         due = now + HOUR_MS + number * (OUTAGE_MS - 2 * HOUR_MS) // (2 * PEOPLE)
         fall, miss = f"fall{number}", f"miss{number}"
-        # Out of the window of 91 days, and then 14 days of grace.
+        # The first order leaves the window after 91 days, and the grace is 14 days.
         before += [
             _order(fall, place, at)
             for place, at in enumerate((due - 105 * DAY_MS, now - 50 * DAY_MS, now - 49 * DAY_MS))
         ]
-        # Every five days, and six times as long without one.
+        # The customer orders every five days, and then not for six times as long.
         before += [_order(miss, place, due - (30 + 5 * place) * DAY_MS, "9.00") for place in range(7)]
         if number % 2:
             during += [_order(fall, "late", due - 10 * MINUTE_MS), _order(miss, "late", due - 10 * MINUTE_MS, "9.00")]
@@ -52,7 +52,7 @@ def _world(now: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return tuple(sorted(orders, key=lambda order: order["occurred_at"]) for orders in (before, during))  # type: ignore[return-value]  # two
 
 
-def test_after_an_outage_nobody_falls_or_is_missed_whom_the_backlog_refutes(
+def test_after_an_outage_orders_in_the_backlog_prevent_falls_and_churn_alerts(
     kafka: KafkaCluster, tmp_path: Path
 ) -> None:
     now = time.time_ns() // 1_000_000
@@ -61,12 +61,12 @@ def test_after_an_outage_nobody_falls_or_is_missed_whom_the_backlog_refutes(
     records = [record for _, record in history.records]
     clock = tmp_path / "clock"
     shift_clock(clock, 0)
-    # Small batches and quick ticks: time has every chance to run ahead of the orders.
+    # With small batches and frequent ticks, stream time could easily overtake the orders.
     settings = {"clock": "wall", "max_batch": "50", "tick_interval": "50ms", "clock_grace": "0s"}
     with Rig(kafka.bootstrap, tmp_path, session_s=1.0, **settings) as rig:
         worker = rig.start_worker(test_clock=str(clock))
         rig.produce([records[: len(before)]])
-        rig.wait(lambda: not rig.backlog() and rig.has_reached(now), "all is well before the outage")
+        rig.wait(lambda: not rig.backlog() and rig.has_reached(now), "the orders before the outage are applied")
         early = rig.read("tier-changes", "care-actions")
         assert not [change for change in _values(early["tier-changes"]) if change["direction"] == "down"]
         worker.kill()
@@ -74,7 +74,7 @@ def test_after_an_outage_nobody_falls_or_is_missed_whom_the_backlog_refutes(
         rig.produce([records[len(before) :]])
         shift_clock(clock, OUTAGE_MS)
         rig.start_worker(test_clock=str(clock))
-        rig.wait(lambda: not rig.backlog() and rig.has_reached(now + OUTAGE_MS), "the backlog is worked off")
+        rig.wait(lambda: not rig.backlog() and rig.has_reached(now + OUTAGE_MS), "the backlog is processed")
         outputs = rig.read("tier-changes", "care-actions")
 
     falls = {change["customer_id"] for change in _values(outputs["tier-changes"]) if change["direction"] == "down"}

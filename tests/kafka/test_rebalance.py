@@ -1,4 +1,4 @@
-"""Partitions that move while their new owner is fetching: not one row of their changelog may be passed over."""
+"""Partitions move while their new owner is fetching. It must not skip any row of their changelog."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from tests.support.mixed import START
 pytestmark = pytest.mark.slow
 
 MOVES = 4
-#: Everybody orders in the beginning, and then once more after one of the moves: rows that nobody has written since.
+#: Each customer orders at the start and again after one of the moves, so many rows were last written long before.
 PEOPLE = 200 * MOVES
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch": "100"}
-#: Few ticks: a fetch that finds nothing lasts longer than a rebalance.
+#: With few ticks, an empty fetch lasts longer than a rebalance.
 SLOW = {"test_slow_recovery": "0.4", "tick_interval": "2s"}
 
 
-def test_what_a_client_fetches_while_recovery_is_about_to_read_is_not_lost(kafka: KafkaCluster, tmp_path: Path) -> None:
-    """The first records of an assignment come when recovery has sought them and has not yet begun to read.
+def test_records_fetched_before_recovery_reads_are_not_lost(kafka: KafkaCluster, tmp_path: Path) -> None:
+    """The first records of an assignment arrive after recovery has set its position and before it reads.
 
-    They are the rows of customers who order next.
+    They are the rows of the customers who order next.
     """
     rounds = [range(PEOPLE), *(range(move, PEOPLE, MOVES) for move in range(MOVES))]
     orders = [
@@ -45,10 +45,10 @@ def test_what_a_client_fetches_while_recovery_is_about_to_read_is_not_lost(kafka
         for number, people in enumerate(rounds):
             if number:
                 comes_and_goes = rig.start_worker(**SLOW)
-                rig.wait(lambda other=comes_and_goes: other.ready, "it has some of the partitions")
+                rig.wait(lambda other=comes_and_goes: other.ready, "it owns some of the partitions")
                 rig.stop_worker(comes_and_goes)
             rig.produce([[next(records) for _ in people]])
-            rig.wait(lambda: stays.ready and not rig.backlog(), "the other goes on with all of them")
+            rig.wait(lambda: stays.ready and not rig.backlog(), "the other owns all of them and has caught up")
         stays.kill()
         rig.start_worker(idle_after="2s")
         rig.wait(rig.is_settled, "all is settled")

@@ -1,4 +1,4 @@
-"""Replay of topics on Apache Kafka: ranges that retention has cut, compacted profiles, erasures."""
+"""Replay of topics on Apache Kafka: ranges cut by retention, erased customers."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ def load(rig: Rig, directory: Path, paths: dict[Topic, Path]) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_what_retention_has_cut_is_refused_and_what_is_left_is_read(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_a_range_cut_by_retention_is_refused_and_the_rest_is_read(kafka: KafkaCluster, tmp_path: Path) -> None:
     events = made_up(seed=6, customers=30)
     for topic in (Topic.ORDERS, Topic.INTERACTIONS):
         events[topic] = sorted(
@@ -74,7 +74,7 @@ async def delete_before(broker: str, tp: TopicPartition, offset: int) -> None:
         await admin.close()
 
 
-def test_who_was_erased_is_not_decided_about(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_an_erased_customer_is_not_decided(kafka: KafkaCluster, tmp_path: Path) -> None:
     def order(name: str, number: int, at: str) -> ToSend:
         placed = {"type": "order.placed", "order_id": f"{name}{number}", "customer_id": name, "occurred_at": at}
         return ToSend("orders", name.encode(), json.dumps({**placed, "amount": "90.00"}).encode())

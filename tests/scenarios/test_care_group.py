@@ -86,7 +86,7 @@ def live(rules: Timeline, timing: Timing, draw: Random, history: list[tuple[int,
             number = draw.randrange(PARTITIONS)
             group.consume(number, draw.randrange(1, 9))
             if not any(map(group.unread, range(PARTITIONS))):
-                group.tick(draw.randrange(PARTITIONS), at)
+                group.advance(draw.randrange(PARTITIONS), at)
     group.crash_rate = 0.0
     group.settle(history[-1][0] + LATENESS + 1)
     assert group.crashes > 10

@@ -270,7 +270,7 @@ def test_a_policy_file_whose_bytes_are_spoilt_is_a_policy_or_a_named_mistake(tmp
         b"- 1\n- 2\n",
     ],
 )
-def test_a_file_that_is_no_policy_is_told_in_lines_and_does_nothing(text: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_policy_is_reported_in_lines_and_does_nothing(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_bytes(text)
     mistakes = check_file(path)
@@ -304,7 +304,7 @@ def test_what_a_topic_of_default_size_can_hold_is_a_dead_letter_untouched() -> N
 
 
 @pytest.mark.slow
-def test_a_million_kinds_nobody_knows_are_one_note_no_label_and_no_byte_of_state() -> None:
+def test_a_million_unknown_kinds_are_one_note_no_label_and_no_byte_of_state() -> None:
     driver, metrics = Driver(), Metrics()
     # Few customers a batch: what is measured is the kinds, not the rows.
     template = '{"type":"interaction","interaction_id":"i%d","customer_id":"c%d",' + T + ',"kind":"kind-%d"}'
@@ -340,7 +340,7 @@ def test_a_customer_with_a_hundred_thousand_orders_has_a_bounded_row_and_costs_n
         began = time.process_time()
         driver.feed(Topic.ORDERS, *records, now=NOW)
         elapsed.append(time.process_time() - began)
-        driver.tick(NOW)
+        driver.advance(NOW)
         sizes.append(len(driver.partition.rows[b"hot"]))
     # The ledger keeps 10,000 orders, and folds the oldest for each one more; 2,000 may wait.
     assert max(sizes) <= 1.01 * sizes[12]

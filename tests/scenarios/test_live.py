@@ -133,7 +133,7 @@ def test_health_and_metrics_answer(year: tuple[Rig, LiveWorker, History]) -> Non
 # --- eager -----------------------------------------------------------------------------------------------
 
 
-def test_eager_decides_what_replay_decides_where_one_topic_comes_in_order(broker: str, tmp_path: Path) -> None:
+def test_eager_decides_what_replay_decides_if_one_topic_comes_in_order(broker: str, tmp_path: Path) -> None:
     history = demo_history(tmp_path / "events", 40, [Topic.ORDERS])
     with Rig(broker, tmp_path, clock="event", decide="eager") as rig:
         rig.produce([[record for _, record in history.records]])
@@ -250,7 +250,7 @@ def place_of(letter: ConsumerRecord) -> tuple[str, int, int, int]:
 # --- erasure ---------------------------------------------------------------------------------------------
 
 
-def test_an_erased_customer_is_gone_everywhere_and_begins_anew(broker: str, tmp_path: Path) -> None:
+def test_an_erased_customer_is_gone_everywhere_and_starts_again(broker: str, tmp_path: Path) -> None:
     def order(number: int, customer: str) -> ToSend:
         event = {"type": "order.placed", "order_id": f"o{number}", "customer_id": customer, "amount": "99.00"}
         event["occurred_at"] = f"2026-03-{number:02}T10:00:00Z"

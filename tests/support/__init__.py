@@ -1,4 +1,4 @@
-"""What several test files share. Their assertions tell as much as those of a test."""
+"""What several test files share. Failed assertions here show as much as those of a test."""
 
 import pytest
 

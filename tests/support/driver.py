@@ -70,9 +70,9 @@ class Driver:
         batch = [Record(first + place, 1_000 + first + place, key, value) for place, (key, value) in enumerate(records)]
         return self.processor.process(self.partition, topic, f"prefix-{topic.label}", batch, now)
 
-    def tick(self, at: str | int, now: int = NOW) -> Effects:
+    def advance(self, at: str | int, now: int = NOW) -> Effects:
         """Move stream time, one step."""
-        return self.processor.tick(self.partition, Watermark(instant(at)), now)
+        return self.processor.advance(self.partition, Watermark(instant(at)), now)
 
     def customer(self, name: str) -> Customer:
         return Customer.from_row(name, self.partition.rows[name.encode()])

@@ -19,7 +19,7 @@ from tests.support.in_steps import Result, replay
 from tests.support.live import Rig, ToSend, by_id
 
 Timed = tuple[int, ToSend]
-#: A row begins with its version, its next due instant and the fingerprint of its timeline: so many bytes.
+#: A row begins with its version, its next due instant and the fingerprint of its timeline: the length in bytes.
 HEADER = 13
 
 
@@ -36,7 +36,7 @@ class History:
 
 
 def demo_history(directory: Path, households: int, topics: Iterable[Topic] = Topic) -> History:
-    """Write the demo's events of so many households, of some of the topics."""
+    """Write the demo's events of some households and topics."""
     demo = write_events(directory, households)
     paths = {Topic.ORDERS: demo.orders, Topic.INTERACTIONS: demo.interactions, Topic.CUSTOMERS: demo.customers}
     labels = {topic.label for topic in topics}

@@ -5,7 +5,7 @@
     TIDEMARK_TEST_FREEZE=POINT:N:PID  then SIGSTOP to another process, as the broker
     TIDEMARK_TEST_FAIL_COMMITS=N    the first N commits of offsets fail
     TIDEMARK_TEST_CLOCK=FILE        the wall clock is off by the milliseconds that FILE holds at the moment
-    TIDEMARK_TEST_FILE_BYTES=N      no file may grow beyond so many bytes
+    TIDEMARK_TEST_FILE_BYTES=N      no file may grow beyond N bytes
     TIDEMARK_TEST_SLOW_RECOVERY=S   S seconds pass between seeking a changelog and reading it; the client fetches then
     TIDEMARK_TEST_SLOW_STATE=S      the state of each batch is written S seconds late, as by a slow broker
 
@@ -37,17 +37,17 @@ POINTS = ("outputs", "outputs-partly", "outputs-done", "state", "state-partly", 
 
 
 def shift_clock(file: Path, by_ms: int) -> None:
-    """Have the workers that were told of `file` see a wall clock that is off by so much, from now on."""
+    """Set the offset (ms) of the wall clock of workers that read it from `file`."""
     whole = file.with_suffix(".new")
     whole.write_text(str(by_ms))
-    whole.replace(file)  # a worker that reads meanwhile never sees half of it
+    whole.replace(file)  # a worker that reads meanwhile never sees a part of it
 
 
 def install() -> None:
     """Wrap what the environment asks for."""
     for name, number in (("KILL", signal.SIGKILL), ("STOP", signal.SIGSTOP), ("FREEZE", signal.SIGSTOP)):
-        if told := os.environ.get(f"TIDEMARK_TEST_{name}"):
-            point, count, *pid = told.split(":")
+        if fault := os.environ.get(f"TIDEMARK_TEST_{name}"):
+            point, count, *pid = fault.split(":")
             _install_fault(_Fault(point, int(count), number, int(pid[0]) if pid else os.getpid()))
     if commits := os.environ.get("TIDEMARK_TEST_FAIL_COMMITS"):
         _fail_commits(int(commits))

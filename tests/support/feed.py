@@ -38,7 +38,7 @@ class Feed:
     def _run(self) -> None:
         try:
             self._sent = self._rig.produce(self._released(), patient=True)
-        except Exception as error:  # noqa: BLE001  # told to whoever asks next
+        except Exception as error:  # noqa: BLE001  # raised at the next question
             self._failure = error
 
     def _released(self) -> Iterator[list[ToSend]]:

@@ -1,8 +1,8 @@
-"""A whole group without a broker: several partitions and workers, one internal topic, and crashes wherever one likes.
+"""A whole group without a broker: several partitions and workers, one internal topic, and crashes at any point.
 
 Effects are performed as a worker performs them: outputs, then the changelog. A crash between or within them loses what
-was not acknowledged; the partition is built anew from the changelog, perhaps on another worker. What is told on the
-internal topic reaches every worker, in its own time.
+was not acknowledged; the partition is built again from the changelog, perhaps on another worker. Records of the
+internal topic reach each worker at a time of its own.
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ class Group:
         self.actions: list[dict[str, Any]] = []
         self.changelogs: list[dict[bytes, bytes]] = [{} for _ in range(partitions)]
         self.inputs: list[list[tuple[bytes, bytes, int]]] = [[] for _ in range(partitions)]
-        self.told: list[tuple[bytes | None, bytes | None]] = []
+        self.records: list[tuple[bytes | None, bytes | None]] = []
         self.heard = [0] * workers
         self.outputs: dict[str, dict[str, Any]] = {TIER_CHANGES: {}, TIER_CUTOFFS: {}}
         self.crashes = 0
@@ -57,7 +57,7 @@ class Group:
         self.inputs[partition_for(key, len(self.inputs))].append((key, value, at))
 
     def consume(self, number: int, most: int, now: int = 0) -> bool:
-        """Have a partition process so many unread records, at `now` (ms) by the wall; say whether any was applied."""
+        """Have a partition process at most `most` unread records at `now` (ms); return whether any was applied."""
         partition = self.partitions[number]
         first = partition.next_offset(Topic.ORDERS)
         batch = [
@@ -68,12 +68,12 @@ class Group:
             self.perform(number, self._processor(number).process(partition, Topic.ORDERS, "orders", batch, now))
         return self.partitions[number].next_offset(Topic.ORDERS) > first
 
-    def tick(self, number: int, time: int | None) -> None:
+    def advance(self, number: int, time: int | None) -> None:
         """Move the time of a partition, and let it do all it can."""
         self._listen(self.owners[number])
         more = True
         while more:
-            effects = self._processor(number).tick(self.partitions[number], Watermark(time), 0)
+            effects = self._processor(number).advance(self.partitions[number], Watermark(time), 0)
             more = self.perform(number, effects) and effects.more
 
     def unread(self, number: int) -> int:
@@ -83,13 +83,13 @@ class Group:
     def settle(self, time: int) -> None:
         """Consume everything and move time until nothing more happens."""
         before: Any = None
-        while before != (before := (sum(map(len, self.outputs.values())), len(self.told), self.crashes)):
+        while before != (before := (sum(map(len, self.outputs.values())), len(self.records), self.crashes)):
             for number in range(len(self.partitions)):
                 while self.consume(number, 100):
                     pass
             for _ in range(3):
                 for number in range(len(self.partitions)):
-                    self.tick(number, time)
+                    self.advance(number, time)
 
     @property
     def customers(self) -> dict[str, bytes]:
@@ -114,7 +114,7 @@ class Group:
         return Partition(number, dict(self.changelogs[number]), timeline=self.timeline.fingerprint)
 
     def perform(self, number: int, effects: Effects) -> bool:
-        """Perform effects; return whether the partition lives to tell."""
+        """Perform effects; return False if the partition crashed."""
         assert not effects.reasons
         rate = self.crash_rate
         if self.draw.random() < rate:
@@ -131,7 +131,7 @@ class Group:
             for out in effects.outputs.get(topic, ()):
                 value = msgspec.json.decode(out.value or b"")
                 assert self.outputs[topic].setdefault(value[identity], value) == value
-        self.told += [(out.key, out.value) for out in effects.outputs.get("populations", ())]
+        self.records += [(out.key, out.value) for out in effects.outputs.get("populations", ())]
         for key, row in effects.changelog:
             if self.draw.random() < rate / 10:
                 self.crash(number)
@@ -144,16 +144,16 @@ class Group:
             self._listen(self.owners[number])
         return True
 
-    #: How likely a step ends in a crash, and how likely a worker listens after one.
+    #: The probabilities that a step ends in a crash, and that a worker listens after one.
     crash_rate = 0.0
     listening = 0.5
 
     def _listen(self, worker: int) -> None:
-        days = self.processors[worker].coordinator
-        for key, value in self.told[self.heard[worker] :]:
-            assert days is not None
-            days.hear(key, value)
-        self.heard[worker] = len(self.told)
+        coordinator = self.processors[worker].coordinator
+        for key, value in self.records[self.heard[worker] :]:
+            assert coordinator is not None
+            coordinator.hear(key, value)
+        self.heard[worker] = len(self.records)
 
 
 def rows_of(customers: Iterable[Customer]) -> dict[str, bytes]:

@@ -118,7 +118,7 @@ def replay(  # what is read, and what is decided beside it, by name
     given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in listed(paths)]
     values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
     lines, last = _read(timeline, values, result, only)
-    parts = [Partition(number, timeline=timeline.fingerprint) for number in range(count)]
+    parts = [processor.open_partition(number) for number in range(count)]
     if result.until is None and last >= MIN_INSTANT:
         result.until = last
     step_through(processor, parts, lines, result.until, partial(_collect, result), progress)
@@ -228,7 +228,7 @@ def _advance(
     while more:
         more = False
         for partition in parts:
-            effects = processor.tick(partition, Watermark(stream_time), now=0)
+            effects = processor.advance(partition, Watermark(stream_time), now=0)
             collect(effects)
             more = more or effects.more
             if processor.coordinator is not None:

@@ -135,7 +135,7 @@ class Rig:
     def wait(self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
         """Return the first true value of a condition. Raises Timeout, and at once where a worker ended by itself.
 
-        Where the rig is supervised, such a worker is started anew instead, and noted in `revived`.
+        Where the rig is supervised, such a worker is restarted instead, and noted in `revived`.
         """
         running = [worker for worker in self.workers if worker.running]
         deadline = time.monotonic() + timeout_s
@@ -232,7 +232,7 @@ class Rig:
             while True:
                 for tp, fetched in (await consumer.getmany(timeout_ms=50)).items():
                     take(labels[tp.topic], fetched)
-                # The end that a fetch tells, not the one listed: on the embedded broker the list is a batch behind.
+                # The end that a fetch returns, not the listed one: on the embedded broker the list is a batch behind.
                 ends = {tp: consumer.highwater(tp) for tp in tps}
                 if all([end is not None and await consumer.position(tp) >= end for tp, end in ends.items()]):
                     break
@@ -308,7 +308,7 @@ class Rig:
         )
 
     def ends(self) -> dict[tuple[str, int], int]:
-        """Return the next offset by (input topic without the prefix, partition), as far as records are acknowledged."""
+        """Return the next offset by (input topic without the prefix, partition) after the acknowledged records."""
         return dict(self._sent)
 
     def applied(self) -> int:

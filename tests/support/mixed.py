@@ -31,7 +31,7 @@ class Mixed(NamedTuple):
 
 
 def mixed(directory: Path, events: int, seed: int = 11, start: int = START, span: int = YEAR_MS) -> Mixed:
-    """Write so many good events, and add a bad record to each thousand, at least ten."""
+    """Write `events` good events, and add a bad record to each thousand, at least ten."""
     draw = random.Random(seed)
     people = max(1, events // PER_CUSTOMER)
     profiles = [_profile(number, start) for number in range(people)]
@@ -103,7 +103,7 @@ def assert_dead_letters(rig: Rig, sent: list[Sent], world: Mixed, besides: Conta
     for letter in rig.read("dead-letters")["dead-letters"]:
         if letter.key in besides:
             continue
-        told = {name: value.decode() for name, value in letter.headers}
-        place = (told["topic"], int(told["partition"]), int(told["offset"]))
+        headers = {name: value.decode() for name, value in letter.headers}
+        place = (headers["topic"], int(headers["partition"]), int(headers["offset"]))
         assert found.setdefault(place, (letter.key, letter.value)) == (letter.key, letter.value)
     assert found == wanted

@@ -75,7 +75,7 @@ class LiveWorker(Process):
         os.kill(self.pid, number)
 
     def revive(self) -> None:
-        """Start it anew after it ended, as its supervisor would."""
+        """Start it again after it ended, as its supervisor would."""
         self._child = self._start()
 
     def kill(self) -> None:

@@ -10,7 +10,7 @@ from faust.types import TP
 
 from config.settings import load_settings
 from models.customer.state import Customer
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.faust_ext.rocksdb_store import RocksStore
 from streams.faust_ext.table import StateTable
 from streams.partition.state import Partition

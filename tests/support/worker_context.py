@@ -1,15 +1,15 @@
-"""A shell of a running app where one fake is all of it, and the chunks that come through it."""
+"""A worker context in which one fake stands for the whole app, and the chunks that come through it."""
 
 from types import SimpleNamespace
 from typing import Any
 
 from models.events import Topic
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.worker.context import WorkerContext
 
 
-def shell_of(fake: Any, **parts: Any) -> WorkerContext:
-    """Return a shell whose store, consumer and producer are one fake; topics have their labels for names."""
+def context_of(fake: Any, **parts: Any) -> WorkerContext:
+    """Return a context whose store, consumer and producer are one fake; topics are named by their labels."""
     given: dict[str, Any] = {
         "store": lambda: fake,
         "consumer": lambda: fake,

@@ -1,11 +1,11 @@
-"""What every peer program is told on its command line, in this order."""
+"""The command-line arguments of every peer program, in this order."""
 
 import sys
 from typing import NamedTuple, Self
 
 
 class Arguments(NamedTuple):
-    """`orders` is the full name of the input topic, `prefix` begins the names of the outputs."""
+    """`orders` is the full name of the input topic, `prefix` the prefix of the output topics."""
 
     broker: str
     group: str

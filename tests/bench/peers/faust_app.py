@@ -1,7 +1,7 @@
 """The Faust peer: an agent that takes one order at a time, a table of dicts, three output topics.
 
-As the Faust user guide has it (agents, tables, `await topic.send`), with the Cython extensions of the wheel and orjson,
-which Faust uses where it is installed. Values stay bytes up to the agent, because the dead letters need the original.
+It follows the Faust user guide (agents, tables, `await topic.send`), with the Cython extensions of the wheel and with
+orjson, which Faust uses if it is installed. Values are bytes until the agent, because dead letters need the original.
 """
 
 import faust
@@ -28,9 +28,9 @@ def build(arguments: Arguments) -> faust.App:
         broker_heartbeat_interval=2.0,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
-        # Memory is compared with listed ends, which the embedded broker lists too low; tidemark sets the same.
+        # The check relies on listed end offsets, which are too low on the embedded broker. tidemark disables it too.
         recovery_consistency_check=False,
-        # Batches of outputs: without a linger, nearly each record is a request of its own.
+        # Without a linger, nearly every record is its own request.
         producer_linger=0.01,
         producer_max_batch_size=131_072,
         web_enabled=False,

@@ -1,4 +1,4 @@
-"""The Java peer: built by Maven once for each content of its sources, then started from the cache."""
+"""The Java peer. Maven builds it once for each content of its sources; later runs use the cache."""
 
 import fcntl
 import hashlib
@@ -15,7 +15,7 @@ _BUILD_TIMEOUT_S = 600.0
 
 
 def java_command() -> list[str]:
-    """Return the command of the Kafka Streams peer, built where it is not yet. Raises Missing."""
+    """Return the command of the Kafka Streams peer, built if necessary. Raises Missing."""
     java = java_executable()
     if java is None:
         raise Missing("there is no java in JAVA_HOME or on the PATH")
@@ -25,7 +25,7 @@ def java_command() -> list[str]:
 
 
 def _built() -> Path:
-    """Return the directory with classes and jars; one process builds it, beside its place, and moves it there."""
+    """Return the directory with classes and jars. One process builds it elsewhere and renames it when complete."""
     files = sorted(path for path in SOURCES.rglob("*") if path.suffix in (".xml", ".java"))
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:8]
     directory = artefact_directory().with_name(f"kafka-streams-peer-{digest}")
@@ -57,5 +57,5 @@ def _run_maven(project: Path) -> None:
     except subprocess.TimeoutExpired:
         raise Missing(f"Maven did not build the Kafka Streams peer in {_BUILD_TIMEOUT_S:.0f} s") from None
     if built.returncode:
-        first = next((line for line in built.stdout.splitlines() if "ERROR" in line), "it said nothing about why")
+        first = next((line for line in built.stdout.splitlines() if "ERROR" in line), "it gave no reason")
         raise Missing(f"Maven could not build the Kafka Streams peer: {first.strip()}")

@@ -1,4 +1,4 @@
-"""What comes in: orders in JSON, checked, as instants in ms and amounts in cents."""
+"""The input: orders in JSON, validated, with instants in ms and amounts in cents."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
@@ -11,7 +11,7 @@ _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
 class Invalid(Exception):
-    """The record is not an order; it belongs into the dead letters."""
+    """The record is not an order; it becomes a dead letter."""
 
 
 class _Placed(msgspec.Struct):
@@ -23,7 +23,7 @@ class _Placed(msgspec.Struct):
 
 
 class Order(NamedTuple):
-    """An order that was checked: instant in ms, amount in cents."""
+    """A valid order: instant in ms, amount in cents."""
 
     order_id: str
     customer_id: str

@@ -1,4 +1,4 @@
-"""The policy of rfm.yaml, written out: the window, the edges and the tiers they lead to. Durations in ms."""
+"""The policy of rfm.yaml as code: the window, the thresholds and the tiers. Durations in ms."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ NEW_MS, ACTIVE_MS, DORMANT_MS = 30 * DAY_MS, 45 * DAY_MS, 120 * DAY_MS
 SILVER_CENTS, GOLD_CENTS, PLATINUM_CENTS = 300_00, 1200_00, 2500_00
 SILVER_ORDERS, GOLD_ORDERS, PLATINUM_ORDERS = 3, 12, 15
 PLATINUM_MS = 60 * DAY_MS
-#: By how much a tier is above others: the rank gives a move its direction.
+#: Ranks of the tiers, which give a move its direction.
 RANKS = {
     "loyalty": {"regular": 0, "silver": 1, "gold": 2, "platinum": 3},
     "stage": {"churned": 0, "dormant": 1, "prospect": 2, "new": 3, "active": 4},
@@ -18,7 +18,7 @@ RANKS = {
 
 
 class Metrics(NamedTuple):
-    """As of an instant: orders in the window, their sum in cents, ms since the last and since the first order."""
+    """Metrics at an instant: orders in the window, their sum in cents, ms since the last and since the first order."""
 
     frequency: int
     monetary: int

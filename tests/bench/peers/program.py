@@ -1,4 +1,4 @@
-"""How a peer is started: its command line, what it needs, and its process."""
+"""Starts a peer: its command line, its requirements and its process."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.bench.peers.arguments import Arguments
 from tests.support.process import ROOT, Process
 
-#: Names the interpreter of the Python peers: Quix Streams asks for older libraries than the lock files have.
-#: It is to be the same version of Python as this one, for a fair comparison.
+#: The variable that names the interpreter of the Python peers: Quix Streams requires older libraries than those in the
+#: lock files. For a fair comparison, use the same version of Python.
 PYTHON = "TIDEMARK_PEERS_PYTHON"
 
 
@@ -29,7 +29,7 @@ class Program(Process):
 
 
 def python_command(module: str, needs: str) -> list[str]:
-    """Return the command of a Python peer. Raises Missing where its interpreter does not have what it needs."""
+    """Return the command of a Python peer. Raises Missing if its interpreter lacks the module `needs`."""
     python = os.environ.get(PYTHON) or sys.executable
     probe = subprocess.run([python, "-c", f"import {needs}"], capture_output=True, text=True, timeout=120, check=False)
     if probe.returncode:

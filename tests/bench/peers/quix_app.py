@@ -1,7 +1,8 @@
 """The Quix Streams peer: a stateful `apply` on RocksDB with a changelog, and three output topics.
 
-As its documentation has it. Branches copy every value (pickle), as its chapter on branching says, so one expanded list
-goes to topics by `to_topic` with a callable instead. Checkpoints every 5 s, the idempotent producer: defaults.
+It follows the documentation of Quix Streams. Branches copy every value (pickle), as the chapter on branching says, so
+one expanded list goes to the topics by `to_topic` with a callable. The checkpoints every 5 s and the idempotent
+producer are defaults.
 """
 
 from typing import Any

@@ -1,15 +1,15 @@
-"""The job in plain Python: one order and one customer's state in, the outputs out. Used by the Faust and the Quix peer.
+"""The job in plain Python: one order and one customer's state in, outputs out. The Faust and Quix peers use it.
 
-State is a dict of JSON values, as both libraries keep it. What tidemark does beyond the job is left out here, in favour
-of the peers: refunds, orders that come late, and timers. What time alone did to a customer is caught up with at their
-next order, with the exact instants; it takes one comparison where it did nothing.
+State is a dict of JSON values, as both libraries keep it. The job omits what tidemark does in addition, in favour of
+the peers: refunds, late orders and timers. Changes that time alone causes are made up for at the customer's next order,
+with their exact instants; if there are none, that takes one comparison.
 """
 
 import hashlib
 import time
 from typing import Any
 
-from tests.bench.peers import tell
+from tests.bench.peers import change_details
 from tests.bench.peers.orders import Order
 from tests.bench.peers.policy import (
     ACTIVE_MS,
@@ -29,7 +29,7 @@ State = dict[str, Any]
 
 
 def apply(state: State | None, order: Order) -> tuple[State, list[dict[str, Any]], dict[str, Any]]:
-    """Take an order into a customer's state; return (state, tier changes, the customer's tiers)."""
+    """Apply an order to a customer's state; return (state, tier changes, the customer's tiers)."""
     changes: list[dict[str, Any]] = []
     if state is None:
         state = {"orders": {}, "monetary": 0, "first": order.at, "last": 0, "below_since": None, "tiers": {}}
@@ -42,9 +42,9 @@ def apply(state: State | None, order: Order) -> tuple[State, list[dict[str, Any]
         _evaluate(state, order.customer_id, order.at, "order", changes)
     tiers = {
         "customer_id": order.customer_id,
-        "as_of": tell.instant(state["last"]),
+        "as_of": change_details.instant(state["last"]),
         "tiers": state["tiers"],
-        "metrics": tell.metrics(_metrics(state, state["last"]), with_tenure=True),
+        "metrics": change_details.metrics(_metrics(state, state["last"]), with_tenure=True),
         "policy_version": VERSION,
     }
     return state, changes, tiers
@@ -84,23 +84,23 @@ def _evaluate(state: State, customer_id: str, at: int, cause: str, changes: list
     if falls or (state["below_since"] is None and qualified != held):
         state["below_since"] = None
         change = _move(tiers, "loyalty", qualified, customer_id, at, cause)
-        change["metrics"] = tell.metrics(metrics)
-        change["why"] = tell.why_loyalty(qualified, held, metrics)
-        change["next"] = tell.next_loyalty(qualified, metrics)
-        change["at_risk"] = tell.loyalty_at_risk(qualified, state["orders"], state["last"])
+        change["metrics"] = change_details.metrics(metrics)
+        change["why"] = change_details.why_loyalty(qualified, held, metrics)
+        change["next"] = change_details.next_loyalty(qualified, metrics)
+        change["at_risk"] = change_details.loyalty_at_risk(qualified, state["orders"], state["last"])
         changes.append(change)
     qualified = stage(metrics.recency, metrics.tenure)
     if "stage" not in tiers or qualified != tiers["stage"]["tier"]:
         change = _move(tiers, "stage", qualified, customer_id, at, cause)
-        change["metrics"] = tell.metrics(metrics, with_tenure=True)
-        change["why"] = tell.why_stage(qualified, metrics)
+        change["metrics"] = change_details.metrics(metrics, with_tenure=True)
+        change["why"] = change_details.why_stage(qualified, metrics)
         change["next"] = None
-        change["at_risk"] = tell.stage_at_risk(qualified, state["last"])
+        change["at_risk"] = change_details.stage_at_risk(qualified, state["last"])
         changes.append(change)
 
 
 def _expire(state: State, until: int) -> None:
-    """Drop orders that left the window. They were added in the order of their time, so the first is the oldest."""
+    """Drop orders that left the window. They were added in order of time, so the first is the oldest."""
     orders = state["orders"]
     while orders:
         oldest = next(iter(orders))
@@ -123,7 +123,7 @@ def _move(tiers: State, scheme: str, to: str, customer_id: str, at: int, cause: 
     else:
         before, sequence = held["tier"], held["sequence"] + 1
         direction = "up" if ranks[to] > ranks[before] else "down"
-    since = tell.instant(at)
+    since = change_details.instant(at)
     tiers[scheme] = {"tier": to, "since": since, "sequence": sequence}
     name = f"{customer_id}|{scheme}|{sequence}|{before}|{to}|{at}"
     return {
@@ -134,7 +134,7 @@ def _move(tiers: State, scheme: str, to: str, customer_id: str, at: int, cause: 
         "to": to,
         "direction": direction,
         "effective_at": since,
-        "decided_at": tell.instant(time.time_ns() // 1_000_000),
+        "decided_at": change_details.instant(time.time_ns() // 1_000_000),
         "sequence": sequence,
         "cause": cause,
         "policy_version": VERSION,

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.broker
 
 ROOT = Path(__file__).parents[3]
 
-# The broker is started by a thread that has ended when the parent is killed.
+# The thread that starts the broker ends before the parent is killed.
 PARENT = """
 import sys, threading
 from streams.demo.broker import EmbeddedBroker
@@ -65,7 +65,7 @@ def listens(port: int) -> bool:
 
 
 def closes(connection: socket.socket) -> bool:
-    """Wait for the other end to go away."""
+    """Wait until the connection is refused or closed."""
     connection.settimeout(20)
     try:
         return connection.recv(1) == b""
@@ -99,7 +99,7 @@ def test_it_listens_on_loopback_only() -> None:
         assert [row[1] for row in rows if row[3] == state_listen] == [f"0100007F:{broker.port:04X}"]
 
 
-def test_two_at_once_are_apart() -> None:
+def test_two_brokers_are_independent() -> None:
     with EmbeddedBroker() as one, EmbeddedBroker() as two:
         assert one.address != two.address
         assert asyncio.run(produce_and_consume(one.address, b"one")) == b"one"
@@ -147,7 +147,7 @@ def test_it_dies_with_a_killed_parent() -> None:
     assert not listens(port)
 
 
-def test_a_port_taken_meanwhile_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_taken_in_the_meantime_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedBroker() as first:
         free = broker_module.free_port
         offers = [first.port, first.port]
@@ -157,7 +157,7 @@ def test_a_port_taken_meanwhile_is_retried(monkeypatch: pytest.MonkeyPatch) -> N
     assert offers == []
 
 
-def test_a_taken_port_that_was_asked_for_is_an_error_with_the_log() -> None:
+def test_a_requested_port_that_is_taken_is_an_error_with_the_log() -> None:
     with EmbeddedBroker() as first:
         second = EmbeddedBroker(port=first.port)
         with pytest.raises(BrokerUnavailable, match=f"(?s){first.port} ended with status .*Address in use"):
@@ -166,7 +166,7 @@ def test_a_taken_port_that_was_asked_for_is_an_error_with_the_log() -> None:
         assert listens(first.port)
 
 
-def test_a_broker_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_never_answers_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\necho started but deaf\nexec sleep 600\n")
     silent.chmod(0o755)
@@ -178,7 +178,7 @@ def test_a_broker_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytes
     assert broker.pid is None
 
 
-def test_a_client_that_stays_connected_does_not_hold_up_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connected_client_does_not_delay_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_module, "STOP_TIMEOUT_S", 0.2)
     with EmbeddedBroker() as broker, socket.create_connection((HOST, broker.port), timeout=5) as connection:
         broker.stop()

@@ -64,7 +64,7 @@ def all_texts(events: list[Event], *names: str) -> Iterator[tuple[str, ...]]:
         yield values
 
 
-def test_the_year_is_whole(year: DemoFiles, source: dict[str, Any]) -> None:
+def test_the_year_is_complete(year: DemoFiles, source: dict[str, Any]) -> None:
     lines = source["transactions"]
     assert year.order_count == lines["basket_id"].nunique() == 155_848
     assert year.interaction_count == len(source["coupon_redemptions"]) == 2_102
@@ -73,7 +73,7 @@ def test_the_year_is_whole(year: DemoFiles, source: dict[str, Any]) -> None:
     assert year.last_ms == parse_instant(f"{lines['transaction_timestamp'].max().isoformat()}Z")
 
 
-def test_what_is_assumed_of_a_basket_holds(source: dict[str, Any]) -> None:
+def test_the_assumptions_about_baskets_hold(source: dict[str, Any]) -> None:
     baskets = source["transactions"].groupby("basket_id")
     assert (baskets["household_id"].nunique() == 1).all()
     assert (baskets["transaction_timestamp"].nunique() == 1).all()
@@ -127,7 +127,7 @@ def test_customers_are_the_households_that_bought(
     assert all(isinstance(value, str) for c in customers for value in c["attributes"].values())
 
 
-def test_what_is_invented_says_so_and_is_varied(customers: list[Event]) -> None:
+def test_invented_fields_are_listed_and_vary(customers: list[Event]) -> None:
     assert {c["attributes"]["invented"] for c in customers} == {INVENTED}
     zones = {c["timezone"] for c in customers}
     assert len({ZoneInfo(zone) for zone in zones}) == 7
@@ -140,7 +140,7 @@ def test_what_is_invented_says_so_and_is_varied(customers: list[Event]) -> None:
     assert all(bool(c["consent"]["channels"]) is c["consent"]["marketing"] for c in customers)
 
 
-def test_birthdays_are_dates_that_suit_the_age(customers: list[Event]) -> None:
+def test_birthdays_are_dates_that_fit_the_age(customers: list[Event]) -> None:
     birthdays = [c["birthday"] for c in customers]
     yearless = [text for text in birthdays if text.startswith("--")]
     assert 0.25 < len(yearless) / len(birthdays) < 0.40
@@ -149,7 +149,7 @@ def test_birthdays_are_dates_that_suit_the_age(customers: list[Event]) -> None:
     young = [c["birthday"] for c in customers if c["attributes"].get("age") == "19-24"]
     born = {date.fromisoformat(text).year for text in young if not text.startswith("--")}
     assert born
-    assert min(born) >= 2017 - 24 - 3  # a 29 February may need up to three years more
+    assert min(born) >= 2017 - 24 - 3  # a birthday on 29 February may be up to three years earlier
     assert max(born) <= 2017 - 19
 
 
@@ -165,7 +165,7 @@ def test_each_file_is_sorted_by_time_then_id(
         assert all(one < two for one, two in pairwise(keys))
 
 
-def test_merged_is_every_line_in_the_order_of_time(year: DemoFiles) -> None:
+def test_merged_yields_every_line_ordered_by_time(year: DemoFiles) -> None:
     rank = {"customers": 0, "orders": 1, "interactions": 2}
     rows = list(merged(year))
     assert all((a[1], rank[a[0]]) <= (b[1], rank[b[0]]) for a, b in pairwise(rows))
@@ -224,7 +224,7 @@ def test_the_same_arguments_give_the_same_bytes_and_leave_nothing_else(tmp_path:
     assert set(before) == {"orders.jsonl", "interactions.jsonl", "customers.jsonl"}
 
 
-def test_no_redemptions_are_no_interactions(source: dict[str, Any]) -> None:
+def test_without_redemptions_there_are_no_interactions(source: dict[str, Any]) -> None:
     assert demo_data._interactions(source["coupon_redemptions"].iloc[:0]) == []
 
 
@@ -255,7 +255,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_no_households_is_refused(tmp_path: Path) -> None:
+def test_zero_households_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         write_events(tmp_path, households=0)
 

@@ -10,7 +10,8 @@ from typing import Any
 from faust.types import TP
 
 from config.settings import load_settings
-from streams.faust_ext.consumer import Chunk, MicroBatchConsumer
+from streams.faust_ext.chunk import Chunk
+from streams.faust_ext.consumer import MicroBatchConsumer
 from streams.worker.app import build
 from streams.worker.faust_app import TidemarkApp
 from tests.support.worker_context import chunk
@@ -90,7 +91,7 @@ def test_what_is_left_of_a_fetch_after_a_rebalance_is_not_delivered(tmp_path: Pa
     asyncio.run(check())
 
 
-def test_a_rewound_chunk_arrives_although_a_later_one_was_on_its_way(tmp_path: Path) -> None:
+def test_a_chunk_sought_again_arrives_although_a_later_one_was_on_its_way(tmp_path: Path) -> None:
     """While 20–29 is being delivered the worker, which misses 0–9, rewinds. Faust must not take 0–9 for old."""
 
     async def check() -> None:
@@ -153,7 +154,7 @@ def test_commits_follow_what_was_applied_and_never_what_was_acknowledged(tmp_pat
     asyncio.run(check())
 
 
-def test_a_worker_that_cannot_go_on_does_not_wait_for_a_commit_that_nobody_makes(tmp_path: Path) -> None:
+def test_a_crashed_worker_does_not_wait_for_a_commit(tmp_path: Path) -> None:
     async def check() -> None:
         async with app_in(tmp_path) as app:
             committed = []

@@ -10,7 +10,7 @@ from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchError, FetchResult,
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.faust_ext.fetched_records import hand_on_as_decoded
+from streams.faust_ext.fetched_records import return_decoded_records
 
 #: Kafka's number of the compression.
 GZIP = 1
@@ -59,7 +59,7 @@ def result(offset: int = 0, compression: int = 0) -> FetchResult:
 
 def consumer() -> Any:
     started = SimpleNamespace(_fetcher=SimpleNamespace(_records=OrderedDict()))
-    hand_on_as_decoded(started)
+    return_decoded_records(started)
     return started
 
 
@@ -74,7 +74,7 @@ def test_what_is_read_of_a_record_is_what_aiokafka_would_hand_on(compression: in
         assert (mine.key, mine.value, list(mine.headers), tuple(mine.headers)) == (key, value, headers, other.headers)
 
 
-def test_a_fetch_goes_on_where_the_one_before_ended() -> None:
+def test_a_fetch_continues_after_the_one_before() -> None:
     records = consumer()._fetcher._records
     records[TP] = result(offset=1)
     assert [record.offset for record in records[TP].getall(1)] == [1]

@@ -16,7 +16,9 @@ from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.faust_ext.consumer import LOOK_HELD_BACK_S, LOOK_S, Chunk, MicroBatchThread
+from streams.faust_ext.chunk import Chunk
+from streams.faust_ext.consumer_thread import MicroBatchThread
+from streams.faust_ext.fetch_filter import LOOK_HELD_BACK_S, LOOK_S
 from tests.streams.faust_ext.test_consumer import ORDERS, app_in, chunk
 
 
@@ -111,7 +113,7 @@ def test_what_is_fetched_comes_as_one_chunk_a_partition_with_epoch_and_number(tm
     asyncio.run(check())
 
 
-def test_an_end_that_was_reached_without_a_record_is_told_from_records_that_are_on_their_way(tmp_path: Path) -> None:
+def test_an_end_reached_without_a_record_differs_from_records_on_their_way(tmp_path: Path) -> None:
     async def check() -> None:
         async with thread_in(tmp_path) as (thread, kafka):
             tp = driver.ensure_aiokafka_TP(ORDERS)
@@ -171,7 +173,7 @@ class Fetched:
         self.waiting.clear()
 
 
-def test_a_fetch_that_outlasts_a_rebalance_leaves_in_the_fetcher_what_nobody_wants_yet(tmp_path: Path) -> None:
+def test_a_fetch_that_outlasts_a_rebalance_leaves_inactive_partitions_in_the_fetcher(tmp_path: Path) -> None:
     """Faust would drop it, and recovery, which has just sought the partition, would go on behind it."""
 
     async def check() -> None:
@@ -298,7 +300,7 @@ def test_a_batch_is_as_large_as_can_be_processed_in_a_few_seconds(tmp_path: Path
     asyncio.run(check())
 
 
-def test_an_end_that_a_fetch_told_counts_where_the_list_is_behind(tmp_path: Path) -> None:
+def test_the_end_of_a_fetch_counts_if_the_list_is_behind(tmp_path: Path) -> None:
     other, foreign, fresh = TP("orders", 1), TP("orders", 2), TP("orders", 3)
 
     async def check() -> None:

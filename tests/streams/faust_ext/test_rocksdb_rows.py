@@ -24,7 +24,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_what_does_not_fit_is_told_and_what_was_written_before_is_kept_with_its_offset(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_earlier_rows_are_kept_with_their_offset(tmp_path: Path) -> None:
     rows = RocksRows(tmp_path / "rows")
     rows[b"ann"] = b"1"
     rows.flush(0, 0, ())

@@ -162,7 +162,7 @@ def test_rows_left_alone_for_too_long_are_not_trusted(tmp_path: Path, monkeypatc
     on_disk(tmp_path, wrote_two_batches, stopped_later, in_time, too_late)
 
 
-def test_rows_that_nobody_keeps_up_to_date_are_removed(tmp_path: Path) -> None:
+def test_rows_of_partitions_not_assigned_are_removed(tmp_path: Path) -> None:
     async def elsewhere(held: Held) -> None:
         assert held.table.data.path(1).is_dir()
         await held.opened(2)
@@ -188,13 +188,13 @@ def test_a_directory_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path, 
         build(load_settings(data_dir=tmp_path / "file", policy="demo", store=store))
 
 
-def test_a_missing_extra_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rocksdict", None)
     with pytest.raises(UnusableInput, match=r"rocksdict is not installed: run pip install 'tidemark\[rocksdb\]'$"):
         build(load_settings(data_dir=tmp_path, policy="demo", store="rocksdb"))
 
 
-def test_files_that_are_damaged_are_told_with_what_to_do(tmp_path: Path) -> None:
+def test_damaged_files_are_reported_with_what_to_do(tmp_path: Path) -> None:
     async def damaged(held: Held) -> None:
         (held.table.data.path(1) / "CURRENT").write_text("no manifest")
         with pytest.raises(rocks.RowsUnreadable, match="cannot be opened"):

@@ -1,6 +1,7 @@
 """How clients connect, without connecting: tests/kafka/test_security.py connects."""
 
 import asyncio
+import re
 import shutil
 import ssl
 from pathlib import Path
@@ -12,7 +13,8 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from config.settings import Settings, load_settings
 from models.errors import UnusableInput
-from streams.kafka.clients import client_options, credentials
+from streams.faust_ext.clients import credentials
+from streams.kafka.clients import client_options
 from tests.kafka.identities import Identities
 from tests.support.process import ROOT
 
@@ -59,7 +61,7 @@ def comparable(options: dict[str, Any]) -> dict[str, Any]:
     return {name: type(value) if name in objects else value for name, value in options.items() if value is not None}
 
 
-def test_a_certificate_that_is_none_is_told(tmp_path: Path, identities: Identities) -> None:
+def test_a_file_that_is_no_certificate_is_reported(tmp_path: Path, identities: Identities) -> None:
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("not a certificate")
     with pytest.raises(UnusableInput, match=r"TIDEMARK_TLS_CA: .*nothing\.pem is no certificate in PEM"):
@@ -83,8 +85,11 @@ def test_a_token_file_is_read_each_time(tmp_path: Path) -> None:
         asyncio.run(provider.token())
 
 
-def test_no_client_of_ours_connects_in_another_way() -> None:
-    """Addresses go to clients with how to connect, and only `streams.kafka.clients` knows both."""
+def test_only_one_module_makes_clients() -> None:
+    """Security settings are in one place, because clients are made in one place."""
+    made = re.compile(r"\bAIOKafka(Consumer|Producer|AdminClient)\(")
+    makers = {path.name for path in (ROOT / "streams").rglob("*.py") if made.search(path.read_text())}
+    assert makers == {"clients.py"}
     found = {path.name for path in (ROOT / "streams").rglob("*.py") if "bootstrap_servers" in path.read_text()}
-    assert found == {"security.py", "topics.py"}
+    assert found == {"clients.py", "topics.py"}
     assert 'options.pop("bootstrap_servers")' in (ROOT / "streams/kafka/topics.py").read_text()

@@ -14,7 +14,7 @@ from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
 from streams.kafka.partitioner import partition_for
-from streams.partition import processor as processing
+from streams.partition import campaign_steps
 from streams.partition.campaigns import MAX_WAITING
 from streams.partition.effects import Effects
 from streams.partition.step import Timing
@@ -38,15 +38,15 @@ def campaign(name: str = "spring", at: str = AT, **fields: Any) -> tuple[bytes, 
     return name.encode(), json.dumps(event | fields).encode()
 
 
-def ticks(driver: Driver, at: str) -> list[Effects]:
-    """Tick until there is nothing more to do."""
-    steps = [driver.tick(at)]
+def advanced(driver: Driver, at: str) -> list[Effects]:
+    """Advance until there is nothing more to do; return the steps."""
+    steps = [driver.advance(at)]
     while steps[-1].more:
-        steps.append(driver.tick(at))
+        steps.append(driver.advance(at))
     return steps
 
 
-def told(steps: list[Effects]) -> list[tuple[str, str, str]]:
+def announced(steps: list[Effects]) -> list[tuple[str, str, str]]:
     actions = [action for step in steps for action in values(step, "care-actions")]
     return [(action["rule"], action["customer_id"], action["due_at"]) for action in actions]
 
@@ -60,10 +60,10 @@ def crowd(driver: Driver, *names: str) -> Driver:
 def test_a_campaign_reaches_everybody_at_its_instant_when_time_has_passed_it() -> None:
     driver = crowd(Driver(SETTLED, timeline=timeline(LAUNCH)), "cyd", "ann", "bob")
     assert driver.feed(Topic.CAMPAIGNS, campaign()).events == 1
-    assert told(ticks(driver, AT)) == []
-    steps = ticks(driver, "2026-03-05T00:00:00Z")
-    assert told(steps) == [("launch", name, AT) for name in ("ann", "bob", "cyd")]
-    assert told(ticks(driver, "2026-03-06T00:00:00Z")) == []
+    assert announced(advanced(driver, AT)) == []
+    steps = advanced(driver, "2026-03-05T00:00:00Z")
+    assert announced(steps) == [("launch", name, AT) for name in ("ann", "bob", "cyd")]
+    assert announced(advanced(driver, "2026-03-06T00:00:00Z")) == []
 
 
 def test_everything_due_before_is_decided_before_and_nothing_later() -> None:
@@ -73,7 +73,7 @@ def test_everything_due_before_is_decided_before_and_nothing_later() -> None:
     )
     driver.feed(Topic.ORDERS, order("bob", 3, "2026-03-02T00:00:00Z", "200"), order("new", 4, "2026-03-03T00:00:00Z"))
     driver.feed(Topic.CAMPAIGNS, campaign(tiers=["low"]), campaign("all"))
-    steps = ticks(driver, "2026-03-05T00:00:00Z")
+    steps = advanced(driver, "2026-03-05T00:00:00Z")
     found = [action for step in steps for action in values(step, "care-actions")]
     assert sorted((action["customer_id"], action["tier"]) for action in found) == [
         ("ann", "high"),
@@ -83,26 +83,26 @@ def test_everything_due_before_is_decided_before_and_nothing_later() -> None:
 
 
 @pytest.mark.parametrize("stop", range(5))
-def test_a_restart_in_the_midst_goes_on_where_the_state_is(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
-    monkeypatch.setattr(processing, "TOLD_PER_STEP", 2)
+def test_a_restart_in_the_middle_continues_from_the_state(monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    monkeypatch.setattr(campaign_steps, "CUSTOMERS_PER_STEP", 2)
     names = [f"c{number}" for number in range(7)]
     driver = crowd(Driver(SETTLED, timeline=timeline(LAUNCH)), *names)
     driver.feed(Topic.CAMPAIGNS, campaign())
     late = "2026-03-05T00:00:00Z"
-    done = [driver.tick(late) for _ in range(stop)]
+    done = [driver.advance(late) for _ in range(stop)]
     driver.recover(dict(driver.partition.rows))
-    done += ticks(driver, late)
-    assert [name for _, name, _ in told(done)] == names
+    done += advanced(driver, late)
+    assert [name for _, name, _ in announced(done)] == names
     assert max(len(values(step, "care-actions")) for step in done) <= 2
     assert driver.partition.announcements.waiting == []
 
 
-def test_a_campaign_that_is_produced_twice_is_told_once() -> None:
+def test_a_campaign_that_is_produced_twice_is_announced_once() -> None:
     driver = crowd(Driver(SETTLED, timeline=timeline(LAUNCH)), "ann")
     driver.feed(Topic.CAMPAIGNS, campaign())
     again = driver.feed(Topic.CAMPAIGNS, campaign(), campaign("other", at="2026-03-02T00:00:00Z"))
     assert again.decisions.counts == {"duplicate": 1}
-    assert len(told(ticks(driver, "2026-03-05T00:00:00Z"))) == 2
+    assert len(announced(advanced(driver, "2026-03-05T00:00:00Z"))) == 2
     assert driver.feed(Topic.CAMPAIGNS, campaign()).decisions.counts == {"duplicate": 1}
 
 
@@ -132,13 +132,13 @@ def test_a_bad_campaign_becomes_a_dead_letter(value: bytes | None, reason: str) 
     assert (letter.key, letter.value) == (b"c", value)
 
 
-def test_who_is_erased_meanwhile_is_not_told() -> None:
+def test_a_customer_erased_meanwhile_is_not_addressed() -> None:
     driver = crowd(Driver(SETTLED, timeline=timeline(LAUNCH)), "ann", "bob")
     driver.feed(Topic.CAMPAIGNS, campaign())
     late = "2026-03-05T00:00:00Z"
-    ticks(driver, "2026-02-01T00:00:00Z")
+    advanced(driver, "2026-02-01T00:00:00Z")
     driver.feed(Topic.CUSTOMERS, (b"ann", None))
-    assert [name for _, name, _ in told(ticks(driver, late))] == ["bob"]
+    assert [name for _, name, _ in announced(advanced(driver, late))] == ["bob"]
 
 
 def test_a_replay_takes_as_many_campaigns_as_a_long_history_has(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_who_is_served_first_follows_the_order_of_time_whatever_the_steps() -> N
     for steps in (["2026-02-01T00:00:00Z"], [f"2026-01-{day:02d}T12:00:00Z" for day in range(1, 12)]):
         driver = Driver(SETTLED, timeline=care)
         driver.feed(Topic.ORDERS, *orders)
-        found.append(told([effect for at in steps for effect in ticks(driver, at)]))
+        found.append(announced([effect for at in steps for effect in advanced(driver, at)]))
     assert (
         found[0] == found[1] == [("welcome", f"c{number}", f"2026-01-0{10 - number}T00:00:00Z") for number in (7, 6, 5)]
     )
@@ -214,24 +214,24 @@ def test_a_crash_at_any_point_spends_nothing_twice(timing: Timing, written: int,
     if timing.settled:
         driver.feed(Topic.ORDERS, *orders)
         rows = dict(driver.partition.rows)
-        cut_off = driver.tick("2026-02-01T00:00:00Z")
+        cut_off = driver.advance("2026-02-01T00:00:00Z")
     else:
         rows = dict(driver.partition.rows)
         cut_off = driver.feed(Topic.ORDERS, *orders)
-    sent = told([cut_off])
+    sent = announced([cut_off])
     after_crash(driver, rows, cut_off, written)
     if timing.settled:  # time comes on in other steps, among other events
         driver.feed(Topic.ORDERS, order("new", "new", "2026-01-01T12:00:00Z"))
-        again = [step for day in range(1, 9) for step in ticks(driver, f"2026-01-0{day}T12:00:00Z")]
-        again += ticks(driver, "2026-02-01T00:00:00Z")
+        again = [step for day in range(1, 9) for step in advanced(driver, f"2026-01-0{day}T12:00:00Z")]
+        again += advanced(driver, "2026-02-01T00:00:00Z")
     else:  # the batch is cut otherwise, and another topic comes first
         driver.feed(Topic.INTERACTIONS, touch("new", 1, "2026-01-01T00:00:00Z"))
         again = [driver.feed_at(Topic.ORDERS, 0, *orders[:first]), driver.feed_at(Topic.ORDERS, first, *orders[first:])]
         again.append(driver.feed(Topic.ORDERS, order("new", "new", "2026-01-05T00:00:00Z")))
     again.append(driver.feed(Topic.ORDERS, order("later", "later", "2026-02-15T00:00:00Z")))
-    again += ticks(driver, "2026-03-01T00:00:00Z")
+    again += advanced(driver, "2026-03-01T00:00:00Z")
     assert len(sent) == 3
-    assert set(told(again)) <= set(sent), "what was paid for goes out again, and nothing else does"
+    assert set(announced(again)) <= set(sent), "what was paid for goes out again, and nothing else does"
     (spent,) = driver.partition.progress.spent.values()
     assert sum(spent.values()) == 3
     assert driver.partition.progress.reserved == []
@@ -247,7 +247,10 @@ def test_what_is_paid_for_and_then_decided_otherwise_stays_paid_for() -> None:
     earlier = driver.feed(Topic.CUSTOMERS, profile("ann", updated_at="2026-02-01T00:00:00Z"))
     late = driver.feed_at(Topic.ORDERS, 0, order("ann", 1, "2026-01-01T00:00:00Z"))
     other = driver.feed(Topic.ORDERS, order("bob", 2, "2026-02-02T00:00:00Z"))
-    assert (told([cut_off]), told([earlier, late, other])) == ([("welcome", "ann", "2026-01-01T00:00:00Z")], [])
+    assert (announced([cut_off]), announced([earlier, late, other])) == (
+        [("welcome", "ann", "2026-01-01T00:00:00Z")],
+        [],
+    )
     assert other.decisions.refusals == {("welcome", "over_budget"): 1}
 
 
@@ -305,9 +308,9 @@ def test_replay_serves_the_customers_that_live_partitions_serve(tmp_path: Path, 
         for first in range(0, len(mine), 17):
             driver.feed(Topic.ORDERS, *mine[first : first + 17])
             latest = json.loads(mine[min(first + 16, len(mine) - 1)][1])["occurred_at"]
-            live += told(ticks(driver, latest))
+            live += announced(advanced(driver, latest))
             driver.recover(dict(driver.partition.rows))
-        live += told(ticks(driver, until))
+        live += announced(advanced(driver, until))
     wanted = [(action.rule, action.customer_id, action.due_at) for action in replayed.actions]
     assert sorted(live) == sorted(wanted)
     assert {rule for rule, _, _ in live} == {"welcome", "launch"}

@@ -63,7 +63,7 @@ def assert_same(group: Group, result: Result) -> None:
     assert group.customers == rows_of(result.customers)
 
 
-def test_who_holds_a_tier_as_the_day_ends_is_told_beside_who_reaches_it(tmp_path: Path) -> None:
+def test_cut_offs_count_the_holders_of_a_tier_and_those_who_reach_it(tmp_path: Path) -> None:
     result = replayed(orders(Random(1)), timeline(), tmp_path)
     more = 0
     for told in result.cutoffs:
@@ -96,7 +96,7 @@ def test_partitions_workers_and_crashes_change_nothing(seed: int, crashes: float
             number = draw.randrange(3)
             group.consume(number, draw.randrange(1, 9))
             if not any(map(group.unread, range(3))):
-                group.tick(draw.randrange(3), latest)
+                group.advance(draw.randrange(3), latest)
     group.crash_rate = 0.0
     group.settle(latest + LATENESS + 1)
     result = replayed(history, rules, tmp_path)
@@ -128,7 +128,7 @@ def test_a_backlog_is_read_up_to_a_day_s_end_and_the_same_comes_of_it(
                 pass
         latest = [partition.progress.latest.get("orders", 0) for partition in group.partitions]
         for number in range(3):
-            group.tick(number, latest[number] if group.unread(number) else max(latest))
+            group.advance(number, latest[number] if group.unread(number) else max(latest))
     group.crash_rate = 0.0
     group.settle(history[-1][0] + timing.lateness + 1)
     assert rounds >= DAYS
@@ -143,14 +143,14 @@ def test_with_the_wall_clock_nothing_is_left_unread_before_that_has_come_to_it(n
     group.produce(midnight - 2 * HOUR_MS, *order("c1", 1, midnight - 2 * HOUR_MS))
     group.consume(0, 1, now=midnight - HOUR_MS)
     for _ in range(4):  # the first day begins, is reported, and its cut-offs are heard
-        group.tick(0, midnight - HOUR_MS)
+        group.advance(0, midnight - HOUR_MS)
     for number, late in enumerate((-HOUR_MS, HOUR_MS - 1, HOUR_MS, -HOUR_MS), 2):
         group.produce(midnight + late, *order("c1", number, midnight + late))
     group.consume(0, 9, now=midnight - DAY_MS + now)
     assert group.partitions[0].next_offset(Topic.ORDERS) == read
 
 
-def test_eager_decisions_wait_for_cut_offs_and_come_to_the_same_where_input_is_in_order(tmp_path: Path) -> None:
+def test_eager_decisions_wait_for_cut_offs_and_are_the_same_if_input_is_in_order(tmp_path: Path) -> None:
     draw = Random(7)
     history, rules = orders(draw), timeline()
     group = Group(rules, EAGER, draw)
@@ -160,7 +160,7 @@ def test_eager_decisions_wait_for_cut_offs_and_come_to_the_same_where_input_is_i
             group.consume(number, 1)
         if draw.random() < 0.3:
             for number in range(3):
-                group.tick(number, at)
+                group.advance(number, at)
     group.settle(history[-1][0])
     assert_same(group, replayed(history, rules, tmp_path))
 
@@ -176,12 +176,12 @@ def test_cut_offs_that_are_asked_for_hold_from_their_instant_on_in_every_partiti
     group.crash_rate = crashes
     for at, key, value in history:
         while asked and at > asked[0] - 6 * HOUR_MS:
-            group.told.append((REQUEST_KEY, msgspec.msgpack.encode(asked.pop(0))))
+            group.records.append((REQUEST_KEY, msgspec.msgpack.encode(asked.pop(0))))
         group.produce(at, key, value)
         for number in range(3):
             group.consume(number, 1)
             if not any(map(group.unread, range(3))):
-                group.tick(number, at)
+                group.advance(number, at)
     group.crash_rate = 0.0
     group.settle(history[-1][0] + LATENESS + 1)
     asked = [START + 10 * DAY_MS + 5_000_000, START + 15 * DAY_MS + 77]
@@ -192,7 +192,7 @@ def test_cut_offs_that_are_asked_for_hold_from_their_instant_on_in_every_partiti
 
 def test_what_is_no_record_of_the_protocol_is_ignored() -> None:
     group = Group(timeline(), SETTLED, Random(1))
-    group.told += [
+    group.records += [
         (b"", b""),
         (b"report/x", b"\x90"),
         (b"report/7", b"\x92\x01\x80"),
@@ -218,18 +218,18 @@ def test_an_erased_customer_is_ranked_no_longer() -> None:
     assert [rank_index for _, rank_index in told] == [4, 4, 3, 3]
 
 
-def test_ranking_may_begin_where_customers_are_known_already() -> None:
+def test_ranking_may_begin_with_known_customers() -> None:
     """Somebody writes a percentile scheme into a policy that has run for long: it begins with the next day's end."""
     before, after = version("old", 50), timeline()
     plain = Group(Timeline([before]), EAGER, Random(1), partitions=1, workers=1)
     for number in range(1, 12):
         plain.produce(START, *order(f"c{number}", number, START, f"{number}0.00"))
     plain.consume(0, 100)
-    plain.tick(0, START + HOUR_MS)
+    plain.advance(0, START + HOUR_MS)
     group = Group(after, EAGER, Random(1), partitions=1, workers=1)
     group.changelogs, group.inputs = plain.changelogs, plain.inputs
     group.crash(0)
-    group.tick(0, START + 2 * HOUR_MS)
+    group.advance(0, START + 2 * HOUR_MS)
     group.settle(START + 2 * DAY_MS)
     told = [c for c in group.outputs[TIER_CUTOFFS].values() if c["scheme"] == "top"]
     assert [c["population"] for c in told] == [11, 11]

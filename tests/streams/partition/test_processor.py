@@ -9,9 +9,9 @@ from models.events import Topic
 from models.instants import DAY_MS, MIN_INSTANT, parse_instant
 from models.policy.timeline import Timeline
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
-from streams.partition.processor import DUE_PER_STEP
 from streams.partition.state import Partition
 from streams.partition.step import Timing
+from streams.partition.time_steps import DUE_PER_STEP
 from tests.support.driver import NOW, Driver, order, profile, touch, values, version
 
 SETTLED = Timing(settled=True, lateness=DAY_MS, wall_decides=False)
@@ -71,11 +71,11 @@ def test_a_care_action_goes_out_under_the_key_of_its_customer() -> None:
         "ann", birthday="1990-05-05", timezone="UTC", consent={"marketing": True}, updated_at="2026-05-01T00:00:00Z"
     )
     driver.feed(Topic.CUSTOMERS, ann)
-    effects = driver.tick("2026-05-05T09:00:00Z")
+    effects = driver.advance("2026-05-05T09:00:00Z")
     (action,) = values(effects, CARE_ACTIONS)
     assert (action["rule"], action["due_at"]) == ("birthday-offer", "2026-05-05T09:00:00Z")
     assert effects.outputs[CARE_ACTIONS][0].key == b"ann"
-    assert values(driver.tick("2026-05-05T09:00:00Z"), CARE_ACTIONS) == []
+    assert values(driver.advance("2026-05-05T09:00:00Z"), CARE_ACTIONS) == []
 
 
 # --- progress -----------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_only_good_events_with_a_time_move_the_latest_event_time() -> None:
 # --- dead letters -------------------------------------------------------------------------------------------
 
 
-def test_a_dead_letter_has_the_bytes_untouched_and_says_where_they_came_from() -> None:
+def test_a_dead_letter_has_the_bytes_untouched_and_their_coordinates() -> None:
     driver = Driver(number=2)
     good = order("ann", 1, "2026-05-01T10:00:00Z")
     effects = driver.feed_at(Topic.ORDERS, 40, good, (None, b"\xff{ \x00"), (b"k\xfe", None), good)
@@ -183,12 +183,12 @@ def test_a_record_outside_the_partition_of_its_key_is_refused() -> None:
     assert driver.customers == {"ann"}
 
 
-def test_a_malformed_record_is_told_for_what_it_is_wherever_it_lies() -> None:
+def test_a_malformed_record_in_a_wrong_partition_is_reported_as_malformed() -> None:
     driver = Driver(number=1, partition_for=lambda _: 0)
     assert driver.feed(Topic.ORDERS, (b"ann", b"nope")).reasons == Counter({Reason.NOT_JSON: 1})
 
 
-def test_a_customer_who_is_known_here_may_stay_where_the_keys_were_hashed_otherwise() -> None:
+def test_a_known_customer_may_stay_if_keys_were_hashed_otherwise() -> None:
     driver = Driver(number=1)
     driver.feed(Topic.ORDERS, order("anna", 1, "2026-05-01T10:00:00Z"))
     strict = Driver(number=1, partition_for=lambda _: 0)
@@ -212,16 +212,16 @@ def test_an_erasure_leaves_tombstones_and_nothing_else() -> None:
     assert Partition(0, recovered).customers == 1
 
 
-def test_an_erased_customer_wakes_nobody_up() -> None:
+def test_an_erased_customer_is_never_due() -> None:
     driver = Driver()
     driver.feed(Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z"))
     driver.feed(Topic.CUSTOMERS, (b"ann", None))
-    effects = driver.tick("2030-01-01T00:00:00Z")
+    effects = driver.advance("2030-01-01T00:00:00Z")
     assert effects.outputs == {}
     assert driver.customers == set()
 
 
-def test_a_customer_erased_and_created_in_one_batch_begins_anew() -> None:
+def test_a_customer_erased_and_created_in_one_batch_starts_again() -> None:
     driver = Driver()
     driver.feed(Topic.ORDERS, *[order("ann", n, f"2026-05-{n:02}T10:00:00Z", "100.00") for n in range(1, 6)])
     assert driver.customer("ann").standings["loyalty"].tier == "silver"
@@ -249,7 +249,7 @@ def test_a_customer_created_and_erased_in_one_batch_is_not_there() -> None:
     assert driver.customers == set()
 
 
-def test_erasing_somebody_unknown_does_no_harm() -> None:
+def test_erasing_an_unknown_customer_does_no_harm() -> None:
     driver = Driver()
     effects = driver.feed(Topic.CUSTOMERS, (b"nobody", None))
     assert effects.changelog[0] == (b"nobody", None)
@@ -266,8 +266,8 @@ def test_eager_evaluates_up_to_stream_time_itself() -> None:
     expires = parse_instant("2026-05-01T10:00:00Z") + 91 * DAY_MS
     falls = expires + 14 * DAY_MS
     assert driver.processor.horizon(falls) == falls
-    assert values(driver.tick(falls - 1), TIER_CHANGES) == []
-    (change,) = values(driver.tick(falls), TIER_CHANGES)
+    assert values(driver.advance(falls - 1), TIER_CHANGES) == []
+    (change,) = values(driver.advance(falls), TIER_CHANGES)
     assert (change["direction"], change["cause"], change["effective_at"]) == ("down", "time", "2026-08-14T10:00:00Z")
 
 
@@ -278,8 +278,8 @@ def test_settled_waits_until_the_lateness_has_passed() -> None:
     assert TIER_CHANGES not in effects.outputs
     assert CUSTOMER_TIERS not in effects.outputs
     assert driver.processor.horizon(at + DAY_MS + 1) == at
-    assert values(driver.tick(at + DAY_MS), TIER_CHANGES) == []
-    assert len(values(driver.tick(at + DAY_MS + 1), TIER_CHANGES)) == 1
+    assert values(driver.advance(at + DAY_MS), TIER_CHANGES) == []
+    assert len(values(driver.advance(at + DAY_MS + 1), TIER_CHANGES)) == 1
     assert driver.customer("ann").pending == []
 
 
@@ -290,7 +290,7 @@ def test_settled_decides_in_the_order_of_event_time_whatever_the_order_of_arriva
         driver = Driver(SETTLED)
         for record in arrivals:
             driver.feed(Topic.ORDERS, record)
-        outcomes.append(values(driver.tick("2026-05-20T00:00:00Z"), TIER_CHANGES))
+        outcomes.append(values(driver.advance("2026-05-20T00:00:00Z"), TIER_CHANGES))
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert len(outcomes[0]) == 3
 
@@ -298,34 +298,34 @@ def test_settled_decides_in_the_order_of_event_time_whatever_the_order_of_arriva
 def test_stream_time_never_moves_backward() -> None:
     driver = Driver(SETTLED)
     driver.feed(Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z"))
-    driver.tick("2026-05-01T00:00:00Z")
-    driver.tick("2026-04-01T00:00:00Z")
+    driver.advance("2026-05-01T00:00:00Z")
+    driver.advance("2026-04-01T00:00:00Z")
     assert driver.partition.progress.stream_time == parse_instant("2026-05-01T00:00:00Z")
 
 
-def test_a_tick_without_a_time_says_nothing() -> None:
+def test_a_watermark_without_a_time_does_nothing() -> None:
     driver = Driver()
     driver.feed(Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z"))
-    effects = driver.processor.tick(driver.partition, _timeless(), NOW)
+    effects = driver.processor.advance(driver.partition, _timeless(), NOW)
     assert (effects.changelog, effects.outputs, effects.more) == ([], {}, False)
     assert driver.partition.progress.stream_time is None
 
 
-def test_a_tick_with_nothing_due_writes_nothing() -> None:
+def test_a_watermark_with_nothing_due_writes_nothing() -> None:
     driver = Driver()
     driver.feed(Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z"))
-    effects = driver.tick("2026-05-01T10:00:01Z")
+    effects = driver.advance("2026-05-01T10:00:01Z")
     assert (effects.changelog, effects.more) == ([], False)
 
 
-def test_a_tick_goes_in_steps_and_says_whether_there_is_more() -> None:
+def test_time_advances_in_steps_that_say_whether_there_is_more() -> None:
     driver = Driver(SETTLED)
     count = DUE_PER_STEP * 2 + 1
     driver.feed(Topic.ORDERS, *[order(f"c{n}", 1, "2026-05-01T10:00:00Z") for n in range(count)])
     steps = []
     more = True
     while more:
-        effects = driver.tick("2026-05-03T00:00:00Z")
+        effects = driver.advance("2026-05-03T00:00:00Z")
         more = effects.more
         steps.append(len(values(effects, TIER_CHANGES)))
         if effects.changelog:
@@ -340,9 +340,9 @@ def test_a_step_repeated_after_a_crash_gives_the_same_outputs(timing: Timing) ->
     driver = Driver(timing)
     driver.feed(Topic.ORDERS, *[order(f"c{n}", 1, "2026-05-01T10:00:00Z", "700.00") for n in range(50)])
     rows = dict(driver.partition.rows)
-    first = driver.tick("2027-01-01T00:00:00Z")
+    first = driver.advance("2027-01-01T00:00:00Z")
     driver.recover(rows)
-    again = driver.tick("2027-01-01T00:00:00Z")
+    again = driver.advance("2027-01-01T00:00:00Z")
     assert first.outputs == again.outputs
     assert first.changelog == again.changelog
     assert len(values(first, TIER_CHANGES)) >= 50
@@ -363,7 +363,7 @@ def steps_of(driver: Driver, at: str) -> list[list[dict[str, Any]]]:
     steps = []
     more = True
     while more:
-        effects = driver.tick(at)
+        effects = driver.advance(at)
         more = effects.more
         assert len(effects.changelog) <= DUE_PER_STEP + 1
         steps.append(values(effects, TIER_CHANGES))
@@ -390,18 +390,18 @@ def test_rows_evaluated_under_another_policy_are_due_at_once_and_come_in_steps(t
 
     # Once, and not again: neither now nor after another restart.
     for driver in (after, restarted(after, after.timeline, timing)):
-        assert driver.tick(now).changelog == []
+        assert driver.advance(now).changelog == []
         assert {driver.customer(name).timeline for name in driver.customers} == {after.timeline.fingerprint}
 
 
-def test_a_record_that_comes_before_the_tick_is_decided_about_after_the_new_policy() -> None:
+def test_a_record_before_the_watermark_is_decided_about_by_the_new_policy() -> None:
     before = Driver(timeline=Timeline([version("old", 100)]))
     before.feed(Topic.ORDERS, order("ann", 1, "2026-05-01T10:00:00Z", "70.00"))
     after = restarted(before, Timeline([version("new", 60)]))
     changes = values(after.feed_at(Topic.ORDERS, 1, order("ann", 2, "2026-05-02T10:00:00Z")), TIER_CHANGES)
     assert [(c["to"], c["cause"], c["effective_at"]) for c in changes] == [("silver", "policy", "2026-05-01T10:00:00Z")]
     # Still in the index as due at once, but not evaluated again.
-    effects = after.tick("2026-05-02T10:00:00Z")
+    effects = after.advance("2026-05-02T10:00:00Z")
     assert (effects.outputs, [key for key, _ in effects.changelog]) == ({}, [b"\x00progress/0"])
 
 
@@ -413,7 +413,7 @@ def test_a_version_that_begins_later_is_taken_in_silently_and_begins_in_steps() 
     after = restarted(before, Timeline([version("old", 100), version("new", 50, start)]))
     assert steps_of(after, at) == [[], []]
     assert after.partition.timers.next_instant() == parse_instant(start)
-    assert after.tick(parse_instant(start) - 1).changelog == []
+    assert after.advance(parse_instant(start) - 1).changelog == []
     steps = steps_of(after, start)
     assert [len(changes) for changes in steps] == [DUE_PER_STEP, 1]
     told = {(c["to"], c["cause"], c["policy_version"], c["effective_at"]) for step in steps for c in step}

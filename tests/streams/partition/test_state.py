@@ -58,7 +58,7 @@ def test_rows_evaluated_under_another_timeline_are_due_at_once() -> None:
     assert set(other.timers.pop_due(MIN_INSTANT, lambda _: MIN_INSTANT)) == {b"ann", b"bob", b"eve"}
 
 
-def test_rows_are_shared_with_whoever_holds_them() -> None:
+def test_rows_are_shared_with_their_holder() -> None:
     rows: dict[bytes, bytes] = {}
     partition = Partition(0, rows)
     partition.rows[b"ann"] = b"row"
@@ -101,12 +101,12 @@ def test_progress_written_before_a_field_existed_is_readable() -> None:
 
 
 @pytest.mark.parametrize("value", [None, b"", b"nope", b"[]", b'{"time":"soon"}', b'{"time":1.5}', b"\xff"])
-def test_what_is_no_tick_is_ignored_with_a_warning(value: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_value_that_is_no_watermark_is_ignored(value: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert decode_watermark(value) is None
-    assert "not a tick" in caplog.text
+    assert "not a watermark" in caplog.text
 
 
-def test_a_tick_comes_back_as_it_was_sent() -> None:
+def test_a_watermark_comes_back_as_it_was_sent() -> None:
     for tick in (Watermark(None), Watermark(0), Watermark(-5), Watermark(1_800_000_000_000)):
         assert decode_watermark(msgspec.json.encode(tick)) == tick

@@ -273,8 +273,8 @@ def live(directory: Path, events: Events, *, announced: int, settled: bool) -> t
         fed = {topic: [record for _, rank, record in batch if rank is topic] for topic in Topic}
         steps += [driver.feed(topic, *pairs, now=now) for topic, pairs in fed.items()]
         if choose.random() < 0.5:
-            steps.append(driver.tick(reached))
-    steps.append(driver.tick(now + (LATENESS + 1 if settled else 0)))
+            steps.append(driver.advance(reached))
+    steps.append(driver.advance(now + (LATENESS + 1 if settled else 0)))
     return steps, driver
 
 

@@ -191,7 +191,7 @@ def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, policy
         read = RANGE if source == "topics" else options(written(tmp_path / "early", early))
         done = tidemark(tmp_path, "replay", *read, *arguments, "early-out", "--bootstrap", **rig.environment)
         assert done.returncode == 0, done.stderr
-        assert "the state of 25 customers is in the changelog of a new worker group" in done.stdout
+        assert "wrote the state of 25 customers to the changelog of a new worker group" in done.stdout
         line = told(tidemark(tmp_path, "replay", *read, *arguments, "again", "--bootstrap", **rig.environment))
         assert line.endswith("holds a state already; a new group wants another TIDEMARK_APP_ID")
         send(rig, late)

@@ -1,4 +1,4 @@
-"""`tidemark effects` from files: what a replay decided, and what followed; in two languages; mistakes in a line."""
+"""`tidemark effects`, from the actions of a replay and the orders and interactions that followed."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ def bought(customer: str, number: int, day: float, amount: str = "5") -> dict[st
 
 @pytest.fixture
 def history(tmp_path: Path) -> Path:
-    """A hundred customers welcomed at their first order; of those written to all order again, of the held-out none."""
+    """A hundred customers get a welcome at their first order. All who got it order again, and no held-out one does."""
     (compiled,) = care_policy(RULE).care
     names = [f"c{number}" for number in range(100)]
     orders = [bought(name, 1, 0) for name in names]
@@ -72,7 +72,7 @@ def invoke(*arguments: str, place: Path) -> Result:
 FILES = ("--orders", "orders.jsonl", "--interactions", "interactions.jsonl", "--policy", "policy.yaml")
 
 
-def test_those_written_to_are_compared_with_the_held_out(history: Path) -> None:
+def test_treated_customers_are_compared_with_the_held_out(history: Path) -> None:
     until = "2026-03-01T00:00:00Z"
     found = invoke("effects", "--result", "result", *FILES, "--until", until, "--json", place=history)
     assert found.exit_code == 0, found.output
@@ -86,7 +86,7 @@ def test_those_written_to_are_compared_with_the_held_out(history: Path) -> None:
 
 
 def test_a_history_may_be_in_several_files_of_several_formats(history: Path) -> None:
-    asked = (
+    command = (
         "effects",
         "--result",
         "result",
@@ -96,7 +96,7 @@ def test_a_history_may_be_in_several_files_of_several_formats(history: Path) -> 
         "interactions.jsonl",
         "--json",
     )
-    whole = invoke(*asked, "--orders", "orders.jsonl", place=history)
+    whole = invoke(*command, "--orders", "orders.jsonl", place=history)
     orders = [json.loads(line) for line in (history / "orders.jsonl").read_text().splitlines()]
     table = ["basket,customer_id,occurred_at,amount"]
     table += [
@@ -106,12 +106,12 @@ def test_a_history_may_be_in_several_files_of_several_formats(history: Path) -> 
     rest = "".join(json.dumps(each) + "\n" for each in orders[70:])
     (history / "rest.jsonl.gz").write_bytes(gzip.compress(rest.encode()))
     names = [part for name in ("first.csv", "rest.jsonl.gz") for part in ("--orders", str(history / name))]
-    parts = invoke(*asked, *names, "--columns", "orders:order_id=basket", place=history)
+    parts = invoke(*command, *names, "--columns", "orders:order_id=basket", place=history)
     assert parts.exit_code == 0, parts.output
     assert json.loads(parts.stdout) == json.loads(whole.stdout)
 
 
-def test_windows_that_are_not_over_are_not_compared(history: Path) -> None:
+def test_open_windows_are_not_compared(history: Path) -> None:
     found = invoke("effects", "--result", "result", *FILES, "--json", place=history)
     whole, _ = json.loads(found.stdout)
     assert (whole["open"], whole["repurchase"]["treated_of"], whole["repurchase"]["verdict"]) == (100, 0, "no_holdout")
@@ -124,7 +124,7 @@ def test_windows_that_are_not_over_are_not_compared(history: Path) -> None:
         ("zh", ["已发送的关怀动作的结果", "对照组", "有效", "低"]),
     ],
 )
-def test_tables_are_told_in_both_languages(
+def test_tables_are_printed_in_both_languages(
     history: Path, language: str, texts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     from rich.console import Console
@@ -132,34 +132,34 @@ def test_tables_are_told_in_both_languages(
     from config.messages import catalogue
     from config.policy_files import load_timeline
     from models.events import Topic
-    from streams.tools.care_uplift import read_effects
-    from streams.tools.care_uplift_tables import print_effects
+    from streams.tools.care_uplift import read_uplift
+    from streams.tools.care_uplift_tables import print_uplift
 
     inputs = {Topic.ORDERS: history / "orders.jsonl"}
     timeline, actions = load_timeline(history / "policy.yaml"), history / "result" / "care-actions.jsonl"
-    found = read_effects(timeline, actions, inputs, START + 90 * DAY_MS)
-    print_effects(found, catalogue(language), Console(width=200))
-    told = capsys.readouterr().out
-    assert all(text in told for text in texts), told
-    print_effects([], catalogue(language), Console(width=200))
+    found = read_uplift(timeline, actions, inputs, START + 90 * DAY_MS)
+    print_uplift(found, catalogue(language), Console(width=200))
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in texts), printed
+    print_uplift([], catalogue(language), Console(width=200))
     assert catalogue(language).text("effects.nothing") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--orders", "orders.jsonl", "--policy", "policy.yaml"], "give either --result or --actions"),
-        (["--result", "result", "--policy", "policy.yaml"], "nothing to reckon with"),
+        (["--result", "result", "--policy", "policy.yaml"], "no history given"),
         (["--actions", "orders.jsonl", *FILES], "line 1: Object missing required field"),
         (["--actions", "bad.jsonl", *FILES], "bad.jsonl, line 1"),
         (["--actions", "orders.jsonl", *FILES, "--lang", "fr"], "allowed are en, zh"),
     ],
 )
-def test_what_cannot_be_used_is_told(history: Path, arguments: list[str], told: str) -> None:
+def test_unusable_arguments_are_reported(history: Path, arguments: list[str], message: str) -> None:
     (history / "bad.jsonl").write_text("oops\n")
     done = invoke("effects", *arguments, place=history)
     assert done.exit_code != 0
-    assert told in f"{done.output}{done.exception}"
+    assert message in f"{done.output}{done.exception}"
 
 
 def test_campaigns_are_loaded_by_their_own_id(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`tidemark cutoffs`, on the file of a replay."""
+"""`tidemark cutoffs` with the file of a replay."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,14 @@ from click.testing import CliRunner
 from models.errors import UnusableInput
 from models.outputs import TierCutoffs
 from streams.cli.main import cli
+from streams.report import console
 from streams.tools.cutoffs import cutoffs_of_file, latest
 from tests.streams.partition.test_cutoff_coordinator import orders, replayed, timeline
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TierCutoffs]]:
-    """The cut-offs of some days, and the file that has them."""
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TierCutoffs]]:
+    """The file of some days' cut-offs, and the cut-offs."""
     directory = tmp_path_factory.mktemp("cutoffs")
     cutoffs = replayed(orders(Random(5), 120), timeline(), directory).cutoffs
     file = directory / "tier-cutoffs.jsonl"
@@ -25,17 +26,21 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TierCutof
     return file, cutoffs
 
 
-def test_the_file_of_a_replay_is_read_as_it_was_told(told: tuple[Path, list[TierCutoffs]]) -> None:
-    file, cutoffs = told
+def test_the_file_of_a_replay_holds_its_cutoffs(published: tuple[Path, list[TierCutoffs]]) -> None:
+    file, cutoffs = published
     assert cutoffs_of_file(file) == cutoffs
     assert {each.scheme for each in cutoffs} == {"top", "often"}
     assert latest([*cutoffs, *cutoffs], "top", 3) == [each for each in cutoffs if each.scheme == "top"][-3:]
     assert latest(cutoffs, "none", 3) == []
 
 
-def test_tables_show_each_day_s_cut_and_the_share_that_reaches_it(told: tuple[Path, list[TierCutoffs]]) -> None:
-    file, cutoffs = told
-    done = CliRunner().invoke(cli, ["cutoffs", "--file", str(file), "--last", "2"], env={"COLUMNS": "200"})
+def test_tables_show_each_days_cut_and_the_share_that_reaches_it(
+    published: tuple[Path, list[TierCutoffs]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, cutoffs = published
+    # The console reads its width from the environment once, when it is first imported, perhaps by another test.
+    monkeypatch.setattr(console.OUT, "_width", 200)
+    done = CliRunner().invoke(cli, ["cutoffs", "--file", str(file), "--last", "2"])
     assert done.exit_code == 0, done.output
     shown = [each for scheme in ("top", "often") for each in [c for c in cutoffs if c.scheme == scheme][-2:]]
     for each in shown:
@@ -45,23 +50,31 @@ def test_tables_show_each_day_s_cut_and_the_share_that_reaches_it(told: tuple[Pa
     assert "top 30%" in done.output
 
 
-def test_json_shows_the_events(told: tuple[Path, list[TierCutoffs]]) -> None:
-    file, cutoffs = told
+def test_json_shows_the_events(published: tuple[Path, list[TierCutoffs]]) -> None:
+    file, cutoffs = published
     done = CliRunner().invoke(cli, ["cutoffs", "--file", str(file), "--scheme", "often", "--last", "1", "--json"])
     assert json.loads(done.output) == msgspec.to_builtins([c for c in cutoffs if c.scheme == "often"][-1])
 
 
-def test_nothing_to_show_is_said(tmp_path: Path) -> None:
+def test_an_empty_file_prints_that_there_are_no_cutoffs(tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").write_text("")
     assert "no cut-offs yet" in CliRunner().invoke(cli, ["cutoffs", "--file", str(tmp_path / "none.jsonl")]).output
 
 
-@pytest.mark.parametrize("arguments", [["--at", "2026-01-01T00:00:00Z"], ["--compute", "--file", "FILE"]])
-def test_what_does_not_go_together_is_refused(told: tuple[Path, list[TierCutoffs]], arguments: list[str]) -> None:
-    file, _ = told
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--at", "2026-01-01T00:00:00Z"], "--at needs --compute"),
+        (["--compute", "--file", "FILE"], "cannot be combined"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    published: tuple[Path, list[TierCutoffs]], arguments: list[str], message: str
+) -> None:
+    file, _ = published
     done = CliRunner().invoke(cli, ["cutoffs", *(str(file) if each == "FILE" else each for each in arguments)])
     assert done.exit_code == 2
-    assert "goes with" in done.output
+    assert message in done.output
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

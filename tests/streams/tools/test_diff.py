@@ -32,7 +32,7 @@ def copied(replayed: Path, target: Path, **changed: list[dict[str, Any]]) -> Pat
 
 def compared(one: Path, two: Path) -> dict[str, OutputDiff]:
     def no_settings() -> Any:
-        raise AssertionError("no topic is asked for")
+        raise AssertionError("no topic is compared")
 
     return {found.file: found for found in compare(str(one), str(two), no_settings)}
 
@@ -47,14 +47,14 @@ def test_equal_outputs_do_not_differ(replayed: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_is_missing_extra_and_different_is_told_with_the_first_field(replayed: Path, tmp_path: Path) -> None:
+def test_missing_extra_and_different_records_are_reported_with_the_first_field(replayed: Path, tmp_path: Path) -> None:
     changes = lines(replayed / "one" / "tier-changes.jsonl")
-    lost, moved, retold = changes[3], changes[8], changes[12]
+    lost, moved, reworded = changes[3], changes[8], changes[12]
     odd = {**changes[-1], "customer_id": "somebody"}
-    wanted = [change for change in changes if change is not lost]
-    wanted[wanted.index(moved)] = {**moved, "effective_at": "2025-01-01T00:00:00Z", "event_id": "another"}
-    wanted[wanted.index(retold)] = {**retold, "why": []}
-    two = copied(replayed, tmp_path / "two", tier_changes=[*wanted, odd])
+    kept = [change for change in changes if change is not lost]
+    kept[kept.index(moved)] = {**moved, "effective_at": "2025-01-01T00:00:00Z", "event_id": "another"}
+    kept[kept.index(reworded)] = {**reworded, "why": []}
+    two = copied(replayed, tmp_path / "two", tier_changes=[*kept, odd])
     found = compared(replayed / "one", two)["tier-changes.jsonl"]
 
     def identity(change: dict[str, Any]) -> tuple[Any, ...]:
@@ -64,7 +64,7 @@ def test_what_is_missing_extra_and_different_is_told_with_the_first_field(replay
     assert found.extra == [identity(odd)]
     assert {each.identity: each.field for each in found.different} == {
         identity(moved): "effective_at",
-        identity(retold): "why",
+        identity(reworded): "why",
     }
     assert found.same == len(changes) - 3
 
@@ -90,10 +90,10 @@ def test_two_policies_differ(replayed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "line"),
     [
-        ("nowhere", "nowhere is no directory; allowed are directories of replays, live and topic:NAME"),
+        ("nowhere", "nowhere is not a directory; allowed are directories of replays, live and topic:NAME"),
         ("empty", "empty/tier-changes.jsonl cannot be read: No such file or directory"),
     ],
 )
-def test_what_cannot_be_compared_is_told(replayed: Path, tmp_path: Path, second: str, line: str) -> None:
+def test_sides_that_cannot_be_compared_are_refused(replayed: Path, tmp_path: Path, second: str, line: str) -> None:
     (tmp_path / "empty").mkdir()
     assert told(tidemark(tmp_path, "diff", replayed / "one", second)) == line

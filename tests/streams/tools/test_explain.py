@@ -1,4 +1,4 @@
-"""`tidemark explain`: from files, and from the changelog that a running deployment keeps."""
+"""`tidemark explain` from files, and from the changelog of a running deployment."""
 
 import asyncio
 import json
@@ -105,7 +105,7 @@ def test_files_are_explained_as_of_their_last_event(place: Path) -> None:
         (["--lang", "zh"], {}, True),
     ],
 )
-def test_the_language_is_that_asked_for_else_that_of_the_environment(
+def test_the_language_is_the_requested_one_else_that_of_the_environment(
     place: Path, arguments: list[str], environment: dict[str, str], chinese: bool
 ) -> None:
     done = run(place, "客户", *FILES, *arguments, **environment)
@@ -119,7 +119,7 @@ def facts(place: Path, *arguments: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_until_bounds_what_is_read_and_at_lets_time_pass_from_there(place: Path) -> None:
+def test_until_bounds_the_events_and_at_advances_time(place: Path) -> None:
     second = line("c1", "late", 10, "400.00")
     with (place / "orders.jsonl").open("a") as file:
         file.write(f"\n{second}\n")
@@ -130,8 +130,8 @@ def test_until_bounds_what_is_read_and_at_lets_time_pass_from_there(place: Path)
         "at": facts(place, "c1", *FILES, "--at", "2026-01-05T00:00:00Z"),
         "until and later": facts(place, "c1", *FILES, *until, "--at", "2026-06-01T08:00:00+08:00"),
     }
-    told = {name: (each["as_of"], each["schemes"][0]["tier"]) for name, each in tiers.items()}
-    assert told == {
+    found = {name: (each["as_of"], each["schemes"][0]["tier"]) for name, each in tiers.items()}
+    assert found == {
         "to the end": ("2026-01-20T00:00:00Z", "gold"),
         "until": ("2026-01-05T00:00:00Z", "silver"),
         "at": ("2026-01-05T00:00:00Z", "silver"),
@@ -152,14 +152,14 @@ def test_the_policy_may_come_from_the_settings(place: Path) -> None:
         (["c2", *FILES, "--until", "2026-01-05T00:00:00Z"], "'c2' does not occur"),
         (["c1", *FILES, "--lang", "fr"], "found 'fr', allowed are en, zh"),
         (["c1", *FILES, "--at", "2026-01-05"], "is not RFC 3339"),
-        (["c1", "--until", "2026-01-05T00:00:00Z"], "--until goes with files"),
+        (["c1", "--until", "2026-01-05T00:00:00Z"], "--until needs files"),
         (["c1", "--orders", "absent.jsonl", "--policy", "policy.yaml"], "absent.jsonl"),
         (["c1", "--orders", "orders.jsonl", "--policy", "absent.yaml"], "absent.yaml"),
         (["c1", *FILES, "--at", "9500-01-01T00:00:00Z"], "1 to 8999"),
         ([], "CUSTOMER"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line(place: Path, arguments: list[str], message: str) -> None:
+def test_unusable_arguments_are_reported_in_one_line(place: Path, arguments: list[str], message: str) -> None:
     done = run(place, *arguments)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
@@ -167,7 +167,7 @@ def test_what_cannot_be_used_is_told_in_one_line(place: Path, arguments: list[st
     assert done.stdout == ""
 
 
-def test_a_customer_about_whom_nothing_is_decided_is_known_all_the_same(place: Path) -> None:
+def test_a_customer_without_decisions_is_known(place: Path) -> None:
     done = run(place, "c3", "--customers", "customers.jsonl", *FILES)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "Nothing has been decided about this customer yet."
@@ -178,7 +178,7 @@ def test_help_has_examples(place: Path) -> None:
     assert "tidemark explain c1 --lang zh --at 2026-12-31T00:00:00+08:00" in done.stdout
 
 
-def test_one_customer_alone_comes_to_the_same_as_among_all(place: Path) -> None:
+def test_one_customer_alone_is_decided_as_among_all(place: Path) -> None:
     policy, inputs = place / "policy.yaml", {Topic.ORDERS: place / "orders.jsonl"}
     everybody, files = replay(load_timeline(policy), inputs), {topic: [path] for topic, path in inputs.items()}
     for customer in everybody.customers:
@@ -220,7 +220,7 @@ def home(customer_id: str) -> int:
 
 
 def write(settings: Settings, *rows: tuple[str | bytes, bytes | None, int]) -> None:
-    """Append rows to the changelog, one after the other."""
+    """Append rows to the changelog, one by one."""
 
     async def send() -> None:
         producer = AIOKafkaProducer(bootstrap_servers=settings.broker)
@@ -258,7 +258,7 @@ def test_the_latest_row_of_the_changelog_is_explained(place: Path, live: Setting
 
 
 @pytest.mark.broker
-def test_by_default_time_is_let_pass_to_now(place: Path, live: Settings) -> None:
+def test_by_default_the_report_is_as_of_now(place: Path, live: Settings) -> None:
     write(live, ("c1", row("c1", 50_000), home("c1")))
     account = asyncio.run(explain_live(live, load_timeline(live.policy), "c1"))
     assert parse_instant(account.as_of) > parse_instant("2026-01-02T00:00:00Z") or account.as_of == account.decided_to
@@ -295,8 +295,8 @@ def test_an_instant_before_the_last_decision_is_refused(place: Path, live: Setti
     write(live, ("c1", row("c1", 1, 2), home("c1")))
     done = explain_cli(place, live, "c1", "--at", "2026-01-01T12:00:00Z")
     assert done.returncode == 2
-    (told,) = done.stderr.splitlines()
-    assert "2026-01-01T12:00:00Z is too early: the customer is decided about as of 2026-01-02T00:00:00Z" in told
+    (error,) = done.stderr.splitlines()
+    assert "2026-01-01T12:00:00Z is too early: the customer is decided about as of 2026-01-02T00:00:00Z" in error
 
 
 @pytest.mark.broker
@@ -312,12 +312,12 @@ def test_a_row_that_cannot_be_read_is_a_failure(place: Path, live: Settings) -> 
 def test_a_missing_changelog_is_a_failure(place: Path, live: Settings) -> None:
     done = run(place, "c1", TIDEMARK_BROKER=live.broker, TIDEMARK_APP_ID="other", TIDEMARK_POLICY="policy.yaml")
     assert done.returncode == 1
-    (told,) = done.stderr.splitlines()
-    assert "other-state-changelog does not exist" in told
+    (error,) = done.stderr.splitlines()
+    assert "other-state-changelog does not exist" in error
 
 
 def test_no_broker_is_a_failure(place: Path) -> None:
     done = run(place, "c1", TIDEMARK_BROKER="127.0.0.1:1", TIDEMARK_POLICY="policy.yaml")
     assert done.returncode == 1
-    (told,) = done.stderr.splitlines()
-    assert "no broker answers at 127.0.0.1:1" in told
+    (error,) = done.stderr.splitlines()
+    assert "no broker answers at 127.0.0.1:1" in error

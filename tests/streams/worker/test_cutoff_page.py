@@ -39,7 +39,7 @@ def test_what_is_no_record_of_cut_offs_is_passed_over(history: CutoffHistory) ->
     assert history.schemes == {"top": [told(1)], "often": []}
 
 
-def test_the_page_shows_cuts_with_the_shares_wanted_reached_and_held(history: CutoffHistory) -> None:
+def test_the_page_shows_cuts_with_the_shares_set_reached_and_held(history: CutoffHistory) -> None:
     history.hear(encoded(*map(told, range(1, 41))))
     page = history.as_page()
     assert page.count("<svg") == 1

@@ -15,7 +15,7 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
     return made
 
 
-def test_a_line_for_people_ends_with_where_it_happened() -> None:
+def test_a_line_for_people_ends_with_the_place() -> None:
     line = Console().format(record("%d rows", 3, topic="orders", partition=0, offset=7, customer="ann"))
     assert line.endswith(" WARNING streams.worker.loop: 3 rows [topic=orders partition=0 offset=7]")
     assert Console().format(record("fine")).endswith("WARNING streams.worker.loop: fine")

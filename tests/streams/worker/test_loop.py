@@ -10,12 +10,12 @@ import pytest
 from faust.types import TP
 
 from models.events import Topic
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
 from streams.partition.state import Partition, Watermark
 from streams.worker.loop import Worker
-from tests.support.worker_context import chunk, shell_of
+from tests.support.worker_context import chunk, context_of
 
 ORDERS, TICKS = TP("orders", 0), TP("ticks", 0)
 #: The epoch of chunks that are ticks.
@@ -48,7 +48,7 @@ class Broker:
     def mark_applied(self, tp: TP, next_offset: int) -> None:
         self.applied[tp] = next_offset
 
-    async def claimed(self, partition: Partition) -> Partition:
+    async def claim(self, partition: Partition) -> Partition:
         return partition
 
     async def perform(self, _partition: Partition, _effects: Any) -> None:
@@ -80,11 +80,11 @@ def worker_of(broker: Broker) -> tuple[Worker, list[int]]:
         def waits(self, partition: Partition, topic: Topic, _now: int) -> bool:
             return partition.next_offset(topic) >= broker.day_end
 
-        def tick(self, _partition: Partition, tick: Watermark, _now: int) -> Effects:
-            broker.day_end = tick.time
+        def advance(self, _partition: Partition, watermark: Watermark, _now: int) -> Effects:
+            broker.day_end = watermark.time
             return Effects()
 
-    worker = Worker(shell_of(broker), Counting(), Metrics())
+    worker = Worker(context_of(broker), Counting(), Metrics())
     worker._ownership = broker
     return worker, processed
 
@@ -165,7 +165,7 @@ def test_what_is_at_hand_as_partitions_are_given_away_is_not_taken_up() -> None:
 
         broker.perform = perform
         await worker.run(stream(chunk(0, 4)))
-        giving_away = asyncio.create_task(worker.quiesce())
+        giving_away = asyncio.create_task(worker.release_partitions())
         await asyncio.sleep(0)
         at_hand = asyncio.create_task(worker.run(stream(chunk(5, 9))))
         await asyncio.sleep(0)
@@ -205,7 +205,7 @@ def test_nothing_is_built_on_a_batch_whose_state_was_not_acknowledged() -> None:
     assert processed == [0, 1, 2, 3, 4]
 
 
-def test_what_lies_beyond_a_day_s_end_is_parked_until_time_has_come_to_it() -> None:
+def test_chunks_beyond_a_day_s_end_are_paused_until_time_has_come_to_it() -> None:
     broker = Broker()
     broker.day_end = 7
     worker, processed = worker_of(broker)
@@ -215,7 +215,7 @@ def test_what_lies_beyond_a_day_s_end_is_parked_until_time_has_come_to_it() -> N
         async with worker.quiet():
             assert processed == list(range(7))
             assert (broker.applied, broker.paused) == ({ORDERS: 7}, {ORDERS})
-            assert worker.paused.wanted.is_set()
+            assert worker.paused._watermark_needed.is_set()
         await worker.run(stream(ticked(12)))
         assert (processed, broker.paused) == (list(range(12)), {ORDERS})
         await worker.run(stream(ticked(100), chunk(15, 19, 0, 3)))
@@ -225,7 +225,7 @@ def test_what_lies_beyond_a_day_s_end_is_parked_until_time_has_come_to_it() -> N
     assert (broker.paused, broker.rewound) == (set(), [])
 
 
-def test_what_is_parked_is_forgotten_where_it_is_fetched_again_and_as_partitions_are_given_away() -> None:
+def test_paused_chunks_are_dropped_when_fetched_again_or_given_away() -> None:
     broker = Broker()
     broker.day_end = 7
     worker, processed = worker_of(broker)
@@ -239,7 +239,7 @@ def test_what_is_parked_is_forgotten_where_it_is_fetched_again_and_as_partitions
         broker.day_end = 12
         await worker.run(stream(chunk(10, 29, 2)))
         assert broker.paused == {ORDERS}
-        await worker.quiesce()
+        await worker.release_partitions()
         assert broker.paused == set()
 
     asyncio.run(check())

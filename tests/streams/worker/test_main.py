@@ -40,7 +40,7 @@ def start_in_vain(directory: Path, settings: dict[str, str]) -> str:
     return line.removeprefix("tidemark: ")
 
 
-def test_a_worker_does_not_start_where_topics_are_missing_or_other(broker: str, tmp_path: Path) -> None:
+def test_a_worker_does_not_start_if_topics_are_missing_or_differ(broker: str, tmp_path: Path) -> None:
     with Rig(broker, tmp_path, partitions=3) as rig:
         found = start_in_vain(tmp_path, rig.environment | {"TIDEMARK_PARTITIONS": "4"})
         assert f"{rig.settings.topic('orders')}: found 3 partitions, allowed are 4" in found
@@ -49,11 +49,11 @@ def test_a_worker_does_not_start_where_topics_are_missing_or_other(broker: str, 
         assert "`tidemark topics create` creates what is missing" in missing
 
 
-def test_a_worker_does_not_start_where_no_broker_answers(tmp_path: Path) -> None:
+def test_a_worker_does_not_start_if_no_broker_answers(tmp_path: Path) -> None:
     assert start_in_vain(tmp_path, {"TIDEMARK_BROKER": "127.0.0.1:1"}).startswith("no broker answers at 127.0.0.1:1")
 
 
-def test_lines_for_machines_say_where_and_never_who(broker: str, tmp_path: Path) -> None:
+def test_lines_for_machines_have_the_place_and_never_the_customer(broker: str, tmp_path: Path) -> None:
     with Rig(broker, tmp_path, partitions=2, clock="event", log_format="json") as rig:
         worker = rig.start_worker()
         rig.wait(lambda: worker.ready, "the worker is ready")
@@ -67,11 +67,11 @@ def test_lines_for_machines_say_where_and_never_who(broker: str, tmp_path: Path)
         assert letters["message"].endswith("not_json 1")
         assert (letters["level"], letters["topic"]) == ("warning", rig.settings.topic("orders"))
         assert (letters["partition"], letters["offset"]) == (1, 1)
-        assert any("told to stop by SIGTERM" in line["message"] for line in told)
+        assert any("stopping on SIGTERM" in line["message"] for line in told)
         assert name not in worker.log
 
 
-def test_a_worker_stops_in_time_even_where_no_broker_answers(tmp_path: Path) -> None:
+def test_a_worker_stops_in_time_even_if_no_broker_answers(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker, Rig(broker.address, tmp_path, partitions=2, stop_within="2s") as rig:
         worker = rig.start_worker()
         rig.wait(lambda: worker.ready, "the worker is ready")
@@ -84,4 +84,4 @@ def test_a_worker_stops_in_time_even_where_no_broker_answers(tmp_path: Path) -> 
             os.kill(pid, signal.SIGCONT)
         assert status == 1, worker.log
         assert time.monotonic() - began < 30
-        assert "the worker was told to stop, and did not end within 2 s" in worker.log
+        assert "the worker was asked to stop, and did not end within 2 s" in worker.log

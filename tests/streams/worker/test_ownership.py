@@ -14,7 +14,7 @@ from streams.partition.state import Partition
 from streams.worker import ownership as owning
 from streams.worker.ownership import Ownership
 from tests.support.driver import Driver, order
-from tests.support.worker_context import shell_of
+from tests.support.worker_context import context_of
 
 ROGUE = b"rogue-01"
 
@@ -42,6 +42,9 @@ class Log:
 
     def fence(self, number: int) -> Fence:
         return self.fences[number]
+
+    def note_claim(self, number: int, claim: Claim) -> None:
+        self.claims[number] = claim
 
     def drop(self, number: int) -> None:
         del self.open[number]
@@ -94,14 +97,14 @@ class Log:
 
 
 def owner_of(log: Log) -> Ownership:
-    context = shell_of(log, read_changelog=log.read)
+    context = context_of(log, read_changelog=log.read)
     ownership = Ownership(context, log.driver.processor, Metrics())
     ownership._committer = lambda: log
     return ownership
 
 
 def claim(log: Log, ownership: Ownership) -> Partition | None:
-    return asyncio.run(ownership.claimed(log.open[0]))
+    return asyncio.run(ownership.claim(log.open[0]))
 
 
 def ordered(log: Log, name: str, number: int) -> Effects:
@@ -147,7 +150,7 @@ def test_who_is_no_member_claims_nothing_and_gives_the_partition_up() -> None:
     assert (log.open, log.records) == ({}, [])
 
 
-def test_a_late_row_of_a_replaced_owner_is_written_over_and_told_anew() -> None:
+def test_a_late_row_of_a_replaced_owner_is_written_again() -> None:
     log = Log()
     ownership = owner_of(log)
     partition = claim(log, ownership)
@@ -230,7 +233,7 @@ def test_a_quiet_partition_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [record.key for record in log.records[1:]] == [partition.progress_key]
 
 
-def test_a_partition_that_nobody_settles_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_whose_owner_stays_unsettled_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log()
     log.member = False
     ownership = owner_of(log)

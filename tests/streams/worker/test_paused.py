@@ -1,17 +1,17 @@
-"""What is parked comes back whole and in order, and no more of it is fetched meanwhile."""
+"""Paused chunks come back complete and in order, and nothing more is fetched meanwhile."""
 
 from types import SimpleNamespace
 
 from faust.types import TP
 
-from streams.faust_ext.consumer import Chunk
-from streams.worker.paused import Paused, parted
+from streams.faust_ext.chunk import Chunk
+from streams.worker.paused import Paused, split_at
 
 ORDERS, OTHERS = TP("orders", 3), TP("interactions", 3)
 
 
 class Fetching:
-    """Of which partitions nothing is fetched."""
+    """The partitions that are not fetched."""
 
     def __init__(self) -> None:
         self.held: set[TP] = set()
@@ -29,11 +29,11 @@ def offsets(one: Chunk) -> list[int]:
     return [record.offset for record in one.records]
 
 
-def test_a_chunk_is_parted_at_an_offset_be_it_a_hole() -> None:
-    before, rest = parted(chunk(3, 4, 8, 9, epoch=2, number=5), 6)
+def test_a_chunk_is_split_at_an_offset_even_at_a_hole() -> None:
+    before, rest = split_at(chunk(3, 4, 8, 9, epoch=2, number=5), 6)
     assert (offsets(before), offsets(rest)) == ([3, 4], [8, 9])
     assert (rest.epoch, rest.number) == (2, 5)
-    assert parted(before, 9) == (before, before._replace(records=[]))
+    assert split_at(before, 9) == (before, before._replace(records=[]))
 
 
 def test_chunks_come_back_in_order_as_large_as_the_largest_and_are_then_fetched_again() -> None:
@@ -51,7 +51,7 @@ def test_chunks_come_back_in_order_as_large_as_the_largest_and_are_then_fetched_
     assert (fetching.held, ORDERS in paused) == (set(), False)
 
 
-def test_where_something_is_missing_chunks_are_not_joined() -> None:
+def test_chunks_with_missing_records_between_them_are_not_joined() -> None:
     paused = Fetching().paused
     paused.append(ORDERS, chunk(10, 11, number=7))
     paused.append(ORDERS, chunk(13, 14, 15, number=8))
@@ -59,12 +59,12 @@ def test_where_something_is_missing_chunks_are_not_joined() -> None:
     assert (offsets(first), first.number, offsets(second), second.number) == ([10, 11], 7, [13, 14, 15], 8)
 
 
-def test_time_is_wanted_to_move_on_and_what_is_dropped_is_fetched_again() -> None:
+def test_a_pause_needs_a_watermark_and_dropped_chunks_are_fetched_again() -> None:
     fetching = Fetching()
-    assert not fetching.paused.wanted.is_set()
+    assert not fetching.paused._watermark_needed.is_set()
     for tp in (ORDERS, OTHERS):
         fetching.paused.append(tp, chunk(1))
-    assert fetching.paused.wanted.is_set()
+    assert fetching.paused._watermark_needed.is_set()
     fetching.paused.drop(ORDERS)
     assert fetching.held == {OTHERS}
     fetching.paused.clear()

@@ -12,19 +12,19 @@ from streams.worker.readiness import STALLED_S, Readiness
 
 
 class Parts:
-    """An app, a store and a worker, as far as readiness asks them."""
+    """What readiness reads of an app, a store and a worker."""
 
     def __init__(self, *, rebalancing: bool = False, recovered: bool = True, numbers: tuple[int, ...] = (3,)) -> None:
         now = time.monotonic()
         self.app: Any = SimpleNamespace(rebalancing=rebalancing, tables=SimpleNamespace(actives_ready=recovered))
         self.store: Any = SimpleNamespace(partitions={number: Partition(number) for number in numbers})
-        self.worker: Any = SimpleNamespace(ticked_at=dict.fromkeys(numbers, now), waiting={})
+        self.worker: Any = SimpleNamespace(advanced_at=dict.fromkeys(numbers, now), waiting={})
 
     def obstacles(self, **settings: Any) -> list[str]:
         return Readiness(self.app, load_settings(**settings), lambda: self.store, self.worker).obstacles()
 
 
-def test_recovered_assigned_and_ticking_is_ready() -> None:
+def test_a_recovered_worker_that_applies_watermarks_is_ready() -> None:
     assert Parts().obstacles() == []
 
 
@@ -39,10 +39,10 @@ def test_neither_in_a_rebalance_nor_in_recovery(state: dict[str, bool], why: str
     assert Parts(**state).obstacles() == [why]
 
 
-def test_not_before_the_first_tick_nor_long_after_the_last() -> None:
+def test_not_ready_before_the_first_watermark_nor_long_after_the_last() -> None:
     parts = Parts(numbers=(3, 4))
-    del parts.worker.ticked_at[3]
-    parts.worker.ticked_at[4] -= STALLED_S + 1
+    del parts.worker.advanced_at[3]
+    parts.worker.advanced_at[4] -= STALLED_S + 1
     assert parts.obstacles() == [
         "partition 3: no tick was applied yet",
         f"partition 4: no tick was applied for {STALLED_S + 1:.0f} s",
@@ -50,7 +50,7 @@ def test_not_before_the_first_tick_nor_long_after_the_last() -> None:
     assert parts.obstacles(tick_interval="60s") == ["partition 3: no tick was applied yet"]
 
 
-def test_not_where_a_partition_stands_still_with_records_unread() -> None:
+def test_not_ready_if_a_partition_makes_no_progress_with_records_unread() -> None:
     parts = Parts()
     now = time.monotonic()
     parts.worker.waiting = {("orders", 3): (7, now - STALLED_S - 1), ("customers", 3): (5, now)}

@@ -10,13 +10,13 @@ from faust.types import TP
 from config.settings import load_settings
 from models.events import Topic
 from models.instants import DAY_MS, MINUTE_MS
-from streams.faust_ext.consumer import Chunk
+from streams.faust_ext.chunk import Chunk
 from streams.metrics.collectors import Metrics
 from streams.partition.fencing import Claim
 from streams.partition.state import Partition, Watermark, decode_watermark
 from streams.worker.loop import Worker
 from streams.worker.watermarks import Watermarks
-from tests.support.worker_context import shell_of
+from tests.support.worker_context import context_of
 
 NOW = 1_800_000_000_000
 GRACE = 10_000
@@ -24,7 +24,7 @@ GRACE = 10_000
 
 @dataclass
 class Fakes:
-    """Store, consumer and producer in one: what the ticker asks of each. Offsets are by (topic label, partition)."""
+    """Store, consumer and producer in one, for watermarks. Offsets are by (topic label, partition)."""
 
     numbers: tuple[int, ...] = (0, 1)
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -63,19 +63,19 @@ class Fakes:
 
 
 class Rig:
-    """A ticker with fakes around it."""
+    """Watermarks with fakes around them."""
 
     def __init__(self, fakes: Fakes, **settings: Any) -> None:
         self.fakes = fakes
-        context = shell_of(fakes, clock=lambda: fakes.now)
+        context = context_of(fakes, clock=lambda: fakes.now)
         self.worker = Worker(context, None, Metrics())
         self.watermarks = Watermarks(load_settings(clock_grace=GRACE, **settings), context, self.worker)
 
-    def tick(self) -> tuple[dict[int, int | None], list[TP]]:
-        """Return the time that each partition is told, and the partitions that stand still."""
+    def send(self) -> tuple[dict[int, int | None], list[TP]]:
+        """Return the time that each partition gets, and the partitions that make no progress."""
         self.fakes.sent.clear()
-        stalled = asyncio.run(self.watermarks.tick())
-        return {number: tick.time for number, tick in self.fakes.sent}, stalled
+        stalled = asyncio.run(self.watermarks.send())
+        return {number: watermark.time for number, watermark in self.fakes.sent}, stalled
 
 
 # --- what time may be ---------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class Rig:
 def test_caught_up_time_follows_the_wall_clock_less_its_grace() -> None:
     fakes = Fakes()
     fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
-    assert Rig(fakes).tick() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
+    assert Rig(fakes).send() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
 
 
 def test_with_a_backlog_time_follows_the_oldest_of_the_topics_that_lag() -> None:
@@ -94,29 +94,29 @@ def test_with_a_backlog_time_follows_the_oldest_of_the_topics_that_lag() -> None
     fakes.apply(Topic.CUSTOMERS, 0, 5, NOW - 900 * DAY_MS)
     fakes.ends |= {("orders", 0): 9, ("interactions", 0): 6}
     # The profiles are caught up, however old they are; and the other partition has no backlog.
-    assert Rig(fakes).tick()[0] == {0: NOW - 60 * DAY_MS, 1: NOW - GRACE}
+    assert Rig(fakes).send()[0] == {0: NOW - 60 * DAY_MS, 1: NOW - GRACE}
 
 
 def test_an_event_from_the_future_does_not_carry_time_past_the_wall() -> None:
     fakes = Fakes()
     fakes.apply(Topic.ORDERS, 0, 5, NOW + DAY_MS)
     fakes.ends["orders", 0] = 6
-    assert Rig(fakes).tick()[0][0] == NOW - GRACE
+    assert Rig(fakes).send()[0][0] == NOW - GRACE
 
 
 def test_time_is_unknown_while_a_topic_that_lags_has_shown_nothing() -> None:
     fakes = Fakes()
     fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
     fakes.ends |= {("orders", 0): 9, ("interactions", 0): 1}
-    assert Rig(fakes).tick()[0] == {0: None, 1: NOW - GRACE}
+    assert Rig(fakes).send()[0] == {0: None, 1: NOW - GRACE}
 
 
 def test_the_event_clock_follows_the_latest_event_of_any_partition() -> None:
     fakes = Fakes()
-    assert Rig(fakes, clock="event").tick()[0] == {0: None, 1: None}
+    assert Rig(fakes, clock="event").send()[0] == {0: None, 1: None}
     fakes.apply(Topic.ORDERS, 0, 5, 1_000)
     fakes.apply(Topic.INTERACTIONS, 1, 5, 3_000)
-    assert Rig(fakes, clock="event").tick()[0] == {0: 3_000, 1: 3_000}
+    assert Rig(fakes, clock="event").send()[0] == {0: 3_000, 1: 3_000}
 
 
 def test_the_event_clock_keeps_to_its_own_partition_while_another_lags() -> None:
@@ -124,10 +124,10 @@ def test_the_event_clock_keeps_to_its_own_partition_while_another_lags() -> None
     fakes.apply(Topic.ORDERS, 0, 5, 1_000)
     fakes.apply(Topic.ORDERS, 1, 5, 9_000)
     fakes.ends["orders", 0] = 6
-    assert Rig(fakes, clock="event").tick()[0] == {0: 1_000, 1: 9_000}
+    assert Rig(fakes, clock="event").send()[0] == {0: 1_000, 1: 9_000}
     fakes.apply(Topic.ORDERS, 0, 6, 2_000)
     fakes.ends["orders", 1] = 6
-    assert Rig(fakes, clock="event").tick()[0] == {0: 2_000, 1: 9_000}
+    assert Rig(fakes, clock="event").send()[0] == {0: 2_000, 1: 9_000}
 
 
 def test_an_idle_event_clock_lets_everything_settle() -> None:
@@ -135,11 +135,11 @@ def test_an_idle_event_clock_lets_everything_settle() -> None:
     rig = Rig(fakes, clock="event", lateness=DAY_MS, idle_after=2_000)
     fakes.apply(Topic.ORDERS, 0, 5, 1_000)
     fakes.now += 1_999
-    assert rig.tick()[0] == {0: 1_000, 1: 1_000}
+    assert rig.send()[0] == {0: 1_000, 1: 1_000}
     fakes.now += 1
-    assert rig.tick()[0] == {0: 1_000 + DAY_MS + 1, 1: 1_000 + DAY_MS + 1}
+    assert rig.send()[0] == {0: 1_000 + DAY_MS + 1, 1: 1_000 + DAY_MS + 1}
     fakes.ends["orders", 1] = 1
-    assert rig.tick()[0] == {0: 1_000, 1: None}
+    assert rig.send()[0] == {0: 1_000, 1: None}
 
 
 def test_what_is_applied_while_the_ends_are_read_does_not_carry_time_along() -> None:
@@ -155,16 +155,16 @@ def test_what_is_applied_while_the_ends_are_read_does_not_carry_time_along() -> 
             return ends
 
     fakes.__class__ = Meanwhile
-    assert Rig(fakes, clock="event").tick()[0] == {0: 1_000, 1: 1_000}
+    assert Rig(fakes, clock="event").send()[0] == {0: 1_000, 1: 1_000}
 
 
-def test_a_tick_is_not_made_while_a_batch_is_in_flight() -> None:
+def test_a_watermark_is_not_made_while_a_batch_is_in_flight() -> None:
     fakes = Fakes()
     rig = Rig(fakes)
 
     async def check() -> None:
         await rig.worker._turn.acquire()
-        tick = asyncio.ensure_future(rig.watermarks.tick())
+        tick = asyncio.ensure_future(rig.watermarks.send())
         for _ in range(10):
             await asyncio.sleep(0)
         assert fakes.sent == []
@@ -175,8 +175,8 @@ def test_a_tick_is_not_made_while_a_batch_is_in_flight() -> None:
     asyncio.run(check())
 
 
-def test_nothing_is_ticked_without_partitions() -> None:
-    assert Rig(Fakes(numbers=())).tick() == ({}, [])
+def test_without_partitions_no_watermark_is_sent() -> None:
+    assert Rig(Fakes(numbers=())).send() == ({}, [])
 
 
 # --- partitions that stand still ----------------------------------------------------------------------------
@@ -189,16 +189,16 @@ def stalled_rig(applied: int = 5, end: int = 9) -> Rig:
     return Rig(fakes)
 
 
-def test_a_partition_that_stands_still_is_told_at_the_third_tick_and_then_now_and_then() -> None:
+def test_a_partition_without_progress_is_reported_at_the_third_watermark_and_now_and_then() -> None:
     rig = stalled_rig()
-    told = [number for number in range(45) if rig.tick()[1] == [TP("orders", 0)]]
-    assert told == [2, 20, 40]
+    reported = [number for number in range(45) if rig.send()[1] == [TP("orders", 0)]]
+    assert reported == [2, 20, 40]
 
 
 def test_a_partition_that_moves_does_not_stand_still() -> None:
     rig = stalled_rig(end=100)
     for offset in range(6, 40):
-        assert rig.tick()[1] == []
+        assert rig.send()[1] == []
         rig.fakes.apply(Topic.ORDERS, 0, offset, NOW - DAY_MS)
 
 
@@ -207,80 +207,80 @@ def test_an_end_without_records_is_no_lag_once_it_was_fetched_again() -> None:
     rig = stalled_rig(applied=5, end=6)
     rig.fakes.void["orders", 0] = 6
     behind = NOW - DAY_MS
-    assert [rig.tick()[0][0] for _ in range(4)] == [behind, behind, behind, NOW - GRACE]
-    assert rig.tick() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
+    assert [rig.send()[0][0] for _ in range(4)] == [behind, behind, behind, NOW - GRACE]
+    assert rig.send() == ({0: NOW - GRACE, 1: NOW - GRACE}, [])
 
 
 def test_records_that_come_after_such_an_end_are_a_lag_at_once() -> None:
     rig = stalled_rig(applied=5, end=6)
     rig.fakes.void["orders", 0] = 6
     for _ in range(5):
-        rig.tick()
+        rig.send()
     # Whatever is said of where reading is: these have not been asked for.
     rig.fakes.ends["orders", 0] = rig.fakes.void["orders", 0] = 12
-    assert rig.tick()[0][0] == NOW - DAY_MS
+    assert rig.send()[0][0] == NOW - DAY_MS
 
     rig.fakes.apply(Topic.ORDERS, 0, 12, NOW - MINUTE_MS)
-    assert rig.tick()[0][0] == NOW - GRACE
+    assert rig.send()[0][0] == NOW - GRACE
     rig.fakes.ends["orders", 0] = rig.fakes.void["orders", 0] = 20
-    ticks = [rig.tick() for _ in range(3)]
+    ticks = [rig.send() for _ in range(3)]
     assert [times[0] for times, _ in ticks] == [NOW - MINUTE_MS] * 3
     assert [stalled for _, stalled in ticks] == [[], [], [TP("orders", 0)]]
 
 
 def test_records_that_are_on_their_way_stay_a_lag() -> None:
     rig = stalled_rig()
-    assert {rig.tick()[0][0] for _ in range(30)} == {NOW - DAY_MS}
+    assert {rig.send()[0][0] for _ in range(30)} == {NOW - DAY_MS}
 
 
-def test_whether_there_is_nothing_is_asked_only_where_it_matters() -> None:
+def test_the_end_is_looked_for_only_if_records_seem_unread() -> None:
     """Each asking is a trip to the thread that fetches, and batches wait meanwhile."""
     rig = stalled_rig()
     for _ in range(3):
-        rig.tick()
+        rig.send()
     assert rig.fakes.asked == []
-    rig.tick()
+    rig.send()
     assert rig.fakes.asked == [TP("orders", 0)]
 
 
-def test_what_is_parked_until_a_day_s_end_does_not_keep_others_from_coming_to_it() -> None:
+def test_paused_records_do_not_keep_other_partitions_from_the_day_s_end() -> None:
     fakes = Fakes()
     rig = Rig(fakes, clock="event", lateness=DAY_MS, idle_after=2_000)
     fakes.apply(Topic.ORDERS, 0, 5, 9_000)
     fakes.apply(Topic.ORDERS, 1, 5, 1_000)
     fakes.ends["orders", 0] = 9
-    assert rig.tick() == ({0: 9_000, 1: 1_000}, [])  # more of partition 0 is to be read, and may be older
+    assert rig.send() == ({0: 9_000, 1: 1_000}, [])  # more of partition 0 is to be read, and may be older
     rig.worker.paused.append(TP("orders", 0), Chunk([SimpleNamespace(offset=5)], 0))
-    # It stays unread, and is no failure of ours; others come as far as it has, be nothing heard for long.
+    # It stays unread, and is no failure of ours; others advance to where it is, even if no event comes for long.
     fakes.now += 10 * DAY_MS
-    assert [rig.tick() for _ in range(3)] == [({0: 9_000, 1: 9_000}, [])] * 3
+    assert [rig.send() for _ in range(3)] == [({0: 9_000, 1: 9_000}, [])] * 3
     fakes.apply(Topic.ORDERS, 1, 5, 12_000)
-    assert rig.tick()[0] == {0: 9_000, 1: 12_000}
+    assert rig.send()[0] == {0: 9_000, 1: 12_000}
     assert rig.worker.metrics.lag["orders", 0] == 4
     assert rig.worker.waiting == {}
     fakes.ends["interactions", 1] = 1
-    assert rig.tick()[0] == {0: 9_000, 1: None}
+    assert rig.send()[0] == {0: 9_000, 1: None}
 
 
 def test_what_is_unread_is_noted_and_since_when_nothing_of_it_was_applied() -> None:
     rig = stalled_rig(applied=5, end=9)
-    rig.tick()
+    rig.send()
     assert rig.worker.metrics.lag["orders", 0] == 4
     assert rig.worker.metrics.lag["orders", 1] == 0
     lag, since = rig.worker.waiting["orders", 0]
     assert (lag, rig.worker.waiting.keys()) == (4, {("orders", 0)})
-    rig.tick()
+    rig.send()
     assert rig.worker.waiting["orders", 0] == (4, since)
     rig.fakes.apply(Topic.ORDERS, 0, 6)
-    rig.tick()
+    rig.send()
     assert rig.worker.waiting["orders", 0][0] == 3
     assert rig.worker.waiting["orders", 0][1] > since
     rig.fakes.apply(Topic.ORDERS, 0, 9)
-    rig.tick()
+    rig.send()
     assert rig.worker.waiting == {}
 
 
-def test_a_tick_that_the_broker_does_not_take_is_counted() -> None:
+def test_a_watermark_that_the_broker_refuses_is_counted() -> None:
     fakes = Fakes(numbers=(0,))
 
     async def refused(*_: Any, **__: Any) -> "asyncio.Future[None]":
@@ -290,19 +290,19 @@ def test_a_tick_that_the_broker_does_not_take_is_counted() -> None:
 
     fakes.send = refused  # type: ignore[method-assign]
     rig = Rig(fakes)
-    rig.tick()
+    rig.send()
     sample = rig.worker.metrics.registry.get_sample_value
     assert sample("tidemark_producer_errors_total", {"error": "KafkaTimeoutError"}) == 1
 
 
-def test_a_tick_carries_the_claim_of_the_owner_who_says_it() -> None:
+def test_a_watermark_carries_the_claim_of_its_owner() -> None:
     fakes = Fakes()
     fakes.claims[1] = Claim(7, b"owner-01")
-    Rig(fakes, clock="wall").tick()
-    assert {number: tick.claim for number, tick in fakes.sent} == {0: None, 1: fakes.claims[1].encoded}
+    Rig(fakes, clock="wall").send()
+    assert {number: watermark.claim for number, watermark in fakes.sent} == {0: None, 1: fakes.claims[1].encoded}
 
 
-def test_a_tick_of_another_claim_is_passed_over() -> None:
+def test_a_watermark_of_another_claim_is_ignored() -> None:
     fakes = Fakes()
     rig = Rig(fakes)
     ours, theirs = Claim(8, b"owner-02"), Claim(7, b"owner-01")
@@ -310,7 +310,7 @@ def test_a_tick_of_another_claim_is_passed_over() -> None:
 
     def latest(*ticks: Watermark) -> Watermark | None:
         records = [SimpleNamespace(value=msgspec.json.encode(tick)) for tick in ticks]
-        return rig.worker._latest_tick(fakes.partitions[0], Chunk(records, 0))
+        return rig.worker._latest_watermark(fakes.partitions[0], Chunk(records, 0))
 
     mine = Watermark(NOW, ours.encoded)
     assert (

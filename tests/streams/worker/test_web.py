@@ -98,7 +98,7 @@ def test_there_are_three_pages_and_nothing_else(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_cut_offs_have_pages_where_a_policy_ranks(tmp_path: Path) -> None:
+def test_cut_offs_have_pages_if_a_policy_ranks(tmp_path: Path) -> None:
     async def check() -> None:
         async with pages(tmp_path) as port:
             for path in ("/cutoffs", "/cutoffs.json"):
@@ -115,7 +115,7 @@ def test_cut_offs_have_pages_where_a_policy_ranks(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_by_default_nobody_but_this_machine_is_listened_to(tmp_path: Path) -> None:
+def test_by_default_only_this_machine_can_connect(tmp_path: Path) -> None:
     async def check() -> None:
         async with served(tmp_path) as (_, addresses):
             assert addresses == ["127.0.0.1"]
@@ -185,7 +185,7 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::", "example.org"])  # noqa: S104  # what is refused
-def test_beyond_the_loopback_address_a_token_or_a_word_is_wanted(host: str) -> None:
+def test_beyond_the_loopback_address_a_token_or_a_setting_is_required(host: str) -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings(web_host=host)
     assert str(refused.value).startswith(f"TIDEMARK_WEB_HOST {host} is not the loopback address")
@@ -194,12 +194,12 @@ def test_beyond_the_loopback_address_a_token_or_a_word_is_wanted(host: str) -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_on_the_loopback_address_no_token_is_wanted(host: str) -> None:
+def test_on_the_loopback_address_no_token_is_required(host: str) -> None:
     assert load_settings(web_host=host).web_token is None
     assert load_settings(web_host=host, web_token="").web_token is None
 
 
-def test_a_token_is_never_told() -> None:
+def test_a_token_is_never_shown() -> None:
     settings = load_settings(web_token=TOKEN)
     assert show_settings(settings)["TIDEMARK_WEB_TOKEN"] == "********"
     assert TOKEN not in repr(settings)

@@ -12,20 +12,20 @@ import org.apache.kafka.common.serialization.Serializer;
 
 /** A customer's ledger and tiers, kept in the store in a compact binary form. Instants in ms, amounts in cents. */
 final class Customer {
-    /** Not below the tier held. */
+    /** The value of belowSince while the customer is not below the tier held. */
     static final long NOT_BELOW = -1;
 
-    /** An order that counts. */
+    /** A counted order. */
     record Entry(String id, long at, long cents) {}
 
     /** The tier held in a scheme, by rank. */
     record Held(int rank, long since, int sequence) {}
 
-    /** Those in the window, the oldest first. */
+    /** The orders in the window, oldest first. */
     final ArrayDeque<Entry> orders = new ArrayDeque<>();
 
     final Held[] held = new Held[Policy.SCHEMES.length];
-    /** Since when the ladder's tier is below the one held. */
+    /** The instant since which the ladder's tier is below the one held. */
     long belowSince = NOT_BELOW;
 
     private final Set<String> ids = new HashSet<>();
@@ -49,7 +49,7 @@ final class Customer {
         count(entry);
     }
 
-    /** Drops orders that left the window. They were added in the order of their time, so the first is the oldest. */
+    /** Drops orders that left the window. They were added in order of time, so the first is the oldest. */
     void expire(long until) {
         while (!orders.isEmpty() && orders.getFirst().at <= until) {
             Entry oldest = orders.removeFirst();

@@ -10,9 +10,9 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * The job without Kafka, for tests: lines of a customer, a space and an order in, every output as a line of JSON out.
+ * The job without Kafka, for tests. An input line is a customer, a space and an order; each output is a JSON line.
  *
- * <p>State goes through its binary form at every order, as it does in a store.
+ * <p>State is converted to its binary form and back at every order, as in a store.
  */
 public final class Lines {
     private Lines() {}

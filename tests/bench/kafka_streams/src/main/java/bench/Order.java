@@ -11,10 +11,10 @@ import java.math.RoundingMode;
 import java.time.DateTimeException;
 import java.time.OffsetDateTime;
 
-/** An order that was checked: instant in ms, amount in cents. */
+/** A valid order: instant in ms, amount in cents. */
 record Order(String id, String customer, long at, long cents) {
 
-    /** The record is not an order; it belongs into the dead letters. */
+    /** The record is not an order; it becomes a dead letter. */
     static final class Invalid extends Exception {
         Invalid(String message) {
             super(message, null, false, false);

@@ -5,7 +5,7 @@ import com.fasterxml.jackson.annotation.JsonProperty;
 import java.util.List;
 import java.util.Map;
 
-/** The outputs, in the shapes in which Jackson writes them. */
+/** The outputs, in the shape that Jackson writes. */
 final class Outputs {
     private Outputs() {}
 

@@ -1,6 +1,6 @@
 package bench;
 
-/** The policy of rfm.yaml, written out. Durations in ms, money in cents; tiers by rank, lowest first. */
+/** The policy of rfm.yaml, as code. Durations in ms, money in cents; tiers by rank, lowest first. */
 final class Policy {
     static final String VERSION = "2026-11-01";
     static final String[] SCHEMES = {"loyalty", "stage"};
@@ -15,13 +15,13 @@ final class Policy {
     static final long WINDOW_MS = 90 * DAY_MS, GRACE_MS = 30 * DAY_MS;
     static final long NEW_MS = 30 * DAY_MS, ACTIVE_MS = 45 * DAY_MS, DORMANT_MS = 120 * DAY_MS;
     static final long PLATINUM_MS = 60 * DAY_MS;
-    /** What the rules of the ladder ask for, by rank. */
+    /** The thresholds of the ladder, by rank. */
     static final long[] CENTS = {0, 300_00, 1200_00, 2500_00};
     static final int[] ORDERS = {0, 3, 12, 15};
 
     private Policy() {}
 
-    /** As of an instant: orders in the window, their sum, the time since the last and since the first order. */
+    /** Metrics at an instant: orders in the window, their sum, the time since the last and since the first order. */
     record Metrics(int frequency, long monetary, long recency, long tenure) {}
 
     /** The highest tier of the ladder whose rule holds. */

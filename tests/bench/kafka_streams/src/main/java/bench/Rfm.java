@@ -15,13 +15,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.UUID;
 
-/** The job: one order and one customer's state in, the outputs out. The same as tests/bench/peers/rfm.py. */
+/** The job: one order and one customer's state in, outputs out. The same as tests/bench/peers/rfm.py. */
 final class Rfm {
     private Rfm() {}
 
     record Decision(List<TierChange> changes, CustomerTiers tiers) {}
 
-    /** Takes an order into a customer's state and returns what is to be told. */
+    /** Applies an order to a customer's state and returns the outputs. */
     static Decision apply(Customer customer, Order order) {
         List<TierChange> changes = new ArrayList<>(2);
         if (!customer.knows(order.id())) {
@@ -67,10 +67,10 @@ final class Rfm {
             customer.belowSince = at;
         }
         if (rank > before || (rank < before && at >= customer.belowSince + GRACE_MS)) {
-            List<Why> why = Tell.whyLoyalty(rank, before, metrics);
-            Next next = Tell.nextLoyalty(rank, metrics);
-            AtRisk atRisk = Tell.loyaltyAtRisk(rank, customer);
-            Outputs.Metrics shown = Tell.metrics(metrics, false);
+            List<Why> why = ChangeDetails.whyLoyalty(rank, before, metrics);
+            Next next = ChangeDetails.nextLoyalty(rank, metrics);
+            AtRisk atRisk = ChangeDetails.loyaltyAtRisk(rank, customer);
+            Outputs.Metrics shown = ChangeDetails.metrics(metrics, false);
             changes.add(move(customer, id, LOYALTY, rank, at, cause, shown, why, next, atRisk));
             before = rank;
         }
@@ -79,9 +79,9 @@ final class Rfm {
         }
         int stage = stage(metrics.recency(), metrics.tenure());
         if (customer.held[STAGE] == null || customer.held[STAGE].rank() != stage) {
-            List<Why> why = Tell.whyStage(stage, metrics);
-            AtRisk atRisk = Tell.stageAtRisk(stage, customer);
-            Outputs.Metrics shown = Tell.metrics(metrics, true);
+            List<Why> why = ChangeDetails.whyStage(stage, metrics);
+            AtRisk atRisk = ChangeDetails.stageAtRisk(stage, customer);
+            Outputs.Metrics shown = ChangeDetails.metrics(metrics, true);
             changes.add(move(customer, id, STAGE, stage, at, cause, shown, why, null, atRisk));
         }
     }
@@ -108,7 +108,7 @@ final class Rfm {
                 String.join("|", id, SCHEMES[scheme], Integer.toString(sequence), from, to, Long.toString(at));
         String eventId =
                 UUID.nameUUIDFromBytes(name.getBytes(StandardCharsets.UTF_8)).toString();
-        String decided = Tell.instant(System.currentTimeMillis());
+        String decided = ChangeDetails.instant(System.currentTimeMillis());
         return new TierChange(
                 eventId,
                 id,
@@ -116,7 +116,7 @@ final class Rfm {
                 from,
                 to,
                 direction,
-                Tell.instant(at),
+                ChangeDetails.instant(at),
                 decided,
                 sequence,
                 cause,
@@ -131,10 +131,10 @@ final class Rfm {
         Map<String, HeldTier> tiers = new LinkedHashMap<>();
         for (int scheme = 0; scheme < SCHEMES.length; scheme++) {
             Customer.Held held = customer.held[scheme];
-            String since = Tell.instant(held.since());
+            String since = ChangeDetails.instant(held.since());
             tiers.put(SCHEMES[scheme], new HeldTier(TIERS[scheme][held.rank()], since, held.sequence()));
         }
-        Outputs.Metrics shown = Tell.metrics(customer.metrics(customer.last()), true);
-        return new CustomerTiers(id, Tell.instant(customer.last()), tiers, shown, VERSION);
+        Outputs.Metrics shown = ChangeDetails.metrics(customer.metrics(customer.last()), true);
+        return new CustomerTiers(id, ChangeDetails.instant(customer.last()), tiers, shown, VERSION);
     }
 }

@@ -54,7 +54,7 @@ public final class RfmApp {
         settings.put(StreamsConfig.STATE_DIR_CONFIG, directory);
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
-        // Room for every customer of the load, flushed at each commit; the default of 30 s would commit once a run.
+        // The cache holds every customer of the load. With the default interval of 30 s, a run would commit only once.
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 128L * 1024 * 1024);
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 5_000);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 131_072);

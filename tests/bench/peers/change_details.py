@@ -1,6 +1,6 @@
-"""What the outputs tell besides tiers, in displayed units: metrics, why a tier, what is next, what is at risk.
+"""The details of a change, in displayed units: metrics, why the tier, the next tier, the tier at risk.
 
-Written out for this policy, and asked only where a customer moves.
+They are coded for this policy, and calculated only if a customer moves.
 """
 
 from datetime import UTC, datetime
@@ -27,8 +27,8 @@ from tests.bench.peers.policy import (
 
 Json = dict[str, Any]
 _LADDER = tuple(RANKS["loyalty"])
-#: The comparisons of each rule of the ladder, all of them `>=`: cents and orders. Platinum has one more, of recency.
-_EDGES = {
+#: The thresholds of each rule of the ladder, all of them `>=`: cents and orders. Platinum also has one of recency.
+_THRESHOLDS = {
     "silver": (SILVER_CENTS, SILVER_ORDERS),
     "gold": (GOLD_CENTS, GOLD_ORDERS),
     "platinum": (PLATINUM_CENTS, PLATINUM_ORDERS),
@@ -36,7 +36,7 @@ _EDGES = {
 
 
 def instant(at: int) -> str:
-    """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only where there are some."""
+    """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only if they are not 0."""
     timespec = "milliseconds" if at % 1000 else "seconds"
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec=timespec)[:-6] + "Z"
 
@@ -47,7 +47,7 @@ def money(cents: int) -> str:
 
 
 def metrics(found: Metrics, *, with_tenure: bool = False) -> Json:
-    """Return metrics as outputs show them; the stages show the days since the first order too."""
+    """Return metrics as outputs show them; `with_tenure` adds the days since the first order, for the stages."""
     shown: Json = {
         "recency_days": found.recency / DAY_MS,
         "frequency": found.frequency,
@@ -59,7 +59,10 @@ def metrics(found: Metrics, *, with_tenure: bool = False) -> Json:
 
 
 def why_loyalty(tier: str, before: str | None, found: Metrics) -> list[Json]:
-    """Return what holds of a tier's rule; downwards what fails of the rules above, on entering below of silver's."""
+    """Return the comparisons that hold in the tier's rule; for a fall, those that fail in the rules above.
+
+    For a customer who enters at the lowest tier, they are those that fail in silver's rule.
+    """
     rank = RANKS["loyalty"][tier]
     if before is not None and rank < RANKS["loyalty"][before]:
         rules, truth = _LADDER[rank + 1 : RANKS["loyalty"][before] + 1], False
@@ -69,7 +72,7 @@ def why_loyalty(tier: str, before: str | None, found: Metrics) -> list[Json]:
 
 
 def _compared(rule: str, found: Metrics) -> list[Json]:
-    cents, orders = _EDGES[rule]
+    cents, orders = _THRESHOLDS[rule]
     entries = [
         _why("monetary", money(found.monetary), ">=", money(cents), met=found.monetary >= cents),
         _why("frequency", found.frequency, ">=", orders, met=found.frequency >= orders),
@@ -81,11 +84,11 @@ def _compared(rule: str, found: Metrics) -> list[Json]:
 
 
 def next_loyalty(tier: str, found: Metrics) -> Json | None:
-    """Return the next tier up and what is missing for it: for gold, which has two ways, the nearer one."""
+    """Return the next tier up and what it still requires. Gold can be reached in two ways: the nearer one counts."""
     if tier == "platinum":
         return None
     upper = _LADDER[RANKS["loyalty"][tier] + 1]
-    edge_cents, edge_orders = _EDGES[upper]
+    edge_cents, edge_orders = _THRESHOLDS[upper]
     cents, orders = edge_cents - found.monetary, edge_orders - found.frequency
     if upper == "gold":
         if orders * edge_cents < cents * edge_orders:
@@ -103,9 +106,10 @@ def next_loyalty(tier: str, found: Metrics) -> Json | None:
 
 
 def loyalty_at_risk(tier: str, orders: dict[str, tuple[int, int]], last: int) -> Json | None:
-    """Return whereto and when a customer who moved falls without another order; instants in ms, oldest order first.
+    """Return the tier to which a customer falls without another order, and when; instants in ms, oldest order first.
 
-    The rule fails as the oldest leaves of the fewest latest orders for which it holds; the fall comes a grace later.
+    Take the fewest latest orders for which the rule holds. It fails when the oldest of them leaves the window, and the
+    fall comes one grace later.
     """
     rank = RANKS["loyalty"][tier]
     if not rank:
@@ -128,7 +132,7 @@ def loyalty_at_risk(tier: str, orders: dict[str, tuple[int, int]], last: int) ->
 
 
 def why_stage(tier: str, found: Metrics) -> list[Json]:
-    """Return what makes a stage: what holds of "new" and "active", what fails of every later stage otherwise."""
+    """Return the comparisons that hold for "new" and "active", or those that fail for the other stages."""
     recency, tenure = found.recency / DAY_MS, found.tenure / DAY_MS
     if tier == "churned":
         return [_why("recency_days", recency, "<=", DORMANT_MS // DAY_MS, met=False)]
@@ -146,7 +150,7 @@ def why_stage(tier: str, found: Metrics) -> list[Json]:
 
 
 def stage_at_risk(tier: str, last: int) -> Json | None:
-    """Return the stage that comes without another order, and when; `last` in ms."""
+    """Return the stage that follows without another order, and when; `last` is the last order's instant (ms)."""
     if tier == "churned":
         return None
     if tier == "dormant":

@@ -11,9 +11,9 @@ import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
 
-/** What the outputs tell besides tiers: metrics, why a tier, what is next, what is at risk. The same as in tell.py. */
-final class Tell {
-    private Tell() {}
+/** The details of a change: metrics, why the tier, the next tier, the tier at risk. The same as in change_details.py. */
+final class ChangeDetails {
+    private ChangeDetails() {}
 
     static String instant(long at) {
         return Instant.ofEpochMilli(at).toString();
@@ -24,13 +24,13 @@ final class Tell {
         return cents / 100 + (rest < 10 ? ".0" : ".") + rest;
     }
 
-    /** The metrics of the ladder; the stages show the days since the first order too. */
+    /** The metrics as outputs show them; the stages also show the days since the first order. */
     static Outputs.Metrics metrics(Metrics found, boolean withTenure) {
         Double tenure = withTenure ? days(found.tenure()) : null;
         return new Outputs.Metrics(days(found.recency()), found.frequency(), money(found.monetary()), tenure);
     }
 
-    /** What holds of a tier's rule; downwards what fails of the rules above, on entering below of silver's. */
+    /** The comparisons that hold in the tier's rule; for a fall, or an entry at the bottom, those that fail above. */
     static List<Why> whyLoyalty(int rank, int before, Metrics found) {
         boolean down = rank < before;
         boolean truth = !down && rank > REGULAR;
@@ -51,7 +51,7 @@ final class Tell {
         return why;
     }
 
-    /** The next tier up and what is missing for it: for gold, which has two ways, the nearer one. */
+    /** The next tier up and what it still requires. Gold can be reached in two ways: the nearer one counts. */
     static Next nextLoyalty(int rank, Metrics found) {
         if (rank == PLATINUM) {
             return null;
@@ -78,9 +78,10 @@ final class Tell {
     }
 
     /**
-     * Whereto and when a customer who moved falls without another order; null if never.
+     * The tier to which a customer falls without another order, and when; null if never.
      *
-     * <p>The rule fails as the oldest leaves of the fewest latest orders for which it holds; the fall is a grace later.
+     * <p>Take the fewest latest orders for which the rule holds. It fails when the oldest of them leaves the window, and
+     * the fall comes one grace later.
      */
     static AtRisk loyaltyAtRisk(int rank, Customer customer) {
         if (rank == REGULAR) {
@@ -114,7 +115,7 @@ final class Tell {
         return new AtRisk(TIERS[LOYALTY][lower], instant(falls));
     }
 
-    /** What holds of "new" and "active"; what fails of every later stage otherwise. */
+    /** The comparisons that hold for "new" and "active", or those that fail for the other stages. */
     static List<Why> whyStage(int rank, Metrics found) {
         double recency = days(found.recency()), tenure = days(found.tenure());
         long fresh = NEW_MS / DAY_MS, active = ACTIVE_MS / DAY_MS;
@@ -130,7 +131,7 @@ final class Tell {
         };
     }
 
-    /** The stage that comes without another order, and when; null at the end. */
+    /** The stage that follows without another order, and when; null for the last stage. */
     static AtRisk stageAtRisk(int rank, Customer customer) {
         return switch (rank) {
             case CHURNED -> null;

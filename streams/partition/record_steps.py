@@ -1,0 +1,97 @@
+"""Steps that take records: the events of a batch are decoded, sorted by customer, and decided about."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from models.customer.state import Customer
+from models.engine.decide import Engine
+from models.errors import BadRecord, Reason
+from models.events import Erasure, Event, Profile, Topic
+from streams.partition.inputs import DeadLetters, Decoder, Record, unapplied
+from streams.partition.state import Partition
+from streams.partition.step import Step
+
+#: A customer's key, and events of theirs in their order.
+ByCustomer = Iterable[tuple[bytes, Sequence[Event]]]
+
+
+class RecordSteps:
+    """Reads batches of one input topic and has the engine decide about their events."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        wire: Decoder,
+        dead_letters: DeadLetters,
+        partition_for: Callable[[bytes], int] | None = None,
+    ) -> None:
+        """`partition_for(key)` is the partition that a key hashes to, if records elsewhere are to be refused."""
+        self._engine = engine
+        self._wire = wire
+        self._dead_letters = dead_letters
+        self._partition_for = partition_for
+
+    def read(
+        self, step: Step, topic: Topic, name: str, records: Iterable[Record], *, latest: int, until: int
+    ) -> ByCustomer:
+        """Return the events of records by customer, and note that they are applied.
+
+        Events after `latest` (ms) are refused. Reading ends with the first event at or after `until` (ms). If customers
+        share budgets each event comes by itself, because the order of arrival decides who is served.
+        """
+        partition, effects, decode = step.partition, step.effects, self._wire.decode
+        by_customer: dict[bytes, list[Event]] = {}
+        by_arrival: list[tuple[bytes, Sequence[Event]]] | None = [] if self._engine.timeline.budgeted else None
+        next_offset, newest = partition.next_offset(topic), None
+        for record in unapplied(records, next_offset, effects):
+            next_offset = record.offset + 1
+            key = record.key or b""
+            try:
+                _, event = decode(topic, key, record.value, latest)
+                events = by_customer.get(key)
+                if events is None:
+                    self._check_partition(partition, key)
+                    events = by_customer[key] = []
+            except BadRecord as bad:
+                self._dead_letters.add(effects, bad, name, partition.number, record)
+                continue
+            events.append(event)
+            if by_arrival is not None:
+                by_arrival.append((key, (event,)))
+            at = event.updated_at if type(event) is Profile else event.at
+            if at is not None and (newest is None or at > newest):
+                newest = at
+                if at >= until:
+                    break
+        effects.events += sum(map(len, by_customer.values()))
+        partition.applied(topic, next_offset, newest)
+        return by_customer.items() if by_arrival is None else by_arrival
+
+    def ingest(self, step: Step, by_customer: ByCustomer) -> Iterator[tuple[bytes, Customer | None]]:
+        """Have the engine decide about events; yield each customer when all of theirs are decided, None: erased.
+
+        Customers are released as they are yielded, to bound memory. If they share budgets, all are yielded at the end.
+        """
+        ingest, decisions, decided_at = self._engine.ingest, step.effects.decisions, step.decided_at
+        touched, at_once = step.touched, not self._engine.timeline.budgeted
+        for key, events in by_customer:
+            customer = touched.get(key)
+            for event in events:
+                if type(event) is Erasure:
+                    step.erase(key)
+                    customer = None
+                    continue
+                if customer is None:
+                    customer = step.load(key)
+                ingest(customer, event, decisions, decided_at, step.effects.budget_share)
+            if at_once:
+                yield key, touched.pop(key)
+        yield from touched.items()
+
+    def _check_partition(self, partition: Partition, key: bytes) -> None:
+        """Raise BadRecord if an unknown key hashes to another partition."""
+        if (
+            self._partition_for is not None
+            and key not in partition.rows
+            and self._partition_for(key) != partition.number
+        ):
+            raise BadRecord(Reason.WRONG_PARTITION, f"partition: found {partition.number}, allowed is the key's own")
