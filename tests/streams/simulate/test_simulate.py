@@ -280,13 +280,13 @@ def test_the_history_is_decoded_once(history: tuple[Path, dict[Topic, Path]], mo
     from models.wire import Wire
 
     decoded = Counter[str]()
-    decode = Wire.decode
+    decode_lines = Wire.decode_lines
 
-    def counting(self: Wire, topic: Topic, *rest: Any) -> Any:
-        decoded[topic.label] += 1
-        return decode(self, topic, *rest)
+    def counting(self: Wire, topic: Topic, values: list[bytes]) -> Any:
+        decoded[topic.label] += len(values)
+        return decode_lines(self, topic, values)
 
-    monkeypatch.setattr(Wire, "decode", counting)
+    monkeypatch.setattr(Wire, "decode_lines", counting)
     directory, paths = history
     policies = [directory / "a.yaml", directory / "b.yaml"]
     asked = Asked({topic: [path] for topic, path in paths.items()})

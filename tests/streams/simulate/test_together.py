@@ -126,13 +126,13 @@ def test_the_history_is_decoded_once(known: Simulated, monkeypatch: pytest.Monke
     from models.wire import Wire
 
     decoded = Counter[str]()
-    decode = Wire.decode
+    decode_lines = Wire.decode_lines
 
-    def counting(self: Wire, topic: Topic, *rest: Any) -> Any:
-        decoded[topic.label] += 1
-        return decode(self, topic, *rest)
+    def counting(self: Wire, topic: Topic, values: list[bytes]) -> Any:
+        decoded[topic.label] += len(values)
+        return decode_lines(self, topic, values)
 
-    monkeypatch.setattr(Wire, "decode", counting)
+    monkeypatch.setattr(Wire, "decode_lines", counting)
     known.run(1)
     assert decoded == {topic.label: len(path.read_text().splitlines()) for topic, path in known.paths.items()}
 
