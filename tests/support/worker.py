@@ -9,9 +9,9 @@ import os
 import sys
 
 from config.settings import Settings, load_settings
+from streams.worker import main as run
 from streams.worker.app import build
 from streams.worker.faust_app import TidemarkApp
-from streams.worker.loop import main as run
 from tests.support import faults
 
 

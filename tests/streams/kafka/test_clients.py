@@ -86,5 +86,5 @@ def test_a_token_file_is_read_each_time(tmp_path: Path) -> None:
 def test_no_client_of_ours_connects_in_another_way() -> None:
     """Addresses go to clients with how to connect, and only `streams.kafka.clients` knows both."""
     found = {path.name for path in (ROOT / "streams").rglob("*.py") if "bootstrap_servers" in path.read_text()}
-    assert found == {"security.py", "topics.py"}
+    assert found == {"clients.py", "topics.py"}
     assert 'options.pop("bootstrap_servers")' in (ROOT / "streams/kafka/topics.py").read_text()
