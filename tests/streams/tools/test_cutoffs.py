@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from models.errors import UnusableInput
 from models.outputs import TierCutoffs
 from streams.cli.main import cli
+from streams.report import console
 from streams.tools.cutoffs import cutoffs_of_file, latest
 from tests.streams.partition.test_cutoff_coordinator import orders, replayed, timeline
 
@@ -33,9 +34,13 @@ def test_the_file_of_a_replay_is_read_as_it_was_told(told: tuple[Path, list[Tier
     assert latest(cutoffs, "none", 3) == []
 
 
-def test_tables_show_each_day_s_cut_and_the_share_that_reaches_it(told: tuple[Path, list[TierCutoffs]]) -> None:
+def test_tables_show_each_day_s_cut_and_the_share_that_reaches_it(
+    told: tuple[Path, list[TierCutoffs]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     file, cutoffs = told
-    done = CliRunner().invoke(cli, ["cutoffs", "--file", str(file), "--last", "2"], env={"COLUMNS": "200"})
+    # The console takes its width from the environment once, when it is first imported: by whichever test that was.
+    monkeypatch.setattr(console.OUT, "_width", 200)
+    done = CliRunner().invoke(cli, ["cutoffs", "--file", str(file), "--last", "2"])
     assert done.exit_code == 0, done.output
     shown = [each for scheme in ("top", "often") for each in [c for c in cutoffs if c.scheme == scheme][-2:]]
     for each in shown:

@@ -8,9 +8,9 @@ from tests.support.process import ROOT
 HANGS = """
 import time
 from config.settings import load_settings
-from streams.worker import app
+from streams.worker import app, faust_app
 
-app.SHUTDOWN_S = 0.2
+faust_app.SHUTDOWN_S = 0.2
 worker = app.build(load_settings(policy="demo", _env_file=None))
 worker.owns_process = True
 worker._crash(RuntimeError("no broker"))
@@ -20,6 +20,13 @@ time.sleep(600)
 
 def test_a_worker_that_cannot_go_on_ends_even_where_its_shutdown_hangs(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", HANGS], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, timeout=60, check=False
+        [sys.executable, "-c", HANGS],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 1
+    assert "a worker that crashed was shutting down, and did not end within 0.2 s" in ended.stderr
