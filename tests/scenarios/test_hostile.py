@@ -228,7 +228,6 @@ def _told_in_lines(file: Path) -> bool:
     return bool(mistakes)
 
 
-@pytest.mark.slow
 def test_a_spoilt_policy_is_a_policy_or_a_named_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(6)
     specs = [yaml.safe_load(policy.read_text()) for policy in POLICIES]

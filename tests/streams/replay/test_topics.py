@@ -133,7 +133,6 @@ def test_the_live_topic_wants_a_flag_is_told_before_and_gets_no_care_actions(
     assert found["care-actions"] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("source", ["topics", "files"])
 def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, source: str) -> None:
     """The first months are replayed, the rest is read live: together they are a replay of all."""
