@@ -8,14 +8,18 @@ UV   := .venv-lock/bin/uv
 
 # Another interpreter: make install PYTHON=python3.12
 PYTHON ?=
-# Passed to the command behind demo, test, bench and soak: make test ARGS="-k ledger"
+# Passed to the command behind demo, test, test-all, bench and soak: make test ARGS="-k ledger"
 ARGS ?=
 
+# In parallel, a module at a time: what a module prepares is prepared once. One process: ARGS="-n 0". Bytecode is kept
+# whatever the environment says, for the tests start hundreds of processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -n auto --dist loadscope --no-loadscope-reorder --durations=10
+
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test lint format docs bench soak lock clean
+.PHONY: help install dev demo test test-all lint format docs bench soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.runtime ## create .venv with tidemark and its demo
 	@echo "ready: $(VENV)/bin/tidemark --help"
@@ -26,8 +30,11 @@ dev: $(VENV)/.dev ## the same, plus the test and lint tools
 demo: $(VENV)/.runtime ## install, then run the demo: embedded broker, real data, worker, console
 	@$(VENV)/bin/tidemark demo $(ARGS)
 
-test: $(VENV)/.dev ## install the test tools, then run the tests
-	@$(PY) -m pytest $(ARGS)
+test: $(VENV)/.dev ## install the test tools, then run the quick tests, in a few minutes
+	@$(PYTEST) --part=quick $(ARGS)
+
+test-all: $(VENV)/.dev ## run the rest: on Apache Kafka, the slow ones, the laws with many examples
+	@$(PYTEST) --part=rest $(ARGS)
 
 lint: $(VENV)/.dev ## check style, format, types and layers
 	@$(PY) -m ruff check .

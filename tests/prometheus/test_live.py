@@ -91,7 +91,6 @@ def watched(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 @pytest.mark.parametrize(("uid", "title", "expression"), EXPRESSIONS, ids=[f"{e[0]}: {e[1]}" for e in EXPRESSIONS])
 @needs_prometheus
 @pytest.mark.broker
-@pytest.mark.slow
 def test_every_expression_has_a_result(watched: tuple[Rig, Prometheus], uid: str, title: str, expression: str) -> None:
     rig, server = watched
 
@@ -133,7 +132,6 @@ def alerted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerted]:
 
 @needs_prometheus
 @pytest.mark.broker
-@pytest.mark.slow
 def test_a_suspended_worker_raises_an_alert(alerted: Alerted) -> None:
     alerted.worker.signal(signal.SIGSTOP)
     alerted.wait_for("TidemarkDown")
@@ -143,7 +141,6 @@ def test_a_suspended_worker_raises_an_alert(alerted: Alerted) -> None:
 
 @needs_prometheus
 @pytest.mark.broker
-@pytest.mark.slow
 def test_a_burst_of_poison_raises_an_alert(alerted: Alerted) -> None:
     alerted.rig.produce([[ToSend("orders", b"c%d" % n, b"poison") for n in range(500)]])
     alerted.wait_for("TidemarkDeadLetterBurst")
@@ -151,7 +148,6 @@ def test_a_burst_of_poison_raises_an_alert(alerted: Alerted) -> None:
 
 @needs_prometheus
 @pytest.mark.broker
-@pytest.mark.slow
 def test_a_broker_outage_raises_an_alert(alerted: Alerted) -> None:
     alerted.broker.stop()
     alerted.wait_for("TidemarkNoTicks")

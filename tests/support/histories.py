@@ -75,9 +75,13 @@ def options(paths: dict[Topic, Path]) -> list[str]:
 
 
 def tidemark(directory: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, in a directory."""
+    """Run the command to its end, in a directory; in one process unless more are asked for.
+
+    To start more takes longer than so little work, and that nothing depends on how many there are has tests of its own.
+    """
+    few = ("--processes", "1") if arguments[0] in ("replay", "simulate") and "--processes" not in arguments else ()
     return subprocess.run(
-        [sys.executable, "-m", "streams", *map(str, arguments)],
+        [sys.executable, "-m", "streams", *map(str, arguments), *few],
         cwd=directory,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200", **environment},
         capture_output=True,

@@ -162,7 +162,6 @@ def cut(data: bytes) -> bytes:
     return data[: len(data) * 2 // 3]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "line"),
     [

