@@ -82,8 +82,8 @@ def _read(path: Path) -> list[Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        told = " ".join(str(getattr(error, "problem", error)).split())  # some messages have two lines
-        raise PolicyError(f"{where}not YAML: {told}") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())  # some messages have two lines
+        raise PolicyError(f"{where}not YAML: {problem}") from None
 
 
 def presets() -> list[str]:

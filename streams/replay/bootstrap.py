@@ -43,9 +43,10 @@ async def write_state(work: Work, settings: Settings, until: int | None) -> int:
     """
     plan = work.plan
     progress = _progress(work, settings.partitions, until)
-    found = max((number for stops in plan.stops.values() for number in stops), default=0) + 1
-    if plan.stops and found != settings.partitions:
-        raise BootstrapError(f"the topics have {found} partitions, TIDEMARK_PARTITIONS says {settings.partitions}")
+    if plan.stops and plan.partitions != settings.partitions:
+        raise BootstrapError(
+            f"the topics have {plan.partitions} partitions, TIDEMARK_PARTITIONS says {settings.partitions}"
+        )
     for label, stops in plan.stops.items():
         for number, stop in stops.items():
             progress[number].applied[label] = stop

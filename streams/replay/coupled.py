@@ -101,14 +101,13 @@ def decide_together(
     return collector.close()
 
 
-def customers_of(partitions: Iterable[Partition]) -> Iterator[tuple[int, Customer]]:
+def customers_of(partitions: Sequence[Partition]) -> Iterator[tuple[int, Customer]]:
     """Yield the customers of partitions, each with the number of its partition, in the order of their ids."""
     keys = sorted(
         (key, place) for place, each in enumerate(partitions) for key in each.rows if not key.startswith(b"\0")
     )
-    held = list(partitions)
     for key, place in keys:
-        yield held[place].number, Customer.from_row(key.decode(), held[place].rows[key])
+        yield partitions[place].number, Customer.from_row(key.decode(), partitions[place].rows[key])
 
 
 def step_through(
@@ -137,16 +136,15 @@ def step_through(
         for at in plan.request.cutoffs_at:
             coordinator.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
     partitions = [processor.open_partition(number) for number in range(plan.partitions)]
-    done = offset = 0
+    done = 0
     total = sum(_sorted_events(work, shard) for shard in range(plan.shards))
     for lines in _slices(_merged(work)):
-        _process(processor, partitions, lines, offset, collect)
-        _advance(processor, partitions, lines[-1][0], collect)
-        offset += len(lines)
+        _process(processor, partitions, lines, done, collect)
+        advance_all(processor, partitions, lines[-1][0], collect)
         done += len(lines)
         progress(min(done, total), total)
     if until is not None:
-        _advance(processor, partitions, until + 1, collect)
+        advance_all(processor, partitions, until + 1, collect)
     return processor, partitions
 
 
@@ -184,10 +182,10 @@ def _process(
         collect(processor.process(partitions[home], topic, topic.label, records, now=0))
 
 
-def _advance(
+def advance_all(
     processor: Processor, partitions: Sequence[Partition], stream_time: int, collect: Callable[[Effects], None]
 ) -> None:
-    """Move time in all partitions until nothing is left to do: at a day's end they wait for one another."""
+    """Move time (ms) in all partitions until nothing is left to do: at a day's end they wait for one another."""
     more = True
     while more:
         more = False

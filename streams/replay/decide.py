@@ -57,7 +57,7 @@ def decide(
     customer, ingest = Customer(history.customer_id), engine.ingest
     events = iter(history.events)
     event = next(events, None)
-    for campaign in campaigns:
+    for campaign in campaigns if engine.timeline.announces else ():  # else no rule answers any
         while event is not None and (event.at is None or event.at <= campaign.at):
             ingest(customer, event, decisions)
             event = next(events, None)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +24,6 @@ from models.outputs import CareAction, TierChange, TierCutoffs
 from models.policy.cutoff_timeline import ranked
 from models.policy.timeline import Timeline
 from models.wire import Wire
-from streams.history.columns import Mapped
 from streams.history.files import listed, write_atomically
 from streams.history.formats import Numbered, read_values
 from streams.kafka.partitioner import partition_for
@@ -33,8 +31,9 @@ from streams.partition.cutoff_coordinator import REQUEST_KEY, cutoff_coordinator
 from streams.partition.effects import Effects
 from streams.partition.encoder import Encoder
 from streams.partition.processor import Processor
-from streams.partition.state import PROGRESS_KEY, Partition, Watermark
+from streams.partition.state import PROGRESS_KEY, Partition
 from streams.partition.step import Timing
+from streams.replay.coupled import advance_all
 from streams.replay.outputs import (
     Figures,
     count_customers,
@@ -91,20 +90,15 @@ def replay(  # what is read, and what is decided beside it, by name
     timeline: Timeline,
     inputs: Mapping[Topic, Path | Sequence[Path]],
     until: int | None = None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
     *,
-    only: str | None = None,
-    columns: Mapping[str, Mapped] = MappingProxyType({}),
     cutoffs_at: Iterable[int] = (),
     partitions: int = 1,
 ) -> Result:
     """Return what the events of the files decide up to and including `until` (ms; default: the last event).
 
-    `only` one customer's events are decided about where one is named; the last event is still that of the files.
     `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days' ends, as if they were asked for.
     `partitions`: among so many the budgets of care are shared; customers are in the partition that their key hashes to.
-    `progress(done, total)` is called now and then, in events. `columns` are those of tables, by topic
-    and field. Raises UnusableInput where a file cannot be read.
+    Raises UnusableInput if a file cannot be read.
     """
     timing = Timing(settled=True, ahead=MAX_INSTANT, wall_decides=False)
     # Only shared budgets make it matter which partition a customer is in.
@@ -116,12 +110,12 @@ def replay(  # what is read, and what is decided beside it, by name
             coordinator.hear(REQUEST_KEY, msgspec.msgpack.encode(at))
     result = Result(processor.engine.timeline, until)
     given = [(topic, path) for topic, paths in sorted(inputs.items()) for path in listed(paths)]
-    values = ((topic, path, read_values(path, topic, columns.get(topic.label, {}))) for topic, path in given)
-    lines, last = _read(timeline, values, result, only)
+    values = ((topic, path, read_values(path, topic, {})) for topic, path in given)
+    lines, last = _read(timeline, values, result)
     parts = [processor.open_partition(number) for number in range(count)]
     if result.until is None and last >= MIN_INSTANT:
         result.until = last
-    step_through(processor, parts, lines, result.until, partial(_collect, result), progress)
+    step_through(processor, parts, lines, result.until, partial(_collect, result))
     rows = sorted((key, row) for part in parts for key, row in part.rows.items() if not key.startswith(PROGRESS_KEY))
     result.customers = [Customer.from_row(key.decode(), row) for key, row in rows]
     return result
@@ -133,29 +127,25 @@ Order = tuple[int, int, str, int, bytes]
 Line = tuple[int, Topic, Any]
 
 
-def step_through(  # what is decided about, by whom, and who is told
+def step_through(
     processor: Processor,
     parts: Sequence[Partition],
     lines: list[Line],
     until: int | None,
     collect: Callable[[Effects], None],
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
     """Decide about all customers together, slice by slice of lines in order, then up to `until` (ms).
 
-    `parts` are all partitions there are. `collect` is given the effects of each step; `progress` as for `replay`.
+    `parts` are all partitions there are. `collect` is called with the effects of each step.
     """
-    done = 0
     for batch in _slices(lines):
         for topic in Topic:
             records = [record for _, rank, record in batch if rank is topic]
             for partition, share in zip(parts, _shares(topic, records, len(parts)), strict=True):
                 collect(processor.process(partition, topic, topic.label, share, now=0))
-        _advance(collect, processor, parts, batch[-1][0])
-        done += len(batch)
-        progress(done, len(lines))
+        advance_all(processor, parts, batch[-1][0], collect)
     if until is not None:
-        _advance(collect, processor, parts, until + 1)
+        advance_all(processor, parts, until + 1, collect)
 
 
 def _shares(topic: Topic, records: list[Any], count: int) -> list[list[Any]]:
@@ -169,9 +159,9 @@ def _shares(topic: Topic, records: list[Any], count: int) -> list[list[Any]]:
 
 
 def _read(
-    timeline: Timeline, inputs: Iterable[tuple[Topic, Path, Iterator[Numbered]]], result: Result, only: str | None
+    timeline: Timeline, inputs: Iterable[tuple[Topic, Path, Iterator[Numbered]]], result: Result
 ) -> tuple[list[Line], int]:
-    """Return every good line in merged order: by time, ties by topic rank, then as they came; and the latest time."""
+    """Return every good line in merged order: by time, ties by topic and content; and the latest time."""
     wire = Wire(timeline.latest.money)
     lines: list[tuple[Order, Line]] = []
     last = MIN_INSTANT - 1
@@ -186,9 +176,8 @@ def _read(
                 result.after_until += 1
                 continue
             last = max(last, at)
-            if only is None or customer_id == only or topic is Topic.CAMPAIGNS:
-                result.events[topic.label] += 1
-                lines.append((order, (at, topic, FileRecord(number, at, customer_id.encode(), value))))
+            result.events[topic.label] += 1
+            lines.append((order, (at, topic, FileRecord(number, at, customer_id.encode(), value))))
     lines.sort(key=itemgetter(0))
     merged = [line for _, line in lines]
     return [(at, topic, record._replace(offset=place)) for place, (at, topic, record) in enumerate(merged)], last
@@ -218,22 +207,6 @@ def _slices(lines: list[Line]) -> Iterator[list[Line]]:
         seen[whose] += 1
     if start < len(lines):
         yield lines[start:]
-
-
-def _advance(
-    collect: Callable[[Effects], None], processor: Processor, parts: Iterable[Partition], stream_time: int
-) -> None:
-    """Move time in all partitions, until none has anything left to do: at a day's end they wait for one another."""
-    more = True
-    while more:
-        more = False
-        for partition in parts:
-            effects = processor.advance(partition, Watermark(stream_time), now=0)
-            collect(effects)
-            more = more or effects.more
-            if processor.coordinator is not None:
-                for out in effects.outputs.get(processor.coordinator.topic, ()):
-                    more = processor.coordinator.hear(out.key, out.value) or more
 
 
 def _collect(result: Result, effects: Effects) -> None:
