@@ -132,20 +132,42 @@ class Wire:
             return self._erasure(topic, key)
         return self._checked(self._read(topic, value), key, latest)
 
-    def decode_lines(self, topic: Topic, values: Sequence[bytes]) -> list[tuple[str, Event] | BadRecord]:
-        """Return what `decode` returns or raises for each of some lines of a file; decoded at once if all are good."""
-        try:
-            raws = [] if max(map(len, values)) > self._max_bytes else _DECODERS[topic].decode_lines(b"\n".join(values))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raws = []
+    def decode_batch(
+        self,
+        topic: Topic,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None] | None = None,
+        latest: int = MAX_INSTANT,
+    ) -> list[tuple[str, Event] | BadRecord]:
+        """Return what `decode` returns or raises for each record of a batch; decoded at once if all are good.
+
+        `keys` None means that the values come from a file; otherwise there is one key for each value.
+        """
+        raws = self._read_batch(topic, values)
         found: list[tuple[str, Event] | BadRecord] = []
+        key: bytes | None = None
         for place, value in enumerate(values):
             try:
-                raw = raws[place] if len(raws) == len(values) else self._read(topic, value)
-                found.append(self._checked(raw, None, MAX_INSTANT))
+                if keys is not None:
+                    key = keys[place] or b""
+                if raws is not None:
+                    found.append(self._checked(raws[place], key, latest))
+                else:
+                    found.append(self.decode(topic, key, value, latest))
             except BadRecord as bad:
                 found.append(bad)
         return found
+
+    def _read_batch(self, topic: Topic, values: Sequence[bytes | None]) -> list[Any] | None:
+        """Return the values as the typed decoder reads them; None if any of them must be read by itself."""
+        try:
+            joined = b"\n".join(values)  # type: ignore[arg-type]  # None raises TypeError
+            if joined.count(b"\n") >= len(values) or max(map(len, values)) > self._max_bytes:  # type: ignore[arg-type]
+                return None
+            raws = _DECODERS[topic].decode_lines(joined)
+        except (TypeError, ValueError, RecursionError):  # msgspec's and Unicode's errors are ValueErrors
+            return None
+        return raws if len(raws) == len(values) else None
 
     def _checked(self, raw: Any, key: bytes | None, latest: int) -> tuple[str, Event]:
         customer_id: str = raw.customer_id

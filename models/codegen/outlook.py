@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from models.codegen.evaluate_rules import compile_evaluate_rules
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import AtRisk
-from models.rules.hysteresis import Position, fallen, pass_time
+from models.rules.hysteresis import Position, fall_instant, fallen
 from models.rules.metrics import Facts, Gauge
 from models.rules.scheme import Scheme
 
@@ -31,19 +31,20 @@ def next_fall(outlook: Outlook, position: Position, facts: Facts, at: int, zone:
 
     The walk starts at `at` (ms). Time may lift the customer before they fall.
     """
-    scheme = outlook.scheme
-    if position.rank == 0 and scheme.sinking:
+    scheme, (rank, since, _) = outlook.scheme, position
+    if rank == 0 and scheme.sinking:
         return None
-    if scheme.demotion.immediate:  # only the instants of the rules count
-        rank, instant = position.rank, at
-        while instant <= LAST_INSTANT:
-            (qualified,), due = outlook.evaluate_rules(facts, instant)
-            if qualified < rank:
+    instant, falls = at, fall_instant(scheme.demotion, position, facts.since, zone)
+    while instant <= LAST_INSTANT:
+        (qualified,), due = outlook.evaluate_rules(facts, instant)
+        if qualified >= rank:
+            if qualified > rank:
+                rank, since = qualified, instant
+            falls = None
+        else:
+            if falls is None:
+                falls = fall_instant(scheme.demotion, Position(rank, since, instant), facts.since, zone)
+            if falls is None or falls <= instant:
                 return scheme.tiers[fallen(scheme.demotion, rank, qualified)].name, instant
-            rank, instant = qualified, due
-        return None
-    for instant, moved in pass_time(scheme.demotion, outlook.evaluate_rules, position, facts, at, zone):
-        if moved.rank < position.rank:
-            return scheme.tiers[moved.rank].name, instant
-        position = moved
+        instant = due if falls is None or due < falls else falls
     return None

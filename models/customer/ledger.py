@@ -62,7 +62,7 @@ class Ledger:
     orders that were folded away, up to the instant `folded_to` (ms).
     """
 
-    __slots__ = ("adjusted", "folded", "folded_to", "ids", "margins", "paid", "times")
+    __slots__ = ("_known", "_searched", "adjusted", "folded", "folded_to", "ids", "margins", "paid", "times")
 
     def __init__(
         self,
@@ -86,6 +86,8 @@ class Ledger:
         self.adjusted: dict[int, Adjustment] = {} if adjusted is None else adjusted
         self.folded = folded
         self.folded_to = folded_to
+        self._searched = False
+        self._known: set[int] | None = None  # `ids` as a set, from the second search on
 
     @classmethod
     def of_sums(cls, times: "array[int]", paid: "array[int]") -> "Ledger":
@@ -105,7 +107,7 @@ class Ledger:
     def check(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> Outcome:
         """Return what the event would come to, without applying it."""
         if type(event) is OrderPlaced:
-            return self._check_order(event)
+            return self.check_order(event)
         if type(event) is OrderRefunded:
             return self._check_refund(event)
         adjustment = self.adjusted.get(event.order)
@@ -116,10 +118,36 @@ class Ledger:
     def apply(self, event: OrderPlaced | OrderRefunded | OrderCancelled) -> None:
         """Apply an event for which `check` returned APPLIED."""
         if type(event) is OrderPlaced:
-            self._place(event)
+            self.place(event)
         else:
             self._adjust(event)
-        while len(self.times) > MAX_ORDERS:
+
+    def check_order(self, event: OrderPlaced) -> Outcome:
+        """Return what an order would come to, as `check` does."""
+        adjustment = self.adjusted.get(event.order)
+        if adjustment is not None:
+            if adjustment.at is None:
+                return Outcome.APPLIED
+            known = (adjustment.at, adjustment.amount, adjustment.margin)
+        elif (index := self._find(event.order)) >= 0:
+            known = (self.times[index], self.net(index), self.margin(index))
+        elif self.folded_to is not None and event.at <= self.folded_to:
+            return Outcome.EXPIRED
+        else:
+            return Outcome.APPLIED
+        return Outcome.DUPLICATE if known == (event.at, event.amount, event.margin or 0) else Outcome.CONFLICT
+
+    def place(self, event: OrderPlaced) -> None:
+        """Apply an order for which `check_order` returned APPLIED."""
+        net, margin = event.amount, event.margin or 0
+        adjustment = self.adjusted.get(event.order)
+        if adjustment is not None:
+            adjustment.at, adjustment.amount, adjustment.margin = event.at, net, margin
+            if adjustment.net is None:
+                return
+            net = adjustment.net
+        self._insert(event.at, event.order, net, margin)
+        if len(self.times) > MAX_ORDERS:
             self._fold_oldest()
 
     def net(self, index: int) -> int:
@@ -133,20 +161,6 @@ class Ledger:
     def arrays(self) -> tuple[bytes, bytes, bytes, bytes]:
         """Return the bytes of `times`, `ids`, `paid` and `margins`; the sums start at zero."""
         return self.times.tobytes(), self.ids.tobytes(), _from_zero(self.paid), _from_zero(self.margins)
-
-    def _check_order(self, event: OrderPlaced) -> Outcome:
-        adjustment = self.adjusted.get(event.order)
-        if adjustment is not None:
-            if adjustment.at is None:
-                return Outcome.APPLIED
-            known = (adjustment.at, adjustment.amount, adjustment.margin)
-        elif (index := self._find(event.order)) >= 0:
-            known = (self.times[index], self.net(index), self.margin(index))
-        elif self.folded_to is not None and event.at <= self.folded_to:
-            return Outcome.EXPIRED
-        else:
-            return Outcome.APPLIED
-        return Outcome.DUPLICATE if known == (event.at, event.amount, event.margin or 0) else Outcome.CONFLICT
 
     def _check_refund(self, event: OrderRefunded) -> Outcome:
         for order, adjustment in self.adjusted.items():
@@ -163,15 +177,6 @@ class Ledger:
     def _check_room(self) -> Outcome:
         """Return EXPIRED if there are too many adjustments: forgetting one would count a repeated refund twice."""
         return Outcome.EXPIRED if len(self.adjusted) >= MAX_ADJUSTMENTS else Outcome.APPLIED
-
-    def _place(self, event: OrderPlaced) -> None:
-        adjustment = self.adjusted.get(event.order)
-        if adjustment is None:
-            self._insert(event.at, event.order, event.amount, event.margin or 0)
-            return
-        adjustment.at, adjustment.amount, adjustment.margin = event.at, event.amount, event.margin or 0
-        if (net := adjustment.net) is not None:
-            self._insert(event.at, event.order, net, adjustment.margin)
 
     def _adjust(self, event: OrderRefunded | OrderCancelled) -> None:
         adjustment = self.adjusted.get(event.order) or self._begin_adjustment(event.order)
@@ -194,6 +199,14 @@ class Ledger:
 
     def _find(self, order: int) -> int:
         """Return the index of a counted order; -1 if there is none."""
+        # A set costs more than one search but less than several, which matter to a customer of thousands of orders:
+        # 7 of 20 µs an order if customers are Zipf distributed.
+        if self._known is not None:
+            if order not in self._known:
+                return -1
+        elif self._searched:
+            self._known = set(self.ids)
+        self._searched = True
         # Searching bytes is as fast as searching the array at ten orders, and far faster at ten thousand.
         ids, target = self.ids.tobytes(), _as_bytes(order)
         found = ids.find(target)
@@ -203,6 +216,8 @@ class Ledger:
 
     def _insert(self, at: int, order: int, net: int, margin: int) -> None:
         times, paid = self.times, self.paid
+        if self._known is not None:
+            self._known.add(order)
         if margin and not self.margins:
             self.margins = array("q", bytes(8 * len(paid)))
         if not times or at > times[-1]:
@@ -220,6 +235,7 @@ class Ledger:
             _insert_sum(self.margins, index, margin)
 
     def _remove(self, index: int) -> None:
+        self._known = None
         _remove_sum(self.paid, index, self.net(index))
         if self.margins:
             _remove_sum(self.margins, index, self.margin(index))
@@ -231,6 +247,8 @@ class Ledger:
         # The oldest may be older than `folded_to`: a refund kept its id, and then the order arrived again.
         self.folded_to = self.times[0] if self.folded_to is None else max(self.folded_to, self.times[0])
         self.adjusted.pop(self.ids[0], None)
+        if self._known is not None:
+            self._known.discard(self.ids[0])
         del self.times[0], self.ids[0], self.paid[0], self.margins[:1]
         self.folded += 1
 

@@ -27,7 +27,7 @@ from models.errors import UnusableInput
 from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant
 from models.outputs import Decisions, Direction
 from models.policy.compiled import Policy
-from models.policy.evaluation import Evaluation
+from models.policy.evaluation import Evaluation, facts_of
 from models.policy.timeline import Timeline
 from models.rules import explain
 from models.rules.comparisons import SCORE, Comparison, Finding, Junction, Lack, Rule, Score, least_missing
@@ -64,7 +64,7 @@ def customer_report(customer: Customer, timeline: Timeline, at: int) -> Customer
     customer = _copy(customer)
     Engine(timeline).advance(customer, at, decisions)
     policy, starts = timeline.at(at), timeline.next_start(at)
-    evaluation = Evaluation(customer, policy, at)
+    evaluation = Evaluation(customer, policy, at, facts_of(customer, policy, at))
     return CustomerReport(
         customer_id=customer.customer_id,
         as_of=format_instant(at),

@@ -13,7 +13,18 @@ from models.customer.ledger import Outcome
 from models.customer.state import NEVER, Care, Customer
 from models.engine.evaluate import DecisionContext, evaluate
 from models.errors import TidemarkError
-from models.events import Campaign, Erasure, Event, Interaction, OrderPlaced, Pending, Profile, order_of
+from models.events import (
+    Campaign,
+    Erasure,
+    Event,
+    Interaction,
+    OrderCancelled,
+    OrderPlaced,
+    OrderRefunded,
+    Pending,
+    Profile,
+    order_of,
+)
 from models.instants import format_instant
 from models.outputs import Cause, CustomerTiers, Decisions, HeldTier
 from models.policy.evaluation import facts_of
@@ -23,6 +34,14 @@ from models.policy.timeline import Timeline
 MAX_PENDING = 2_000
 #: The same for waiting profiles, which are larger.
 MAX_PENDING_PROFILES = 8
+
+_CAUSES: dict[type, Cause] = {
+    OrderPlaced: "order",
+    OrderRefunded: "refund",
+    OrderCancelled: "refund",
+    Interaction: "interaction",
+    Profile: "profile",
+}
 
 
 class Engine:
@@ -167,14 +186,15 @@ class Engine:
             evaluate(customer, self.timeline, customer.cursor, "policy", context)
 
     def _apply(self, customer: Customer, event: Pending, context: DecisionContext) -> None:
-        outcome = _check(customer, event)
+        # Nearly all events are orders: no call in between.
+        outcome = customer.ledger.check_order(event) if type(event) is OrderPlaced else _check(customer, event)
         customer.counters.events += 1
         if outcome is not Outcome.APPLIED:
             _count(customer, outcome, context.decisions)
             if outcome is Outcome.EXPIRED:
                 self._begin_earlier(customer, event, context)
             return
-        at, cause = event.at, _cause(event)
+        at, cause = event.at, _CAUSES[type(event)]
         if at is None:
             at = customer.cursor  # a profile without a time holds from the cursor on
         elif type(event) is Profile and event.updated_at is None and customer.cursor is not None:
@@ -192,7 +212,10 @@ class Engine:
                 self._evaluate_due(customer, at - 1, context)
             if customer.first_at is None or at < customer.first_at:
                 customer.first_at = at
-        self._record(customer, event, context.decisions)
+        if type(event) is OrderPlaced:
+            customer.ledger.place(event)
+        else:
+            self._record(customer, event, context.decisions)
         if at is not None:
             evaluate(customer, self.timeline, at, cause, context, event)
 
@@ -239,8 +262,6 @@ def _noted(customer: Customer) -> tuple[str | None, int, list[tuple[str, int, in
 
 
 def _check(customer: Customer, event: Pending) -> Outcome:
-    if type(event) is OrderPlaced:  # first, because most events are orders
-        return customer.ledger.check(event)
     if type(event) is Interaction:
         return customer.interactions.check(event)
     if type(event) is Profile:
@@ -254,14 +275,6 @@ def _check(customer: Customer, event: Pending) -> Outcome:
 def _instant(event: Pending) -> int:
     """Return the instant (ms) of a waiting event. An event without one never waits."""
     return 0 if event.at is None else event.at
-
-
-def _cause(event: Pending) -> Cause:
-    if type(event) is OrderPlaced:
-        return "order"
-    if type(event) is Interaction:
-        return "interaction"
-    return "profile" if type(event) is Profile else "refund"
 
 
 def _count(customer: Customer, outcome: Outcome, decisions: Decisions) -> None:

@@ -92,14 +92,16 @@ class RankedTimeline(Timeline):
         if known.begins is None or at < known.begins:
             self._known = self._after(known.sets, at, known.compiled)
 
-    def catches_up(self, instant: int) -> int | None:
-        """Return from when on (ms) the latest cut-offs hold if that is after an instant, else None.
+    def changes_after(self, instant: int, *, late: bool) -> int | None:
+        """Return when (ms) after `instant` a customer is due whatever happens to them; None if never.
 
         A late event makes a customer be decided as of their cursor. The ranking of a day that ended after the cursor
         did not consider this customer, so they are evaluated again at the latest cut-offs.
         """
-        latest = self.latest_set
-        return latest.at if latest is not None and latest.at > instant else None
+        starts, sets = self.next_start(instant), self._known.sets
+        if late and sets and sets[-1].at > instant:
+            return sets[-1].at if starts is None else min(starts, sets[-1].at)
+        return starts
 
     def at(self, instant: int) -> Policy:
         """Return the version that holds at an instant (ms), with the cut-offs that hold then.

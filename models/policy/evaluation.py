@@ -22,10 +22,11 @@ class Evaluation:
 
     __slots__ = ("_readings", "at", "customer", "facts", "policy")
 
-    def __init__(self, customer: Customer, policy: Policy, at: int) -> None:
+    def __init__(self, customer: Customer, policy: Policy, at: int, facts: Facts) -> None:
+        """Take a customer and their facts, as `facts_of` returns them for `policy` and `at` (ms)."""
         self.customer = customer
         self.policy = policy
-        self.facts = facts_of(customer, policy, at)
+        self.facts = facts
         self.at = at
         self._readings: list[Reading] | None = None
 

@@ -43,9 +43,12 @@ class Timeline:
         index = max(1, bisect_right(self._starts, instant))
         return self._starts[index] if index < len(self._starts) else None
 
-    def catches_up(self, _instant: int) -> int | None:
-        """Return when (ms) after `instant` the customer of a late event is evaluated again; None if never."""
-        return None
+    def changes_after(self, instant: int, *, late: bool) -> int | None:  # noqa: ARG002  # see RankedTimeline
+        """Return when (ms) after `instant` a customer is due whatever happens to them; None if never.
+
+        `late`: the evaluation may have come after day ends that followed `instant`. Only rankings care.
+        """
+        return self.next_start(instant)
 
     @cached_property
     def horizon(self) -> int:

@@ -1,6 +1,6 @@
 """What the processor reads: consumed records, what decodes their values, and where a bad one goes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from models.errors import BadRecord
@@ -36,8 +36,10 @@ class Decoder(Protocol):
     An event later than `latest` (ms) is refused.
     """
 
-    def decode(self, topic: Topic, key: bytes | None, value: bytes | None, latest: int) -> tuple[str, Event]:
-        """Return (customer_id, event) of a customer's record. Raises BadRecord."""
+    def decode_batch(
+        self, topic: Topic, values: Sequence[bytes | None], keys: Sequence[bytes | None], latest: int
+    ) -> Sequence[tuple[str, Event] | BadRecord]:
+        """Return (customer_id, event) of each customer's record, or why it is refused."""
 
     def decode_campaign(self, value: bytes | None, latest: int) -> Campaign:
         """Return the campaign that a record announces. Raises BadRecord."""

@@ -1,6 +1,7 @@
 """Steps that take records: the events of a batch are decoded, sorted by customer, and decided about."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from models.customer.state import Customer
 from models.engine.decide import Engine
@@ -38,15 +39,17 @@ class RecordSteps:
         Events after `latest` (ms) are refused. Reading ends with the first event at or after `until` (ms). If customers
         share budgets each event comes by itself, because the order of arrival decides who is served.
         """
-        partition, effects, decode = step.partition, step.effects, self._wire.decode
+        partition, effects = step.partition, step.effects
         by_customer: dict[bytes, list[Event]] = {}
         by_arrival: list[tuple[bytes, Sequence[Event]]] | None = [] if self._engine.timeline.budgeted else None
         next_offset, newest = partition.next_offset(topic), None
-        for record in unapplied(records, next_offset, effects):
+        for record, found in self._decoded(topic, unapplied(records, next_offset, effects), latest):
             next_offset = record.offset + 1
             key = record.key or b""
             try:
-                _, event = decode(topic, key, record.value, latest)
+                if isinstance(found, BadRecord):
+                    raise found
+                event = found[1]
                 events = by_customer.get(key)
                 if events is None:
                     self._check_partition(partition, key)
@@ -86,6 +89,15 @@ class RecordSteps:
             if at_once:
                 yield key, touched.pop(key)
         yield from touched.items()
+
+    def _decoded(
+        self, topic: Topic, records: Iterable[Record], latest: int
+    ) -> Iterator[tuple[Record, tuple[str, Event] | BadRecord]]:
+        """Yield records with their events, decoded some at a time; more at once would leave the processor's caches."""
+        several = iter(records)
+        while some := list(islice(several, 256)):
+            values, keys = [record.value for record in some], [record.key for record in some]
+            yield from zip(some, self._wire.decode_batch(topic, values, keys, latest), strict=True)
 
     def _check_partition(self, partition: Partition, key: bytes) -> None:
         """Raise BadRecord if an unknown key hashes to another partition."""

@@ -151,8 +151,10 @@ def step_through(
 class _Decoded:
     """Stands in for the wire: events are decoded already."""
 
-    def decode(self, _topic: Topic, _key: bytes | None, value: Any, _latest: int = MAX_INSTANT) -> tuple[str, Any]:
-        return "", value
+    def decode_batch(
+        self, _topic: Topic, values: Sequence[Any], _keys: Sequence[bytes | None], _latest: int
+    ) -> Sequence[tuple[str, Any]]:
+        return [("", value) for value in values]
 
     def decode_campaign(self, value: Any, _latest: int = MAX_INSTANT) -> Campaign:
         campaign: Campaign = value

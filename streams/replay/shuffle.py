@@ -11,7 +11,6 @@ from typing import Any
 from zlib import crc32
 
 import msgspec
-from aiokafka import ConsumerRecord
 
 from models.errors import BadRecord
 from models.events import (
@@ -103,43 +102,43 @@ def shuffle(work: Work, number: int) -> PartReport:
 def _file_batches(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[list[Decoded]]:
     columns = plan.request.columns.get(part.topic.label, {})
     lines = read_values(Path(part.source), part.topic, columns, part.start, part.stop)
-    decode = _decode_campaigns if part.topic is Topic.CAMPAIGNS else Wire.decode_lines
     while block := list(islice(lines, BATCH_EVENTS)):
-        found: Sequence[Any] = decode(wire, part.topic, [value for _, value in block])
-        bad = [(place, each) for place, each in enumerate(found) if isinstance(each, BadRecord)]
-        decoded = [each for each in found if not isinstance(each, BadRecord)] if bad else list(found)
-        letters += (Letter(block[place][0], each.reason.value, each.detail, block[place][1]) for place, each in bad)
+        decoded: list[Decoded] = []
+        for (place, value), found in zip(block, _decode(wire, part.topic, [value for _, value in block]), strict=True):
+            if isinstance(found, BadRecord):
+                letters.append(Letter(place, found.reason.value, found.detail, value))
+            else:
+                decoded.append(found)
         yield decoded
-
-
-def _decode_campaigns(wire: Wire, _topic: Topic, values: Sequence[bytes]) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        try:
-            found.append(("", wire.decode_campaign(value)))
-        except BadRecord as bad:
-            found.append(bad)
-    return found
 
 
 def _topic_batches(work: Work, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[list[Decoded]]:
     records = read_range(work.settings, part)
     while block := list(islice(records, BATCH_EVENTS)):
         decoded: list[Decoded] = []
-        for record in block:
-            try:
-                decoded.append(_decode_record(wire, part.topic, record))
-            except BadRecord as bad:
-                place = record.offset, bad.reason.value, bad.detail, record.value, record.key, record.timestamp
+        values, keys = [record.value for record in block], [record.key for record in block]
+        for record, found in zip(block, _decode(wire, part.topic, values, keys), strict=True):
+            if isinstance(found, BadRecord):
+                place = record.offset, found.reason.value, found.detail, record.value, record.key, record.timestamp
                 letters.append(Letter(*place))
+            else:
+                customer_id, event = found
+                decoded.append((customer_id, Forgotten(record.timestamp) if type(event) is Erasure else event))
         yield decoded
 
 
-def _decode_record(wire: Wire, topic: Topic, record: ConsumerRecord) -> Decoded:
-    if topic is Topic.CAMPAIGNS:
-        return "", wire.decode_campaign(record.value)
-    customer_id, event = wire.decode(topic, record.key or b"", record.value)
-    return customer_id, Forgotten(record.timestamp) if type(event) is Erasure else event
+def _decode(
+    wire: Wire, topic: Topic, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None
+) -> Sequence[tuple[str, Any] | BadRecord]:
+    if topic is not Topic.CAMPAIGNS:
+        return wire.decode_batch(topic, values, keys)
+    found: list[tuple[str, Any] | BadRecord] = []
+    for value in values:
+        try:
+            found.append(("", wire.decode_campaign(value)))
+        except BadRecord as bad:
+            found.append(bad)
+    return found
 
 
 def _within(batches: Iterator[list[Decoded]], request: Request, report: PartReport) -> Iterator[list[Decoded]]:

@@ -353,22 +353,30 @@ def test_details_name_fields_and_no_customer() -> None:
         assert "ann" not in refused(topic, data, b"c1").detail
 
 
-def test_lines_decoded_at_once_come_to_what_each_of_them_comes_to() -> None:
-    lines = [
+def test_records_decoded_at_once_come_to_what_each_of_them_comes_to() -> None:
+    good = [
         b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1,"amount":"1.00"}',
         b'{"type":"order.cancelled","order_id":"o","customer_id":"c","occurred_at":2}',
         b'{"type":"order.placed","order_id":"p","customer_id":"c","occurred_at":3,"amount":"-1.00"}',
     ]
-    spoilt = [b" ", b"{}{}", b"[]", b"\xff", lines[0][:-1], lines[0] + b" " * 65_536, lines[0] + lines[1]]
+    spoilt: list[list[bytes | None]] = [
+        *([bad] for bad in (b" ", b"", b"{}{}", b"[]", b"\xff", good[0][:-1], good[0] + b" " * 65_536)),
+        [good[0] + good[1]],
+        [good[0].replace(b",", b",\n")],
+        [good[0] + b"\n" + good[1], b""],  # as many documents as values
+        [None],
+    ]
+    wire = Wire(Money("USD", {}))
 
-    def alone(value: bytes) -> object:
+    def alone(value: bytes | None, key: bytes | None) -> object:
         try:
-            return wire.decode(Topic.ORDERS, None, value)
+            return wire.decode(Topic.ORDERS, key, value, 2)
         except BadRecord as bad:
             return bad.reason, bad.detail
 
-    wire = Wire(Money("USD", {}))
-    for values in (lines, *([*lines, bad, lines[1]] for bad in spoilt)):
-        found = wire.decode_lines(Topic.ORDERS, values)
-        shown = [(each.reason, each.detail) if isinstance(each, BadRecord) else each for each in found]
-        assert shown == [alone(value) for value in values]
+    for values in (good, *([*good, *bad, good[1]] for bad in spoilt)):
+        for keys in (None, [b"c"] * len(values), [b"c", b"d", None, *[b"c"] * (len(values) - 3)]):
+            found = wire.decode_batch(Topic.ORDERS, values, keys, 2)
+            shown = [(each.reason, each.detail) if isinstance(each, BadRecord) else each for each in found]
+            records = zip(values, [None] * len(values) if keys is None else [key or b"" for key in keys], strict=True)
+            assert shown == [alone(value, key) for value, key in records]

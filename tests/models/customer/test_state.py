@@ -36,7 +36,8 @@ def fields(customer: Customer) -> dict[str, object]:
     shown = {
         name: getattr(customer, name) for name in Customer.__slots__ if name not in ("asked", "ledger", "interactions")
     }
-    shown |= {f"ledger.{name}": getattr(ledger, name) for name in type(ledger).__slots__}
+    kept = (name for name in type(ledger).__slots__ if not name.startswith("_"))
+    shown |= {f"ledger.{name}": getattr(ledger, name) for name in kept}
     return shown | {f"interactions.{name}": getattr(interactions, name) for name in type(interactions).__slots__}
 
 

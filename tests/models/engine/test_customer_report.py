@@ -11,7 +11,7 @@ from models.events import Consent, Event, Profile
 from models.instants import format_instant
 from models.outputs import AtRisk, Decisions
 from models.policy.compiled import Policy
-from models.policy.evaluation import Evaluation
+from models.policy.evaluation import Evaluation, facts_of
 from models.policy.timeline import Timeline
 from models.rules import explain
 from models.rules.metrics import METRICS
@@ -206,7 +206,7 @@ def test_windows_are_those_of_the_scheme() -> None:
 
 
 def test_metrics_without_a_window_are_those_that_ignore_it() -> None:
-    facts = Evaluation(known(policy(), *(order(day(n), str(n)) for n in (0, 1, 2, 4)))[0], policy(), day(5)).facts
+    facts = facts_of(known(policy(), *(order(day(n), str(n)) for n in (0, 1, 2, 4)))[0], policy(), day(5))
     ignoring = {
         metric.name
         for metric in METRICS.values()
@@ -283,7 +283,7 @@ def test_it_agrees_with_what_events_tell(spec: dict[str, Any], at: int) -> None:
     customer, timeline = known(rules, *(order(day(n * 2), str(n), 1_000 + n * 3_333) for n in range(4)))
     (scheme,) = customer_report(customer, timeline, day(at)).schemes
     Engine(timeline).advance(customer, day(at), Decisions())
-    evaluation = Evaluation(customer, rules, day(at))
+    evaluation = Evaluation(customer, rules, day(at), facts_of(customer, rules, day(at)))
     compiled = rules.schemes[0]
     rank = compiled.ranks[scheme.tier]
     following = explain.upcoming(compiled, rank, evaluation.readings, rules.money)

@@ -279,13 +279,13 @@ def test_the_history_is_decoded_once(history: tuple[Path, dict[Topic, Path]], mo
     from models.wire import Wire
 
     decoded = Counter[str]()
-    decode_lines = Wire.decode_lines
+    decode_batch = Wire.decode_batch
 
-    def counting(self: Wire, topic: Topic, values: list[bytes]) -> Any:
+    def counting(self: Wire, topic: Topic, values: list[bytes], *rest: Any) -> Any:
         decoded[topic.label] += len(values)
-        return decode_lines(self, topic, values)
+        return decode_batch(self, topic, values, *rest)
 
-    monkeypatch.setattr(Wire, "decode_lines", counting)
+    monkeypatch.setattr(Wire, "decode_batch", counting)
     directory, paths = history
     policies = [directory / "a.yaml", directory / "b.yaml"]
     asked = Asked({topic: [path] for topic, path in paths.items()})

@@ -126,13 +126,13 @@ def test_the_history_is_decoded_once(known: Simulated, monkeypatch: pytest.Monke
     from models.wire import Wire
 
     decoded = Counter[str]()
-    decode_lines = Wire.decode_lines
+    decode_batch = Wire.decode_batch
 
-    def counting(self: Wire, topic: Topic, values: list[bytes]) -> Any:
+    def counting(self: Wire, topic: Topic, values: list[bytes], *rest: Any) -> Any:
         decoded[topic.label] += len(values)
-        return decode_lines(self, topic, values)
+        return decode_batch(self, topic, values, *rest)
 
-    monkeypatch.setattr(Wire, "decode_lines", counting)
+    monkeypatch.setattr(Wire, "decode_batch", counting)
     known.run(1)
     assert decoded == {topic.label: len(path.read_text().splitlines()) for topic, path in known.paths.items()}
 
