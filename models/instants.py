@@ -52,9 +52,8 @@ def parse_instant(text: str) -> int:
 
 def format_instant(instant: int) -> str:
     """Return an instant (ms) as RFC 3339 in UTC, with milliseconds only if they are not zero."""
-    second = instant // SECOND_MS
-    hour = second // 3_600
-    return f"{_hour_text(hour)}{_SECONDS[second - hour * 3_600]}{_MILLISECONDS[instant - second * SECOND_MS]}"
+    hour, rest = divmod(instant, HOUR_MS)
+    return f"{_hour_text(hour)}{_SECONDS[rest // SECOND_MS]}{_MILLISECONDS[rest % SECOND_MS]}"
 
 
 @lru_cache(maxsize=65_536)

@@ -155,14 +155,19 @@ class Wire:
                 else:
                     found.append(self.decode(topic, key, value, latest))
             except BadRecord as bad:
-                found.append(bad)
+                # The frames of the one that was raised refer to `found`: a cycle that would hold the batch.
+                found.append(BadRecord(bad.reason, bad.detail))
         return found
 
     def _read_batch(self, topic: Topic, values: Sequence[bytes | None]) -> list[Any] | None:
         """Return the values as the typed decoder reads them; None if any of them must be read by itself."""
         try:
             joined = b"\n".join(values)  # type: ignore[arg-type]  # None raises TypeError
-            if joined.count(b"\n") >= len(values) or max(map(len, values)) > self._max_bytes:  # type: ignore[arg-type]
+            # msgspec takes a line's end for a blank: documents could end elsewhere than values do. No document can
+            # go on with a brace after a brace and a blank, so each value then holds one document or more.
+            joints = len(values) - 1
+            whole = joined[:1] == b"{" and joined[-1:] == b"}" and joined.count(b"}\n{") == joints
+            if not whole or joined.count(b"\n") != joints or max(map(len, values)) > self._max_bytes:  # type: ignore[arg-type]
                 return None
             raws = _DECODERS[topic].decode_lines(joined)
         except (TypeError, ValueError, RecursionError):  # msgspec's and Unicode's errors are ValueErrors

@@ -28,9 +28,10 @@ class Interactions:
     ) -> None:
         """Start empty, or from the bytes of the arrays (64-bit numbers in the machine's byte order) and the lists."""
         self.times = NO_TIMES[:]
-        self.times.frombytes(times)
         self.ids = NO_IDS[:]
-        self.ids.frombytes(ids)
+        if times:
+            self.times.frombytes(times)
+            self.ids.frombytes(ids)
         self.kinds: list[str] = [] if kinds is None else kinds
         self.values: list[int | None] = [] if values is None else values
 

@@ -81,8 +81,10 @@ class Ledger:
         self.ids.frombytes(ids)
         self.paid = _NOTHING_YET[:]  # paid[j] - paid[i]: net minor units of orders i..j-1
         self.paid.frombytes(paid)
-        self.margins = _NOTHING_YET[:] if margins else _NO_SUMS[:]  # likewise; empty until an order has a margin
-        self.margins.frombytes(margins)
+        self.margins = _NO_SUMS[:]  # likewise; empty until an order has a margin
+        if margins:
+            self.margins = _NOTHING_YET[:]
+            self.margins.frombytes(margins)
         self.adjusted: dict[int, Adjustment] = {} if adjusted is None else adjusted
         self.folded = folded
         self.folded_to = folded_to

@@ -5,7 +5,6 @@ The explanation of a change is computed only if there is a change.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -83,7 +82,7 @@ def evaluate(
     customer.due = due if due <= LAST_INSTANT else NEVER
 
 
-class _ChangeCause(NamedTuple):
+class _ChangeCause(msgspec.Struct, frozen=True, gc=False):
     """What all changes of one evaluation have in common."""
 
     evaluation: Evaluation
@@ -103,7 +102,7 @@ def _place(why: _ChangeCause, scheme: Scheme, qualified: int) -> int | None:
         standing = evaluation.customer.standings[scheme.name] = Standing("", at)
     if position is None or qualified >= position.rank:  # a rise is immediate: no demotion rule applies
         if position is None or qualified != position.rank:
-            _move(why, scheme, standing, position and position.rank, Position(qualified, at, None))
+            _move(why, scheme, standing, position.rank if position else None, Position(qualified, at, None))
         standing.below_since = None
         return None
     while (moved := settle(scheme.demotion, position, qualified, at, since, zone)) != position:
@@ -115,7 +114,7 @@ def _place(why: _ChangeCause, scheme: Scheme, qualified: int) -> int | None:
 
 
 def _move(why: _ChangeCause, scheme: Scheme, standing: Standing, before: int | None, position: Position) -> None:
-    (evaluation, cause, context), at = why, why.evaluation.at
+    evaluation, cause, context, at = why.evaluation, why.cause, why.context, why.evaluation.at
     policy, decisions = evaluation.policy, context.decisions
     old, new = standing.tier or None, scheme.tiers[position.rank].name
     direction: Direction = "enter" if before is None else "up" if position.rank > before else "down"

@@ -5,15 +5,16 @@ Small exact functions over a `Position`; `models.engine.evaluate` calls them fro
 
 from collections.abc import Iterator
 from datetime import MAXYEAR, date
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from models.instants import LAST_INSTANT, local_date, local_midnight
 from models.rules.metrics import Facts
 from models.rules.scheme import Demotion, EvaluateRules
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """The index of the held tier, since when (ms), and since when (ms) the customer qualifies only for a lower one."""
 
     rank: int
@@ -42,7 +43,7 @@ def settle(demotion: Demotion, position: Position, qualified: int, at: int, anch
 
     Call again until nothing changes: without a grace, `step: one` falls several times at one instant.
     """
-    rank, since, below_since = position
+    rank, since, below_since = position.rank, position.since, position.below_since
     if qualified >= rank:
         return Position(qualified, since if qualified == rank else at, None)
     below = Position(rank, since, at if below_since is None else below_since)

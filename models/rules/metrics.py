@@ -13,6 +13,8 @@ from fractions import Fraction
 from math import ceil, floor
 from operator import sub
 
+import msgspec
+
 from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.instants import DAY_MS
@@ -38,8 +40,7 @@ class Unit(Enum):
     NUMBER = "number"
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(msgspec.Struct, gc=False):
     """What the metrics of one customer are computed from. No entry lies after the instant of the reading."""
 
     ledger: Ledger

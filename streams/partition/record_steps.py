@@ -43,20 +43,18 @@ class RecordSteps:
         by_customer: dict[bytes, list[Event]] = {}
         by_arrival: list[tuple[bytes, Sequence[Event]]] | None = [] if self._engine.timeline.budgeted else None
         next_offset, newest = partition.next_offset(topic), None
-        for record, found in self._decoded(topic, unapplied(records, next_offset, effects), latest):
+        for record, decoded in self._decoded(topic, unapplied(records, next_offset, effects), latest):
             next_offset = record.offset + 1
             key = record.key or b""
-            try:
-                if isinstance(found, BadRecord):
-                    raise found
-                event = found[1]
-                events = by_customer.get(key)
-                if events is None:
-                    self._check_partition(partition, key)
-                    events = by_customer[key] = []
-            except BadRecord as bad:
-                self._dead_letters.add(effects, bad, name, partition.number, record)
+            events = by_customer.get(key)
+            known = events is not None or isinstance(decoded, BadRecord)
+            found = decoded if known else self._astray(partition, key) or decoded
+            if isinstance(found, BadRecord):
+                self._dead_letters.add(effects, found, name, partition.number, record)
                 continue
+            event = found[1]
+            if events is None:
+                events = by_customer[key] = []
             events.append(event)
             if by_arrival is not None:
                 by_arrival.append((key, (event,)))
@@ -99,11 +97,8 @@ class RecordSteps:
             values, keys = [record.value for record in some], [record.key for record in some]
             yield from zip(some, self._wire.decode_batch(topic, values, keys, latest), strict=True)
 
-    def _check_partition(self, partition: Partition, key: bytes) -> None:
-        """Raise BadRecord if an unknown key hashes to another partition."""
-        if (
-            self._partition_for is not None
-            and key not in partition.rows
-            and self._partition_for(key) != partition.number
-        ):
-            raise BadRecord(Reason.WRONG_PARTITION, f"partition: found {partition.number}, allowed is the key's own")
+    def _astray(self, partition: Partition, key: bytes) -> BadRecord | None:
+        """Return why an unknown key is refused if it hashes to another partition, else None."""
+        if self._partition_for is None or key in partition.rows or self._partition_for(key) == partition.number:
+            return None
+        return BadRecord(Reason.WRONG_PARTITION, f"partition: found {partition.number}, allowed is the key's own")

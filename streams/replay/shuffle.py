@@ -137,7 +137,7 @@ def _decode(
         try:
             found.append(("", wire.decode_campaign(value)))
         except BadRecord as bad:
-            found.append(bad)
+            found.append(BadRecord(bad.reason, bad.detail))
     return found
 
 

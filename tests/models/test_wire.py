@@ -364,6 +364,7 @@ def test_records_decoded_at_once_come_to_what_each_of_them_comes_to() -> None:
         [good[0] + good[1]],
         [good[0].replace(b",", b",\n")],
         [good[0] + b"\n" + good[1], b""],  # as many documents as values
+        [good[0][:-1] + b",", b'"more":1}', good[0] + good[1]],  # as many documents as values, and none where it seems
         [None],
     ]
     wire = Wire(Money("USD", {}))
