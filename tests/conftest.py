@@ -67,7 +67,7 @@ def _belongs(item: pytest.Item, part: str) -> bool:
     return {"quick": not rest, "rest": rest or _has(item, "laws"), "all": True}[part]
 
 
-# --- what is told at the end -----------------------------------------------------------------------------
+# --- what the summary says at the end -----------------------------------------------------------------------------
 
 
 @pytest.hookimpl(trylast=True)
@@ -80,8 +80,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Note what a worker of pytest-xdist left out: all of them left out the same."""
-    if told := getattr(node, "workeroutput", {}).get("left_out"):
-        node.config.stash[LEFT_OUT] = told
+    if left_out := getattr(node, "workeroutput", {}).get("left_out"):
+        node.config.stash[LEFT_OUT] = left_out
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -84,8 +84,8 @@ class RowMapper:
         required = REQUIRED[topic] + (("amount",) if kind == "order.placed" else ())
         missing = [field for field in required if field not in chosen]
         if missing:
-            told = ", ".join(missing)
-            raise ColumnsError(f"{name}: no column for {told}; name it with --columns {missing[0]}=COLUMN")
+            names = ", ".join(missing)
+            raise ColumnsError(f"{name}: no column for {names}; name it with --columns {missing[0]}=COLUMN")
         self._constants = {field: _READERS.get(field, _text)(text) for field, text in constants.items()}
         if kind is not None:
             self._constants["type"] = kind

@@ -1,7 +1,7 @@
 """Event files: JSON lines, CSV and Parquet, plain or compressed; the suffix says which. Values come out as JSON.
 
 `orders.jsonl`, `orders.csv.gz`, `orders.jsonl.zst`, `orders.parquet`. What has no known suffix is taken for JSON lines.
-What cannot be read to its end is told in one line: a truncated file must not pass for a short one.
+A file that cannot be read to its end is one line of error: a truncated file must not pass for a short one.
 """
 
 import csv
@@ -61,7 +61,7 @@ def read_values(
     Lines are counted from the start of the stretch. Raises FileError, ColumnsError.
     """
     written = format_of(path)
-    with _told(path):
+    with _one_line_errors(path):
         if written.kind == "parquet":
             yield from _parquet_values(path, topic, mapped, start, stop)
             return
@@ -75,7 +75,7 @@ def read_values(
 def check_header(path: Path, topic: Topic, mapped: Mapped) -> None:
     """Raise where a file cannot be opened, or a table lacks a column. Only its beginning is read."""
     written = format_of(path)
-    with _told(path):
+    with _one_line_errors(path):
         if written.kind == "parquet":
             RowMapper(path.name, topic, _parquet(path).schema_arrow.names, mapped)
             return
@@ -88,7 +88,7 @@ def check_header(path: Path, topic: Topic, mapped: Mapped) -> None:
 
 def row_groups(path: Path) -> list[int]:
     """Return the bytes of each row group of a Parquet file. Raises FileError."""
-    with _told(path):
+    with _one_line_errors(path):
         metadata = _parquet(path).metadata
         return [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
 
@@ -136,7 +136,7 @@ def _parquet(path: Path) -> Any:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _one_line_errors(path: Path) -> Iterator[None]:
     """Turn what goes wrong while reading a file into one line that names it."""
     try:
         yield

@@ -1,6 +1,7 @@
 """What a replay decided, written as sorted runs: changes, actions, final states, cut-offs and rows.
 
-Both ways to decide hand their decisions over here. Memory is bounded: a run is written when enough has come together.
+Both ways to decide hand their decisions over here. Memory is bounded: a run is written
+when enough decisions have been collected.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,7 +34,7 @@ def outputs_of(timeline: Timeline) -> tuple[str, ...]:
 class ShardReport(msgspec.Struct):
     """What was decided about a shard: the counts, and how many runs each output has.
 
-    `progress` are the progress rows of partitions by number, if customers were decided about together.
+    `progress` are the progress rows of partitions by number, if the customers were coupled.
     """
 
     figures: Figures
@@ -100,7 +101,7 @@ def report_of(work: Work, shard: int) -> ShardReport:
 
 def rows_of(work: Work) -> Iterator[tuple[int, str, bytes]]:
     """Yield (partition, customer_id, row) of all customers of a run that keeps rows."""
-    for shard in range(1 if work.plan.request.together else work.plan.shards):
+    for shard in range(1 if work.plan.request.coupled else work.plan.shards):
         for run in range(report_of(work, shard).runs.get(ROWS, 0)):
             for place, row in entries_of(work.run(ROWS, shard, run)):
                 partition, _, customer_id = place.partition("\0")

@@ -52,13 +52,13 @@ class Asked:
 def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | None = None) -> Plan:
     """Return the plan of what is asked for. `settings` say where the topics are. Raises UnusableInput, BrokerError."""
     if not asked.topics and not any(asked.files.values()):
-        told = "give --orders, --interactions or --customers, or --from, --to or --offsets to read topics"
-        raise UnusableInput(f"nothing to replay: {told}")
+        problem = "give --orders, --interactions or --customers, or --from, --to or --offsets to read topics"
+        raise UnusableInput(f"nothing to replay: {problem}")
     if asked.offsets and any(asked.files.values()):
         raise UnusableInput("--offsets: topics are read where no files are given")
     limits = [limit for limit in (asked.to, asked.until) if limit is not None]
     files = tuple(state_of(path, topic) for topic in Topic for path in sorted(asked.files.get(topic, ())))
-    together = any(map(coupled, timelines))
+    depend = any(map(coupled, timelines))
     shared = asked.bootstrap or any(timeline.budgeted for timeline in timelines)
     request = Request(
         release=release(),
@@ -70,10 +70,10 @@ def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | No
         until=asked.until,
         topics=_described(asked, settings) if asked.topics and settings is not None else None,
         keep_rows=asked.bootstrap or asked.only is not None,
-        together=together,
-        partitions=asked.partitions if together and shared else 1,
+        coupled=depend,
+        partitions=asked.partitions if depend and shared else 1,
         cutoffs_at=tuple(sorted(asked.cutoffs_at)),
-        only=None if together else asked.only,
+        only=None if depend else asked.only,
     )
     if request.topics is None or settings is None:
         return plan_files(request)
@@ -110,8 +110,8 @@ def replay_history(
         except KeyboardInterrupt:
             raise InterruptedRun("interrupted; the same command with --resume goes on") from None
         except OSError as error:  # what cannot be read has another name by now
-            told = f"{out} cannot be written: {error.strerror}; --resume goes on when it can"
-            raise InterruptedRun(told) from None
+            problem = f"{out} cannot be written: {error.strerror}; --resume goes on when it can"
+            raise InterruptedRun(problem) from None
         if settings is not None and work.plan.request.keep_rows:
             summary["bootstrapped"] = asyncio.run(write_state(work, settings, job.until_of(work)))
         return summary

@@ -1,4 +1,4 @@
-"""Deciding customers who depend on each other: all of them together, step by step in the order of event time.
+"""Deciding customers who depend on each other: step by step in the order of event time.
 
 Customers are *coupled* if they are ranked against each other at each day's end, or served from one budget. The shards
 are sorted by time and merged, and what the merge yields goes through the processor that live partitions use. The rows
@@ -82,7 +82,7 @@ def sort_shard(work: Work, shard: int) -> SortedReport:
     return report
 
 
-def decide_together(
+def decide_coupled(
     work: Work, until: int | None, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> ShardReport:
     """Decide about all customers of a run up to `until` (ms), and write the runs as those of shard 0.

@@ -94,7 +94,7 @@ def campaigns_of(work: Work) -> dict[int | None, list[Campaign]]:
 
 
 def take_in(campaigns: Sequence[Campaign]) -> TakenIn:
-    """Return what a partition keeps of campaigns in order: those of one instant wait together, none longer."""
+    """Return what a partition keeps of campaigns in order: those of one instant wait for each other, none longer."""
     taken = TakenIn([], Announcements(), {})
     for campaign in campaigns:
         taken.known.waiting = [each for each in taken.known.waiting if each.at == campaign.at]

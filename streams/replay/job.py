@@ -18,7 +18,7 @@ import orjson
 from streams.history.files import write_atomically
 from streams.history.formats import lines_before
 from streams.replay.collect import CUTOFFS, ShardReport, outputs_of
-from streams.replay.coupled import SortedReport, decide_together, sort_shard
+from streams.replay.coupled import SortedReport, decide_coupled, sort_shard
 from streams.replay.decide import decide_shard
 from streams.replay.histories import campaigns_of, take_in
 from streams.replay.outputs import Figures, dead_letter, encode_summary, summarise
@@ -32,7 +32,7 @@ from streams.replay.workspace import Work
 LETTERS = "dead-letters"
 SUMMARY = "summary.json"
 R = TypeVar("R", bound=msgspec.Struct)
-#: Told how much of a stage is done: (stage, done, total), in events or lines.
+#: Called with how much of a stage is done: (stage, done, total), in events or lines.
 Progress = Callable[[str, int, int], None]
 
 
@@ -48,7 +48,7 @@ class Stretch(NamedTuple):
 
 @dataclass
 class Reading:
-    """What the parts held, all together. `with_letters` are the parts that had dead letters."""
+    """What all parts held. `with_letters` are the parts that had dead letters."""
 
     figures: Figures = field(default_factory=Figures)
     before: int = 0
@@ -82,8 +82,8 @@ def read_parts(work: Work, pool: Pool, progress: Progress) -> Reading:
 
 def decide(work: Work, pool: Pool, reading: Reading, until: int | None, progress: Progress) -> list[ShardReport]:
     """Decide what was not decided yet, up to `until` (ms); return the reports of all shards."""
-    if work.plan.request.together:
-        return [_together(work, pool, until, progress)]
+    if work.plan.request.coupled:
+        return [_decide_coupled(work, pool, until, progress)]
     shards = work.plan.shards
     reports = _done(work.shard, range(shards), ShardReport)
     missing = [number for number in range(shards) if number not in reports]
@@ -93,12 +93,12 @@ def decide(work: Work, pool: Pool, reading: Reading, until: int | None, progress
     return [report for _, report in sorted(reports.items())]
 
 
-def _together(work: Work, pool: Pool, until: int | None, progress: Progress) -> ShardReport:
+def _decide_coupled(work: Work, pool: Pool, until: int | None, progress: Progress) -> ShardReport:
     done = _done(work.shard, [0], ShardReport)
     if done:
         return done[0]
     sort_shards(work, pool, progress)
-    return decide_together(work, until, partial(progress, "deciding"))
+    return decide_coupled(work, until, partial(progress, "deciding"))
 
 
 def sort_shards(work: Work, pool: Pool, progress: Progress) -> None:
@@ -129,9 +129,9 @@ def write_outputs(
     for place, _ in enumerate(pool.each(partial(_merge, work), stretches), start=1):
         progress("writing", reading.events * place // len(stretches), reading.events)
     for name in names:
-        pieces = [work.bucket(name, each.place) for each in stretches if each.name == name]
+        pieces = [work.stretch(name, each.place) for each in stretches if each.name == name]
         write_atomically(work.output(name), partial(_join, pieces))
-    letters = (orjson.dumps(dead_letter(place, *told)) + b"\n" for place, told in _letters(work, reading))
+    letters = (orjson.dumps(dead_letter(place, *letter)) + b"\n" for place, letter in _letters(work, reading))
     write_atomically(work.output(LETTERS), lambda file: file.writelines(letters))
     for name in (*names, LETTERS):
         work.output(name).replace(out / f"{name}.jsonl")
@@ -150,7 +150,7 @@ def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]
     figures = reading.figures
     for report in reports:
         figures.add(report.figures)
-    if not work.plan.request.together:  # else the partitions counted them
+    if not work.plan.request.coupled:  # else the partitions counted them
         for campaigns in campaigns_of(work).values():
             figures.add(Figures(notes=take_in(campaigns).notes))
     figures.by_reason = dict(Counter(reason for _, (reason, _, _) in _letters(work, reading)))
@@ -182,7 +182,7 @@ def _done(name: Callable[[int], Path], numbers: Iterable[int], report: type[R]) 
 
 
 def _merge(work: Work, stretch: Stretch) -> None:
-    merge(stretch.runs, stretch.low, stretch.high, work.bucket(stretch.name, stretch.place))
+    merge(stretch.runs, stretch.low, stretch.high, work.stretch(stretch.name, stretch.place))
 
 
 def _join(pieces: Sequence[Path], file: IO[bytes]) -> None:

@@ -113,7 +113,7 @@ def _counted(**counts: dict[str, int]) -> dict[str, Any]:
 
 
 def dead_letter(place: Mapping[str, Any], reason: str, detail: str, value: bytes | None) -> dict[str, Any]:
-    """Return a line of `dead-letters.jsonl`. `place` says where the record was; what is no text is told in base64."""
+    """Return a line of `dead-letters.jsonl`. `place` says where the record was. Binary values are in base64."""
     try:
         content = {"value": None if value is None else value.decode()}
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
 """What a backfill reads, and how the work is cut: parts of the input, shards of the customers.
 
 A plan is written down before anything is done, so that an interrupted run goes on with the very same cuts. It also
-says what it was made of: a file or a policy that has changed since is told, and refused.
+says what it was made of: a file or a policy that has changed since is named, and refused.
 """
 
 import os
@@ -63,7 +63,7 @@ class Request(msgspec.Struct, frozen=True):
     """What was asked for. `since` and `limit` (ms) bound the events that are read, `until` is where time goes.
 
     `topics` is the stretch of which topics, as text; None if files are read. `keep_rows`: the final rows are kept,
-    for a bootstrap. `together`: customers depend on each other, and are decided about together; `partitions` share
+    for a bootstrap. `coupled`: customers depend on each other and are decided in the order of time; `partitions` share
     budgets then if files are read. `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days'
     ends. `only`: the one customer that is decided about; None: all.
     """
@@ -77,7 +77,7 @@ class Request(msgspec.Struct, frozen=True):
     until: int | None = None
     topics: dict[str, str] | None = None
     keep_rows: bool = False
-    together: bool = False
+    coupled: bool = False
     partitions: int = 1
     cutoffs_at: tuple[int, ...] = ()
     only: str | None = None
@@ -162,12 +162,12 @@ def check_same(stored: Request, asked: Request) -> None:
     for file in asked.files:
         if known.get((file.path, file.topic), file) != file:
             raise PlanError(f"{file.path} has changed since the interrupted run; run again without --resume")
-    for name, what in _TOLD.items():
+    for name, what in _CHANGED.items():
         if getattr(stored, name) != getattr(asked, name):
             raise PlanError(f"{what} not those of the interrupted run; run again without --resume")
 
 
-_TOLD: Mapping[str, str] = {
+_CHANGED: Mapping[str, str] = {
     "policies": "the policies are",
     "files": "the files are",
     "columns": "the columns are",

@@ -72,7 +72,7 @@ class Work:
         """Return a run of what a shard has for one output."""
         return self.directory / f"shard-{shard:04d}.{name}.{number:04d}"
 
-    def bucket(self, name: str, number: int) -> Path:
+    def stretch(self, name: str, number: int) -> Path:
         """Return a stretch of one output."""
         return self.directory / f"{name}.{number:05d}"
 

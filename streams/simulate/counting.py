@@ -48,14 +48,14 @@ def count_shard(work: Work, shard: int, until: int | None, kept: Kept) -> Popula
             moves: list[Move] = []
             decisions = Decisions(moves=moves)
             for history in block:
-                told = len(moves)
+                named = len(moves)
                 customer = decide(engine, history, campaigns.get(history.partition, ()), until, decisions)
                 tiers[place].append(tiers_of(customer))
                 note_metrics(side, engine, customer, until)
                 if place:  # it is the same under both
                     values.append(attributes_of(customer, kept.attributes, until))
                 if history.customer_id in kept.names:
-                    found.named += (NamedMove(history.customer_id, place, *each[:3], each.at) for each in moves[told:])
+                    found.named += (NamedMove(history.customer_id, place, *each[:3], each.at) for each in moves[named:])
             moved[place].update(by_day(moves))
             count_actions(side, decisions.actions, engine.timeline)
         ends.update(zip(values, *tiers, strict=True))
@@ -107,13 +107,13 @@ def count_ends(found: Population, ends: Counter[End], kept: Kept, engines: Seque
                 continue
             _add(found.flows.setdefault(scheme, {}).setdefault(old, {}), new, count)
             a, b = (ladder.get(scheme, {}).get(tier, -1) for ladder, tier in zip(ladders, (old, new), strict=True))
-            told = ("customers", "up" if b > a else "down" if b < a else "stays", f"A {old}", f"B {new}")
+            path = ("customers", "up" if b > a else "down" if b < a else "stays", f"A {old}", f"B {new}")
             for attribute, value in zip(kept.attributes, values, strict=True):
-                _add_all(_of_value(found, attribute, value).setdefault(scheme, {}), told, count)
+                _add_all(_of_value(found, attribute, value).setdefault(scheme, {}), path, count)
 
 
 def _of_value(found: Population, attribute: str, value: str) -> dict[str, dict[str, int]]:
-    """Return the counts of customers with a value of an attribute, by scheme; of values beyond many, together."""
+    """Return the counts of customers with a value of an attribute, by scheme. Values beyond many are counted as one."""
     known = found.fair.setdefault(attribute, {})
     return known.setdefault(value if value in known or len(known) < _MAX_VALUES else OTHER, {})
 

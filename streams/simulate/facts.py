@@ -116,7 +116,7 @@ def fairness(population: Population, scheme: str) -> dict[str, list[tuple[str, d
 
 
 def summary(population: Population, timelines: Sequence[Timeline]) -> dict[str, Any]:
-    """Return what is told in one line each: how many customers, and how many hold another tier under B."""
+    """Return what the summary says in a line each: how many customers, and how many hold another tier under B."""
     moved = {
         scheme: sum(count for old, to in flows.items() for new, count in to.items() if old != new)
         for scheme, flows in population.flows.items()

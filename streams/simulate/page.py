@@ -70,20 +70,20 @@ def _scheme(population: Population, timelines: Sequence[Timeline], scheme: str, 
     sides = [(name, side.moves.get(scheme, {})) for name, side in zip("AB", population.sides, strict=True)]
     yield table("Moves over the history", ("", "up", "down"), ([n, m.get("up", 0), m.get("down", 0)] for n, m in sides))
     for attribute, rows in facts.fairness(population, scheme).items():
-        told: list[Row] = [[value, counts["customers"], *_shares(counts)] for value, counts in rows]
-        yield table(f"Who moves, by {attribute}", (attribute, "customers", "up under B", "down under B"), told)
+        shown: list[Row] = [[value, counts["customers"], *_shares(counts)] for value, counts in rows]
+        yield table(f"Who moves, by {attribute}", (attribute, "customers", "up under B", "down under B"), shown)
 
 
 def _cutoffs(population: Population, scheme: str) -> Iterable[str]:
     """Yield the cut-offs over time of each side that has any."""
-    told = [(name, facts.cutoffs(side, scheme)) for name, side in zip("AB", population.sides, strict=True)]
-    told = [(name, cutoffs) for name, cutoffs in told if cutoffs]
-    if not told:
+    sides = [(name, facts.cutoffs(side, scheme)) for name, side in zip("AB", population.sides, strict=True)]
+    sides = [(name, cutoffs) for name, cutoffs in sides if cutoffs]
+    if not sides:
         return
     yield '<div class="pair">'
-    yield from (charts.cutoffs_by_day(f"{name}: cut-offs ({each[-1].metric})", each) for name, each in told)
+    yield from (charts.cutoffs_by_day(f"{name}: cut-offs ({each[-1].metric})", each) for name, each in sides)
     yield "</div>"
-    yield from (cutoff_table(f"{name}: cut-offs", spread(each, _MOST_CUTOFFS)) for name, each in told)
+    yield from (cutoff_table(f"{name}: cut-offs", spread(each, _MOST_CUTOFFS)) for name, each in sides)
 
 
 def _shares(counts: Mapping[str, int]) -> list[str]:
@@ -99,11 +99,11 @@ def _actions(population: Population) -> str:
     a, b = (side.actions for side in population.sides)
     rows: list[Row] = [[rule, a.get(rule, 0), b.get(rule, 0)] for rule in sorted({*a, *b})]
     spent, other = (side.spent for side in population.sides)
-    told: list[Row] = [[name, spent.get(name, 0), other.get(name, 0)] for name in sorted({*spent, *other})]
+    shown: list[Row] = [[name, spent.get(name, 0), other.get(name, 0)] for name in sorted({*spent, *other})]
     return (
         charts.bars("Care actions by rule", rows)
         + table("Actions by rule", ("rule", "A", "B"), rows)
-        + table("Cost that they took of budgets", ("budget", "A", "B"), told)
+        + table("Cost that they took of budgets", ("budget", "A", "B"), shown)
     )
 
 

@@ -1,6 +1,6 @@
 """A simulation from its request to its counts: read and decoded once, decided under both policies.
 
-Customers are decided about one after another, unless a policy couples them: then all of them together.
+Customers are decided about one after another, unless a policy couples them: then in the order of time.
 """
 
 import tempfile
@@ -16,11 +16,11 @@ from streams.replay.command import Asked, plan_of
 from streams.replay.process_pool import Pool, pool_of
 from streams.replay.workspace import Work, working_in
 from streams.simulate.counting import count_shard
+from streams.simulate.coupled import SideResult, compare, decide_side
 from streams.simulate.population import Kept, Population, empty
-from streams.simulate.together import SideResult, compare, decide_side
 
-#: Told how much is decided: (done, total), in any unit.
-Told = Callable[[int, int], None]
+#: Called with how much is decided: (done, total), in any unit.
+OnProgress = Callable[[int, int], None]
 
 
 class SimulateError(UnusableInput):
@@ -45,19 +45,23 @@ def simulate(
     if any((money.currency, money.rates) != (monies[0].currency, monies[0].rates) for money in monies):
         raise SimulateError("the policies count in different currencies, or at different rates; amounts are read once")
     plan = plan_of(asked, timelines, settings)
-    together = plan.request.together
+    coupled = plan.request.coupled
     with tempfile.TemporaryDirectory(prefix="tidemark-") as directory, working_in(Path(directory), settings) as work:
         work.begin(plan, policies)
-        with pool_of(min(processes, max(len(plan.parts), len(policies) if together else plan.shards))) as pool:
+        with pool_of(min(processes, max(len(plan.parts), len(policies) if coupled else plan.shards))) as pool:
             events = job.read_parts(work, pool, progress).events
             until = job.until_of(work)
-            if together:
+            if coupled:
                 job.sort_shards(work, pool, progress)
 
             def tell(done: int, total: int) -> None:
                 progress("deciding", events * done // total, events)
 
-            found = _together(work, pool, until, kept, tell) if together else _apart(work, pool, until, kept, tell)
+            found = (
+                _decide_coupled(work, pool, until, kept, tell)
+                if coupled
+                else _decide_independent(work, pool, until, kept, tell)
+            )
     found.named.sort(key=lambda move: (move.customer_id, move.side, move.at))
     missing = sorted(kept.names - set(found.known))
     if missing:
@@ -65,7 +69,7 @@ def simulate(
     return found, until
 
 
-def _apart(work: Work, pool: Pool, until: int | None, kept: Kept, tell: Told) -> Population:
+def _decide_independent(work: Work, pool: Pool, until: int | None, kept: Kept, tell: OnProgress) -> Population:
     """Decide about one customer after another, under both policies."""
     found, shards = empty(), work.plan.shards
     count = partial(count_shard, work, until=until, kept=kept)
@@ -75,7 +79,7 @@ def _apart(work: Work, pool: Pool, until: int | None, kept: Kept, tell: Told) ->
     return found
 
 
-def _together(work: Work, pool: Pool, until: int | None, kept: Kept, tell: Told) -> Population:
+def _decide_coupled(work: Work, pool: Pool, until: int | None, kept: Kept, tell: OnProgress) -> Population:
     """Decide under one policy after the other, about all customers, who depend on each other."""
     outcomes: dict[int, SideResult] = {}
     decide = partial(decide_side, work=work, until=until, kept=kept)

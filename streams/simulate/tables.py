@@ -20,9 +20,10 @@ def print_tables(
     population: Population, timelines: Sequence[Timeline], wanted: Mapping[str, float], console: Console = OUT
 ) -> None:
     """Print who moves, how many, named customers, fairness and thresholds."""
-    told = facts.summary(population, timelines)
+    summary = facts.summary(population, timelines)
     console.print(
-        f"{told['customers']:,} customers; A is {told['policies'][0]}, B is {told['policies'][1]}", markup=False
+        f"{summary['customers']:,} customers; A is {summary['policies'][0]}, B is {summary['policies'][1]}",
+        markup=False,
     )
     for scheme in facts.schemes(timelines):
         _flows(population, timelines, scheme, console)
@@ -89,8 +90,8 @@ def _named(population: Population, console: Console) -> None:
         return
     table = _table("customers by name", "customer", "policy", "scheme", "from", "to", "at")
     for move in population.named:
-        told = (move.scheme, move.from_tier or "", move.to_tier, format_instant(move.at))
-        table.add_row(move.customer_id, "AB"[move.side], *told)
+        cells = (move.scheme, move.from_tier or "", move.to_tier, format_instant(move.at))
+        table.add_row(move.customer_id, "AB"[move.side], *cells)
     _print(table, console)
 
 

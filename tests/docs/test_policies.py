@@ -90,7 +90,7 @@ def test_policy_keys_are_documented(heading: str, keys: Any):
     assert sorted(codes(row[0])[0] for row in table_rows(GUIDE, heading)) == sorted(keys)
 
 
-#: The triggers of care, by the heading under which their keys are told; some have keys with parts.
+#: The triggers of care, by the heading under which their keys are listed; some have keys with parts.
 TRIGGERS: dict[str, type[CareRuleSpec]] = {
     "### Birthday": care_specs.BirthdaySpec,
     "### Anniversary": care_specs.AnniversarySpec,
@@ -121,8 +121,8 @@ def test_every_trigger_is_documented_and_in_the_preset():
         for spec in [*TRIGGERS.values(), care_specs.TierMoveSpec]
         for name in spec.model_fields["trigger"].annotation.__args__
     }
-    told = set(re.findall(r"`trigger: (\w+)`", CARE.read_text()))
-    assert told == known
+    listed = set(re.findall(r"`trigger: (\w+)`", CARE.read_text()))
+    assert listed == known
     rules = yaml.safe_load((POLICIES / "care.yaml").read_text())["care"]
     assert {rule["trigger"] for rule in rules} == known - {"condition"}
 

@@ -11,7 +11,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from models.events import Topic
 from models.instants import parse_instant
 from tests.kafka.cluster import KafkaCluster
-from tests.support.histories import contents, made_up, options, tidemark, told, written
+from tests.support.histories import contents, error_line, made_up, options, tidemark, written
 from tests.support.live import Rig, ToSend, lines
 
 RANGE = ("--from", "2026-01-01T00:00:00Z", "--policy", "demo", "--out")
@@ -42,7 +42,7 @@ def test_a_range_cut_by_retention_is_refused_and_the_rest_is_read(kafka: KafkaCl
 
         name = rig.settings.topic("orders")
         asyncio.run(delete_before(kafka.bootstrap, TopicPartition(name, 1), 200))
-        line = told(tidemark(tmp_path, "replay", *RANGE, "none", **rig.environment))
+        line = error_line(tidemark(tmp_path, "replay", *RANGE, "none", **rig.environment))
         left = rig.read("orders")["orders"]
         first = min((record for record in left if record.partition == 1), key=lambda record: record.offset)
         assert first.offset == 200
@@ -50,7 +50,7 @@ def test_a_range_cut_by_retention_is_refused_and_the_rest_is_read(kafka: KafkaCl
             f"{name}[1]: retention has cut a part of the range; the first record left is offset 200 of"
         )
         asked = ("--offsets", "orders:1=100..300", "--policy", "demo", "--out", "none")
-        line = told(tidemark(tmp_path, "replay", *asked, **rig.environment))
+        line = error_line(tidemark(tmp_path, "replay", *asked, **rig.environment))
         assert line == f"{name}[1]: offset 100 is cut by retention; 200 is the first left"
         assert not (tmp_path / "none").exists()
 

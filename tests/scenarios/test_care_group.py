@@ -1,4 +1,4 @@
-"""Care of a whole group: budgets, campaigns and cut-offs together, over partitions, workers and crashes."""
+"""Care of a whole group: budgets, campaigns and cut-offs at once, over partitions, workers and crashes."""
 
 from collections import Counter
 from pathlib import Path

@@ -49,8 +49,8 @@ def replayed(history: History, cutoffs_at: tuple[int, ...] = ()) -> Result:
     return replay(load_timeline(Path("abc")), history.files, history.last_ms, cutoffs_at=cutoffs_at)
 
 
-def told(rig: Rig, topic: str, before: str) -> dict[str, Any]:
-    """What was told on a topic of instants before one; repetitions are the very same bytes."""
+def written(rig: Rig, topic: str, before: str) -> dict[str, Any]:
+    """Return what was written to a topic of instants before one; repetitions are the very same bytes."""
     found = by_id(rig.read(topic)[topic], "event_id")
     return {identity: value for identity, value in found.items() if value["effective_at"] < before}
 
@@ -71,8 +71,8 @@ def test_partitions_of_a_live_worker_take_the_cut_offs_of_replay(broker: str, hi
         rig.wait(rig.is_settled, "everything is settled")
         rig.wait(lambda: rig.has_reached(history.last_ms + 1), "time has reached the last event")
         result = replayed(history, (asked,))
-        assert told(rig, "tier-changes", later) == wanted(result.changes, later)
-        assert told(rig, "tier-cutoffs", later) == wanted(result.cutoffs, later)
+        assert written(rig, "tier-changes", later) == wanted(result.changes, later)
+        assert written(rig, "tier-cutoffs", later) == wanted(result.cutoffs, later)
         assert format_instant(asked) in {cutoffs.effective_at for cutoffs in result.cutoffs}
         assert len(result.cutoffs) > 85
 
@@ -121,8 +121,8 @@ def test_a_backlog_of_days_comes_to_the_same_however_many_orders_a_customer_has_
         worker = rig.start_worker()
         rig.wait(rig.is_settled, "everything is settled")
         rig.wait(lambda: rig.has_reached(last + 1), "time has reached the last event")
-        assert told(rig, "tier-cutoffs", "9999") == wanted(result.cutoffs, "9999")
-        assert told(rig, "tier-changes", "9999") == wanted(result.changes, "9999")
+        assert written(rig, "tier-cutoffs", "9999") == wanted(result.cutoffs, "9999")
+        assert written(rig, "tier-changes", "9999") == wanted(result.changes, "9999")
         assert len(result.cutoffs) > 5
         assert "settled_early" not in str(worker.metrics().get("tidemark_notes_total"))
 
@@ -145,10 +145,10 @@ def test_two_workers_agree_and_one_that_is_killed_changes_nothing(
         rig.wait(lambda: not rig.backlog(), "everything is read")
         result = replayed(history)
         changes, cutoffs = wanted(result.changes, before), wanted(result.cutoffs, before)
-        rig.wait(lambda: len(told(rig, "tier-cutoffs", before)) >= len(cutoffs), "all cut-offs are told")
-        rig.wait(lambda: len(told(rig, "tier-changes", before)) >= len(changes), "all changes are told")
-        assert told(rig, "tier-cutoffs", before) == cutoffs
-        assert told(rig, "tier-changes", before) == changes
+        rig.wait(lambda: len(written(rig, "tier-cutoffs", before)) >= len(cutoffs), "all cut-offs are written")
+        rig.wait(lambda: len(written(rig, "tier-changes", before)) >= len(changes), "all changes are written")
+        assert written(rig, "tier-cutoffs", before) == cutoffs
+        assert written(rig, "tier-changes", before) == changes
 
 
 def test_cut_offs_that_cannot_be_read_or_requested_are_reported(broker: str, tmp_path: Path) -> None:

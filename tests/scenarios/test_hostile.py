@@ -222,7 +222,7 @@ def _spoilt(draw: random.Random, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told_in_lines(file: Path) -> bool:
-    """Check a policy file; whatever is wrong with it is told in lines. Return whether something is."""
+    """Check a policy file; every flaw is a line of error. Return whether something is."""
     mistakes = check_file(file)
     assert all(0 < len(mistake) < 1_000 and "\n" not in mistake for mistake in mistakes), mistakes
     return bool(mistakes)

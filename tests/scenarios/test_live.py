@@ -222,9 +222,11 @@ def test_a_thousand_bad_records_end_in_dead_letters_untouched_and_stop_nothing(b
                 wanted[place] = (record.key, record.value, reason.value)
         letters = rig.read("dead-letters")["dead-letters"]
         assert len(wanted) == len(letters) == 1_000
-        assert {place_of(letter): (letter.key, letter.value, told(letter, "reason")) for letter in letters} == wanted
-        assert all(0 < len(told(letter, "detail")) <= 1_000 for letter in letters)
-        assert all(letter.partition == int(told(letter, "partition")) for letter in letters)
+        assert {
+            place_of(letter): (letter.key, letter.value, header_of(letter, "reason")) for letter in letters
+        } == wanted
+        assert all(0 < len(header_of(letter, "detail")) <= 1_000 for letter in letters)
+        assert all(letter.partition == int(header_of(letter, "partition")) for letter in letters)
         assert_same_as_replay(rig, history)
 
 
@@ -239,12 +241,12 @@ def strayed(rig: Rig) -> list[ToSend]:
     return records
 
 
-def told(record: ConsumerRecord, header: str) -> str:
+def header_of(record: ConsumerRecord, header: str) -> str:
     return dict(record.headers)[header].decode()
 
 
 def place_of(letter: ConsumerRecord) -> tuple[str, int, int, int]:
-    return told(letter, "topic"), *(int(told(letter, name)) for name in ("partition", "offset", "timestamp"))
+    return header_of(letter, "topic"), *(int(header_of(letter, name)) for name in ("partition", "offset", "timestamp"))
 
 
 # --- erasure ---------------------------------------------------------------------------------------------

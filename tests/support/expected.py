@@ -102,7 +102,7 @@ def _assert_same(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, A
         return
     missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     other = [name for name in wanted.keys() & found.keys() if wanted[name] != found[name]]
-    told = [
+    differing = [
         {field: (found[name][field], value) for field, value in wanted[name].items() if found[name][field] != value}
         for name in other[:3]
     ]
@@ -111,14 +111,14 @@ def _assert_same(found: dict[str, dict[str, Any]], wanted: dict[str, dict[str, A
         [found[name] for name in [*extra][:3]],
         [wanted[n] for n in other[:1]],
     )
-    raise AssertionError(f"{len(missing)} missing, {len(extra)} too many, {len(other)} other: {told} {whole}")
+    raise AssertionError(f"{len(missing)} missing, {len(extra)} too many, {len(other)} other: {differing} {whole}")
 
 
 def _assert_same_rows(found: dict[str, bytes], wanted: dict[str, bytes]) -> None:
     """The rows are the same; else say of the first few which of their parts differ, and how (found, wanted)."""
     assert found.keys() == wanted.keys()
     other = [name for name, row in wanted.items() if found[name] != row and _shown(found[name]) != _shown(row)]
-    told = {
+    differing = {
         name: {
             part: (ours, theirs)
             for part, (ours, theirs) in enumerate(zip(_shown(found[name]), _shown(wanted[name]), strict=True))
@@ -127,7 +127,7 @@ def _assert_same_rows(found: dict[str, bytes], wanted: dict[str, bytes]) -> None
         for name in other[:3]
     }
     if other:
-        raise AssertionError(f"{len(other)} rows differ, by part: {told}")
+        raise AssertionError(f"{len(other)} rows differ, by part: {differing}")
 
 
 def _assert_sequences(records: list[ConsumerRecord]) -> None:

@@ -91,8 +91,8 @@ def tidemark(directory: Path, *arguments: object, **environment: str) -> subproc
     )
 
 
-def told(done: subprocess.CompletedProcess[str], status: int = 2) -> str:
-    """Return the one line of error that a command told when it ended with a status."""
+def error_line(done: subprocess.CompletedProcess[str], status: int = 2) -> str:
+    """Return the one line of error that a command wrote when it ended with a status."""
     assert done.returncode == status, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("tidemark: ")]

@@ -11,7 +11,7 @@ import pytest
 from config.policy_files import load_timeline
 from models.events import Topic
 from models.instants import parse_instant
-from streams.replay import coupled as together
+from streams.replay import coupled
 from streams.replay import plan as planning
 from streams.replay import sorted_runs as runs
 from streams.replay.command import Asked, plan_of, replay_history
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     policy: Path
     paths: dict[Topic, Path]
     expected: dict[str, bytes]
-    together: bool
+    coupled: bool
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -77,9 +77,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_FRAME_BYTES", 2_000)
     monkeypatch.setattr(runs, "BUCKET_BYTES", 20_000)
     monkeypatch.setattr("streams.replay.collect.RUN_ENTRIES", 40)
-    monkeypatch.setattr(together, "FRAME_EVENTS", 7)
-    monkeypatch.setattr(together, "SLICE_EVENTS", 100)
-    monkeypatch.setattr(together, "SLICE_PER_CUSTOMER", 10)
+    monkeypatch.setattr(coupled, "FRAME_EVENTS", 7)
+    monkeypatch.setattr(coupled, "SLICE_EVENTS", 100)
+    monkeypatch.setattr(coupled, "SLICE_PER_CUSTOMER", 10)
 
 
 def replayed(case: Case, out: Path, paths: dict[Topic, Path] | None = None, processes: int = 1) -> dict[str, bytes]:
@@ -88,7 +88,7 @@ def replayed(case: Case, out: Path, paths: dict[Topic, Path] | None = None, proc
 
 
 def test_the_pipeline_decides_what_the_processor_decides_in_steps(case: Case, tmp_path: Path) -> None:
-    assert case.plan().request.together is case.together
+    assert case.plan().request.coupled is case.coupled
     assert replayed(case, tmp_path / "out") == case.expected
     if case.policy.name != "abc":
         assert case.expected["care-actions.jsonl"].count(b"\n") > 10

@@ -17,7 +17,7 @@ from models.money import Money
 from models.wire import Wire
 from streams.history.columns import ColumnsError, RowMapper, parse_columns
 from streams.history.formats import FileError, check_header, format_of, lines_before, read_values
-from tests.support.histories import tidemark, told
+from tests.support.histories import error_line, tidemark
 
 LINES = [
     {
@@ -182,8 +182,8 @@ def test_what_cannot_be_read_is_one_line_and_leaves_nothing(tmp_path: Path, name
     (tmp_path / name).write_bytes(data)
     mapped = () if "no column" in line or "jsonl" in name or not data else ("--columns", "order_id=basket")
     done = tidemark(tmp_path, "replay", "--orders", name, *mapped, "--policy", "demo", "--out", "out")
-    assert line in told(done)
-    assert name in told(done)
+    assert line in error_line(done)
+    assert name in error_line(done)
     assert not (tmp_path / "out").exists()
 
 
@@ -208,5 +208,5 @@ def test_outputs_of_a_former_run_stay_where_the_next_one_fails(tmp_path: Path) -
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     (tmp_path / "orders.jsonl.gz").write_bytes(cut(gzip.compress(TEXT)))
     done = tidemark(tmp_path, "replay", "--orders", "orders.jsonl.gz", "--policy", "demo", "--out", "out")
-    assert "is cut off" in told(done)
+    assert "is cut off" in error_line(done)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

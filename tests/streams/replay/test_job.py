@@ -19,7 +19,7 @@ from streams.replay import sorted_runs as runs
 from streams.replay.command import Asked, InterruptedRun, plan_of, replay_history
 from streams.replay.plan import Plan
 from streams.replay.workspace import NAME, working_in
-from tests.support.histories import contents, made_up, options, tidemark, told, written
+from tests.support.histories import contents, error_line, made_up, options, tidemark, written
 from tests.support.in_steps import replay, write_result
 from tests.support.process import ROOT
 
@@ -217,7 +217,7 @@ def test_a_file_that_changed_is_refused(tmp_path: Path) -> None:
     with paths[Topic.ORDERS].open("a") as file:
         file.write("\n")
     arguments = [*options(paths), "--until", "2027-02-01T00:00:00Z", "--out", str(out), "--resume"]
-    line = told(tidemark(tmp_path, "replay", *arguments, "--policy", "demo"))
+    line = error_line(tidemark(tmp_path, "replay", *arguments, "--policy", "demo"))
     assert line == f"{paths[Topic.ORDERS]} has changed since the interrupted run; run again without --resume"
     assert {path.name for path in out.iterdir()} == {NAME}
 
@@ -226,9 +226,9 @@ def test_another_policy_or_instant_is_refused(tmp_path: Path) -> None:
     paths = written(tmp_path, made_up(customers=3))
     out = interrupted(paths, tmp_path)
     common = [*options(paths), "--out", str(out), "--resume"]
-    line = told(tidemark(tmp_path, "replay", *common, "--policy", "retail", "--until", "2027-02-01T00:00:00Z"))
+    line = error_line(tidemark(tmp_path, "replay", *common, "--policy", "retail", "--until", "2027-02-01T00:00:00Z"))
     assert line.startswith("the policies are not those of the interrupted run")
-    line = told(tidemark(tmp_path, "replay", *common, "--policy", "demo"))
+    line = error_line(tidemark(tmp_path, "replay", *common, "--policy", "demo"))
     assert "--until are not those of the interrupted run" in line
 
 
@@ -240,7 +240,7 @@ def test_to_resume_where_nothing_was_interrupted_is_to_begin(tmp_path: Path, pat
 def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
     paths = written(tmp_path, made_up(customers=3))
     with working_in(tmp_path / "out"):
-        line = told(tidemark(tmp_path, "replay", *options(paths), "--policy", "demo", "--out", "out"))
+        line = error_line(tidemark(tmp_path, "replay", *options(paths), "--policy", "demo", "--out", "out"))
     assert line == "out is being written by another run"
 
 

@@ -372,21 +372,21 @@ def test_the_command_writes_what_the_function_writes(tmp_path: Path, timeline: A
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "problem"),
     [
         ("--orders good.jsonl --policy nowhere --out out", "nowhere"),
         ("--orders good.jsonl --policy broken.yaml --out out", "broken.yaml"),
         ("--orders good.jsonl --policy demo --out good.jsonl/out", "good.jsonl/out"),
     ],
 )
-def test_what_cannot_be_used_is_one_line_and_status_2(tmp_path: Path, arguments: str, told: str) -> None:
+def test_what_cannot_be_used_is_one_line_and_status_2(tmp_path: Path, arguments: str, problem: str) -> None:
     (tmp_path / "good.jsonl").write_bytes(order("ann", 1, "2026-03-01T00:00:00Z")[1])
     (tmp_path / "broken.yaml").write_text("version: '1'\nwindow: long\n")
     done = command(tmp_path, *arguments.split())
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("tidemark: ")]
     assert len(errors) == 1
-    assert told in errors[0]
+    assert problem in errors[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -407,8 +407,8 @@ def test_unusable_arguments_are_told_and_status_2(tmp_path: Path, arguments: str
     (tmp_path / "good.jsonl").write_bytes(order("ann", 1, "2026-03-01T00:00:00Z")[1])
     done = command(tmp_path, *arguments.split())
     assert done.returncode == 2
-    (told,) = done.stderr.splitlines()
-    assert told.startswith("tidemark: ")
+    (problem,) = done.stderr.splitlines()
+    assert problem.startswith("tidemark: ")
     assert not (tmp_path / "out").exists()
 
 

