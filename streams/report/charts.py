@@ -1,6 +1,7 @@
 """Charts as SVG text, for pages that may not load anything. Pygal draws them."""
 
 import re
+import sys
 import zlib
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -16,8 +17,18 @@ _MAX_POINTS = 200
 _LABELS = 6
 _ADDED = re.compile(r"<!--.*?-->|<script.*?</script>", re.DOTALL)
 _STYLE = Style(
-    background="transparent", plot_background="transparent", font_family="system-ui, sans-serif", opacity=".8"
+    background="transparent",
+    plot_background="transparent",
+    font_family="system-ui, sans-serif",
+    opacity=".8",
+    label_font_size=15,
+    major_label_font_size=15,
+    legend_font_size=16,
+    title_font_size=18,
 )
+# Importing pygal registers a finder of a form that Python 3.12 dropped, for plugins that are not used here; pytest
+# fails on it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 
 T = TypeVar("T")
@@ -81,7 +92,15 @@ def bars(title: str, rows: Sequence[Sequence[str | int]]) -> str:
 def _options(title: str) -> dict[str, object]:
     shown = {"include_x_axis": True, "legend_at_bottom": True, "truncate_label": -1, "truncate_legend": -1}
     plain = {"js": [], "disable_xml_declaration": True, "explicit_size": False, "no_prefix": False}
-    return {"title": title, "style": _STYLE, "width": 760, "height": 420, **shown, **plain}
+    return {
+        "title": title,
+        "style": _STYLE,
+        "value_formatter": "{:,.10g}".format,
+        "width": 760,
+        "height": 420,
+        **shown,
+        **plain,
+    }
 
 
 def _text(chart: pygal.Graph) -> str:

@@ -100,11 +100,11 @@ def _actions(population: Population) -> str:
     rows: list[Row] = [[rule, a.get(rule, 0), b.get(rule, 0)] for rule in sorted({*a, *b})]
     spent, other = (side.spent for side in population.sides)
     shown: list[Row] = [[name, spent.get(name, 0), other.get(name, 0)] for name in sorted({*spent, *other})]
-    return (
-        charts.bars("Care actions by rule", rows)
-        + table("Actions by rule", ("rule", "A", "B"), rows)
-        + table("Cost that they took of budgets", ("budget", "A", "B"), shown)
+    tables = (
+        ("Actions by rule", ("rule", "A", "B"), rows),
+        ("Cost that they took of budgets", ("budget", "A", "B"), shown),
     )
+    return charts.bars("Care actions by rule", rows) + "".join(table(*each) for each in tables if each[2])
 
 
 def _named(population: Population) -> str:
