@@ -98,6 +98,7 @@ def _options(title: str) -> dict[str, object]:
         "value_formatter": "{:,.10g}".format,
         "width": 760,
         "height": 420,
+        "margin_right": 40,  # the last label is centred on its point
         **shown,
         **plain,
     }

@@ -16,11 +16,10 @@ from models.policy.timeline import Timeline
 from streams.replay.decide import blocks, decide, heard_campaigns
 from streams.replay.histories import histories
 from streams.replay.workspace import Work
-from streams.simulate.population import AGE, OTHER, Kept, NamedMove, Population, Side, empty
+from streams.simulate.population import AGE, OTHER, UNKNOWN, Kept, NamedMove, Population, Side, empty
 
 #: Age bands of the fairness table, by the first age that is not in them any more.
 AGE_BANDS = ((25, "under 25"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
-UNKNOWN = "unknown"
 _LONGEST_VALUE = 40
 #: A shard tells so many values of an attribute apart at most.
 _MAX_VALUES = 200

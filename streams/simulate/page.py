@@ -12,7 +12,7 @@ from streams.report import charts
 from streams.report.charts import spread
 from streams.report.html import END, Row, cutoff_table, head, table
 from streams.simulate import facts
-from streams.simulate.population import Population
+from streams.simulate.population import UNKNOWN, Population
 
 #: The table of cut-offs has so many instants at most; the chart shows every day.
 _MOST_CUTOFFS = 24
@@ -69,7 +69,11 @@ def _scheme(population: Population, timelines: Sequence[Timeline], scheme: str, 
     yield from _cutoffs(population, scheme)
     sides = [(name, side.moves.get(scheme, {})) for name, side in zip("AB", population.sides, strict=True)]
     yield table("Moves over the history", ("", "up", "down"), ([n, m.get("up", 0), m.get("down", 0)] for n, m in sides))
-    for attribute, rows in facts.fairness(population, scheme).items():
+    tables = facts.fairness(population, scheme)
+    missing = [attribute for attribute, rows in tables.items() if [value for value, _ in rows] == [UNKNOWN]]
+    if missing:
+        yield f"<p>No customer has a known {escape(' or '.join(missing))}.</p>"
+    for attribute, rows in ((each, tables[each]) for each in tables if each not in missing):
         shown: list[Row] = [[value, counts["customers"], *_shares(counts)] for value, counts in rows]
         yield table(f"Who moves, by {attribute}", (attribute, "customers", "up under B", "down under B"), shown)
 

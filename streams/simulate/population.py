@@ -13,6 +13,8 @@ from models.outputs import TierCutoffs
 AGE = "age"
 #: Where a shard tells too many values of an attribute apart, the rest of them.
 OTHER = "other"
+#: The value of an attribute of customers who have none.
+UNKNOWN = "unknown"
 
 Counts = dict[str, Any]
 
