@@ -51,8 +51,11 @@ class Engine:
         self.timeline = timeline
         self._fingerprint = timeline.fingerprint
         self._settled = settled
-        #: Events from this instant (ms) on wait in any case: the cut-offs that decide them are not known yet.
-        self.barrier = NEVER
+        self._barrier = NEVER
+
+    def hold_from(self, instant: int) -> None:
+        """Let events from an instant (ms) on wait: the cut-offs that decide them are unknown. NEVER: none wait."""
+        self._barrier = instant
 
     def ingest(
         self,
@@ -74,9 +77,9 @@ class Engine:
             self._reconcile(customer, context)
         at = event.at
         if (
-            (self._settled or self.barrier != NEVER)
+            (self._settled or self._barrier != NEVER)
             and at is not None
-            and (self._settled or at >= self.barrier)
+            and (self._settled or at >= self._barrier)
             and (customer.cursor is None or at >= customer.cursor)
         ):
             self._wait(customer, event, context)

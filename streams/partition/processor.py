@@ -85,7 +85,7 @@ class Processor:
             return Effects()
         step = self._step(partition, now)
         if self.coordinator is not None:
-            self.engine.barrier = self.coordinator.barrier(partition)
+            self.engine.hold_from(self.coordinator.barrier(partition))
         until = self._reads_until(partition, now)
         by_customer = self._records.read(step, topic, name, records, latest=latest, until=until)
         self._write_back(step, few_at_a_time(self._records.ingest(step, by_customer)), topic)
