@@ -11,7 +11,7 @@ import orjson
 
 from models.errors import TidemarkError, UnusableInput
 from streams.cli import history
-from streams.cli.options import FILE, POLICY, Instant, default_language
+from streams.cli.options import COLUMNS, FILE, POLICY, Instant, default_language
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
@@ -112,14 +112,22 @@ for command in (history.load, history.diff, history.uplift, history.simulate, hi
 @click.option("--lang", help="Language of the sentences: en or zh (default: zh if LANG starts with zh, else en).")
 @click.option("--at", type=Instant(), help="Explain as of this instant (default: now; with files, --until).")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON instead of sentences.")
-@click.option("--orders", type=FILE, help="JSON lines of order events, instead of a running deployment.")
-@click.option("--interactions", type=FILE, help="JSON lines of interactions, instead of a running deployment.")
-@click.option("--customers", type=FILE, help="JSON lines of customer profiles, instead of a running deployment.")
-@click.option("--campaigns", type=FILE, help="JSON lines of campaigns, instead of a running deployment.")
+@click.option("--orders", type=FILE, help="A file of order events, instead of a running deployment.")
+@click.option("--interactions", type=FILE, help="A file of interactions, instead of a running deployment.")
+@click.option("--customers", type=FILE, help="A file of customer profiles, instead of a running deployment.")
+@click.option("--campaigns", type=FILE, help="A file of campaigns, instead of a running deployment.")
+@COLUMNS
 @click.option("--policy", type=POLICY, help="A policy file or preset (default: TIDEMARK_POLICY).")
 @click.option("--until", type=Instant(), help="With files: the last instant to read (default: the last event).")
 def explain(
-    customer: str, lang: str | None, at: int | None, as_json: bool, policy: Path | None, until: int | None, **files: Any
+    customer: str,
+    lang: str | None,
+    at: int | None,
+    as_json: bool,
+    columns: tuple[str, ...],
+    policy: Path | None,
+    until: int | None,
+    **files: Any,
 ) -> None:
     """Explain why a customer is in a tier.
 
@@ -132,6 +140,7 @@ def explain(
     Examples:
       tidemark explain c1 --lang zh --at 2026-12-31T00:00:00+08:00
       tidemark explain c1 --orders orders.jsonl --customers customers.jsonl --policy retail
+      tidemark explain 17850 --orders sales.csv --columns customer_id=Client,amount=Total --policy retail
     """
     import msgspec
 
@@ -139,6 +148,7 @@ def explain(
     from config.policy_files import load_timeline
     from config.settings import load_settings
     from models.events import Topic
+    from streams.report.console import literal
     from streams.tools.explain import explain_files, explain_live
 
     language = lang or default_language()
@@ -149,14 +159,16 @@ def explain(
         raise click.UsageError("--until needs files: add --orders, --interactions or --customers, or use --at")
     timeline = load_timeline(settings.policy)
     if inputs:
-        report = explain_files(settings.policy, inputs, customer, until, at, partitions=settings.partitions)
+        report = explain_files(
+            settings.policy, inputs, customer, until, at, partitions=settings.partitions, columns=columns
+        )
     else:
         report = asyncio.run(explain_live(settings, timeline, customer, at))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:
         for sentence in render(report, language):
-            click.echo(sentence)
+            click.echo(literal(sentence))
 
 
 @cli.command()

@@ -48,9 +48,7 @@ def run_demo(*, stay: bool, households: int | None) -> int:
         directory = Path(name)
         settings = _settings(broker.address, directory)
         policy = load_timeline(settings.policy).latest
-        OUT.print(
-            f"[bold]tidemark demo[/]: broker on {broker.address}, policy {settings.policy.name}, all on this machine"
-        )
+        OUT.print(f"tidemark demo: broker on {broker.address}, policy {settings.policy.name}, all on this machine")
         asyncio.run(create_topics(settings))
         with (directory / "worker.log").open("wb") as log:
             worker = Child([sys.executable, "-m", "streams", "worker"], log, env=_environment(settings), cwd=directory)
@@ -115,7 +113,7 @@ async def _follow(watch: Watch, worker: Child, directory: Path) -> None:
             await watch.poll_metrics()
             progress.update(task, completed=watch.applied)
             for line in watch.headlines():
-                progress.console.print(line)
+                progress.console.print(line, markup=True)
 
 
 def _check(worker: Child, deadline: float, directory: Path) -> None:

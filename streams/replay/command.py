@@ -17,7 +17,7 @@ from streams.replay.coupled import coupled
 from streams.replay.plan import Plan, Request, digest_of, plan_files, plan_topics, release, state_of
 from streams.replay.process_pool import pool_of
 from streams.replay.topic_input import find_parts, parse_offsets
-from streams.replay.workspace import working_in
+from streams.replay.workspace import check_outputs, working_in
 
 
 class InterruptedRun(TidemarkError):
@@ -100,6 +100,7 @@ def replay_history(
 
     `resume`: go on with an interrupted run of the same plan, where there is one.
     """
+    check_outputs(out, job.FILES, [Path(each.path) for each in plan.request.files])
     with working_in(out, settings) as work:
         if not (resume and work.resumes(plan)):
             work.begin(plan, [policy])

@@ -26,14 +26,18 @@ class FinalState(NamedTuple):
     until: int | None
 
 
-def final_state(plan: Plan, policy: Path, customer_id: str, progress: job.Progress) -> FinalState:
+def _quiet(_stage: str, _done: int, _total: int) -> None:
+    pass
+
+
+def final_state(plan: Plan, policy: Path, customer_id: str) -> FinalState:
     """Decide what a plan reads, and return how one customer ends. The plan must keep rows. Raises FileError."""
     with tempfile.TemporaryDirectory(prefix="tidemark-") as directory, working_in(Path(directory)) as work:
         work.begin(plan, [policy])
         with pool_of(1) as pool:
-            reading = job.read_parts(work, pool, progress)
+            reading = job.read_parts(work, pool, _quiet)
             until = job.until_of(work)
-            reports = job.decide(work, pool, reading, until, progress)
+            reports = job.decide(work, pool, reading, until, _quiet)
         row = next((row for _, name, row in rows_of(work) if name == customer_id), None)
         customer = None if row is None else Customer.from_row(customer_id, row)
         return FinalState(customer, _with_cutoffs(work.timeline(), reports), until)

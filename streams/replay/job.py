@@ -17,7 +17,7 @@ import orjson
 
 from streams.history.files import write_atomically
 from streams.history.formats import lines_before
-from streams.replay.collect import CUTOFFS, ShardReport, outputs_of
+from streams.replay.collect import ACTIONS, CHANGES, CUSTOMERS, CUTOFFS, ShardReport, outputs_of
 from streams.replay.coupled import SortedReport, decide_coupled, sort_shard
 from streams.replay.decide import decide_shard
 from streams.replay.histories import campaigns_of, take_in
@@ -31,6 +31,8 @@ from streams.replay.workspace import Work
 
 LETTERS = "dead-letters"
 SUMMARY = "summary.json"
+#: The files that a replay may write, the summary last.
+FILES = (*(f"{name}.jsonl" for name in (CHANGES, ACTIONS, CUSTOMERS, CUTOFFS, LETTERS)), SUMMARY)
 R = TypeVar("R", bound=msgspec.Struct)
 #: Called with how much of a stage is done: (stage, done, total), in events or lines.
 Progress = Callable[[str, int, int], None]

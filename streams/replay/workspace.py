@@ -5,7 +5,7 @@ It lies in the output directory until the outputs are there. One run at a time m
 
 import fcntl
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -121,6 +121,27 @@ def _plan(directory: Path) -> Plan:
 @lru_cache(maxsize=2)
 def _timeline(directory: Path, place: int) -> Timeline:
     return load_timeline(directory / f"policy-{place}.yaml")
+
+
+def check_outputs(out: Path, names: Iterable[str], inputs: Iterable[Path]) -> None:
+    """Raise OutputError if a run would write over one of its inputs, or over a file that no replay wrote.
+
+    `names` are the outputs' names; the summary comes last. Replays are recognised by their summary, or by their work.
+    """
+    outputs = [path for name in names if (path := out / name).exists()]
+    for path in outputs:
+        if any(path.samefile(each) for each in inputs):
+            raise OutputError(f"{path} is an input of this run and would be written over; choose another --out")
+    if outputs and not (_is_summary(outputs[-1]) or (out / NAME / _PLAN).exists()):
+        raise OutputError(f"{outputs[0]} was not written by a replay; choose another --out, or move the file away")
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        summary = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return isinstance(summary, dict) and {"policy_version", "tier_changes", "dead_letters"} <= summary.keys()
 
 
 @contextmanager

@@ -7,11 +7,24 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from models.outputs import Cutoff, TierCutoffs
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+
+class LiteralConsole(Console):
+    """A console that prints texts as they are: ids and attributes may look like markup or hold escape sequences."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text with its control characters shown."""
+        return super().render_str(literal(text), **options)
+
+
+OUT = LiteralConsole()
+ERR = LiteralConsole(stderr=True)
 
 
 class _Rate(TextColumn):
@@ -23,6 +36,17 @@ class _Rate(TextColumn):
     def render(self, task: Any) -> Any:
         speed = task.finished_speed or task.speed
         return f"{speed:,.0f} events/s" if speed else ""
+
+
+def literal(text: str) -> str:
+    """Return a text that a terminal shows and does not obey: characters without a glyph become escapes.
+
+    Line ends stay.
+    """
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(shown)
 
 
 def new_progress(console: Console = ERR) -> Progress:
@@ -59,7 +83,7 @@ def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def table(title: str, rows: Mapping[str, Any], heads: tuple[str, str], console: Console = OUT) -> None:
     """Print a table of two columns: names on the left, values on the right."""
-    console.print(f"[bold]{title}[/]")  # Rich would wrap the table's own title to the table's width
+    console.print(title, style="bold")  # Rich would wrap the table's own title to the table's width
     drawn = Table()
     drawn.add_column(heads[0])
     drawn.add_column(heads[1], justify="right")
@@ -76,9 +100,8 @@ def cutoff_tables(cutoffs: Sequence[TierCutoffs], console: Console = OUT, title:
     """
     for scheme in dict.fromkeys(each.scheme for each in cutoffs):
         rows = [each for each in cutoffs if each.scheme == scheme]
-        console.print(
-            f"[bold]{title}, {scheme}[/] ({rows[-1].metric}; in brackets: share reaching the cut, share held)"
-        )
+        head = Text(literal(f"{title}, {scheme}"), style="bold")
+        console.print(head.append(f" ({rows[-1].metric}; in brackets: share reaching the cut, share held)", "default"))
         drawn = Table()
         drawn.add_column("from")
         drawn.add_column("ranked", justify="right")

@@ -32,7 +32,7 @@ def print_uplift(found: list[Uplift], words: Catalogue, console: Console = OUT) 
 
 
 def _draw(name: str, columns: tuple[str, ...], rows: Iterator[list[str]], words: Catalogue, console: Console) -> None:
-    console.print(f"[bold]{words.text(f'effects.{name}_title')}[/]")
+    console.print(words.text(f"effects.{name}_title"), style="bold")
     table = Table()
     for column in columns:
         table.add_column(words.text(f"effects.columns.{column}"), justify="left" if column in _TEXTS else "right")

@@ -6,6 +6,7 @@ It only reads: it produces nothing, commits no offset and joins no consumer grou
 import asyncio
 import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,7 +37,6 @@ from streams.partition.cutoff_coordinator import CUTOFFS_KEY
 from streams.partition.fencing import Fence
 from streams.replay.command import Asked, plan_of
 from streams.replay.final_state import final_state
-from streams.replay.job import Progress
 
 _FETCH_MS = 500
 
@@ -51,19 +51,20 @@ def explain_files(
     customer_id: str,
     until: int | None = None,
     at: int | None = None,
-    progress: Progress = lambda _stage, _done, _total: None,
+    *,
     partitions: int = 1,
+    columns: Sequence[str] = (),
 ) -> CustomerReport:
     """Return the report on a customer from the events in files, as of `at` (ms; default: `until`, else the last event).
 
     Events after `until`, or after an earlier `at`, are not read. `partitions` is the number of partitions that share
-    the care budgets. `progress(stage, done, total)` is called now and then. Raises ExplainError for an unknown
+    the care budgets. `columns` name the columns of tables, as in `tidemark replay`. Raises ExplainError for an unknown
     customer, UnusableInput if the policy or a file cannot be used.
     """
     bounds = [bound for bound in (until, at) if bound is not None]
     files = {topic: [path] for topic, path in inputs.items()}
-    asked = Asked(files, until=min(bounds, default=None), partitions=partitions, only=customer_id)
-    ended = final_state(plan_of(asked, [load_timeline(policy)]), policy, customer_id, progress)
+    asked = Asked(files, until=min(bounds, default=None), columns=columns, partitions=partitions, only=customer_id)
+    ended = final_state(plan_of(asked, [load_timeline(policy)]), policy, customer_id)
     if ended.customer is None:
         raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the requested instant")
     instant = ended.until if at is None else at

@@ -244,6 +244,30 @@ def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
     assert line == "out is being written by another run"
 
 
+def test_an_output_is_never_an_input(tmp_path: Path) -> None:
+    paths = written(tmp_path, made_up(customers=3))
+    before = {path: path.read_bytes() for path in paths.values()}
+    for out in (".", str(tmp_path)):
+        line = error_line(tidemark(tmp_path, "replay", *options(paths), "--policy", "demo", "--out", out))
+        assert "customers.jsonl is an input of this run and would be written over" in line
+    assert {path: path.read_bytes() for path in paths.values()} == before
+    assert not (tmp_path / NAME).exists()
+
+
+def test_a_file_that_no_replay_wrote_is_not_replaced(tmp_path: Path) -> None:
+    paths, out = written(tmp_path, made_up(customers=3)), tmp_path / "out"
+    out.mkdir()
+    arguments = ("replay", *options(paths), "--policy", "demo", "--out", "out")
+    for name, text in (("dead-letters.jsonl", "mine"), ("summary.json", '{"mine": 1}'), ("summary.json", "[")):
+        (out / name).write_text(text)
+        line = error_line(tidemark(tmp_path, *arguments))
+        assert line == f"out/{name} was not written by a replay; choose another --out, or move the file away"
+        assert (out / name).read_text() == text
+        (out / name).unlink()
+    for _ in range(2):  # a replay's own outputs are replaced
+        assert tidemark(tmp_path, *arguments).returncode == 0
+
+
 def test_a_file_that_changes_while_it_is_read_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     paths = written(tmp_path, made_up(customers=3))
     plan = planned(paths)

@@ -96,6 +96,20 @@ def test_files_are_explained_as_of_their_last_event(place: Path) -> None:
     ]
 
 
+def test_columns_name_those_of_a_table(place: Path) -> None:
+    (place / "sales.csv").write_text("no,client,when,total\na,c1,2026-01-01T00:00:00Z,500.00\n")
+    columns = "order_id=no,customer_id=client,occurred_at=when,amount=total"
+    done = run(place, "c1", "--orders", "sales.csv", "--columns", columns, "--policy", "policy.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "net spending in the last 100 days is 500.00 USD" in done.stdout
+
+
+def test_a_customer_cannot_write_to_the_terminal(place: Path) -> None:
+    (place / "orders.jsonl").write_text(line("c\x1b[2J[red]1", "a", 1, "500.00"))
+    done = run(place, "c\x1b[2J[red]1", *FILES)
+    assert done.stdout.startswith(r"Customer c\x1b[2J[red]1, as of")
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "chinese"),
     [
@@ -183,7 +197,7 @@ def test_one_customer_alone_is_decided_as_among_all(place: Path) -> None:
     everybody, files = replay(load_timeline(policy), inputs), {topic: [path] for topic, path in inputs.items()}
     for customer in everybody.customers:
         plan = plan_of(Asked(files, only=customer.customer_id), [load_timeline(policy)])
-        alone = final_state(plan, policy, customer.customer_id, lambda *_: None)
+        alone = final_state(plan, policy, customer.customer_id)
         assert alone.until == everybody.until
         assert alone.customer is not None
         assert alone.customer.to_row() == customer.to_row()
