@@ -26,8 +26,10 @@ def _nothing_is_none(value: object) -> object:
 
 
 def _token(value: object) -> object:
-    """Refuse a token that is easy to guess, without showing it."""
+    """Refuse a token that is easy to guess, without showing it; blanks around it are dropped, as clients drop them."""
     text = _text(value)
+    if isinstance(text, str):
+        value = text = text.strip()
     if isinstance(text, str) and len(text) < _TOKEN_LENGTH:
         raise PydanticCustomError("token", f"a token has at least {_TOKEN_LENGTH} characters")
     return value

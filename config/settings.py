@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from config.connection import PREFIX, ConnectionSettings, Mistake
 from config.setting_types import MASKED, Duration, Milliseconds, Name, OptionalMilliseconds, OptionalPath, Token
-from config.settings_file import FileSource, SettingsError, read_file, unknown_names
+from config.settings_file import FileSource, SettingsError, read_file, unknown_names, unknown_variables
 from models.instants import DAY_MS, format_duration
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "load_settings", "show_settings"]
@@ -115,6 +115,7 @@ def load_settings(**overrides: object) -> Settings:
         wrong = {str(details["loc"][0]): details for details in error.errors()}
         defaults = {name: fields[name].get_default() for name in wrong}
         settings = Settings(**overrides | defaults)  # type: ignore[arg-type]  # as above
+    lines += unknown_variables(PREFIX, set(fields))[0]
     path = settings.config
     filed = {} if path is None else read_file(path)
     if path is not None:

@@ -1,5 +1,6 @@
 """The settings file that TIDEMARK_CONFIG names: YAML, one setting per line, by its name in lower case."""
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from models.errors import UnusableInput
+
+#: How much alike a variable and a setting must be for the variable to count as misspelt (difflib's ratio).
+_ALIKE = 0.8
 
 
 class SettingsError(UnusableInput):
@@ -41,6 +45,24 @@ def unknown_names(path: Path, known: set[str]) -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{path}: {name}: no such setting{hint}")
     return lines
+
+
+def unknown_variables(prefix: str, known: set[str]) -> tuple[list[str], list[str]]:
+    """Return a line for each variable that looks like a misspelt setting, and the names of the other unknown ones.
+
+    `prefix` begins the names of variables that are settings. The others may be meant for someone else: Kubernetes sets
+    TIDEMARK_SERVICE_HOST for a service named `tidemark`.
+    """
+    misspelt, others = [], []
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(prefix).lower()
+        if variable.startswith(prefix) and name not in known:
+            near = get_close_matches(name, known, 1, _ALIKE)
+            if near:
+                misspelt.append(f"{variable}: no such setting; did you mean {prefix}{near[0].upper()}?")
+            else:
+                others.append(variable)
+    return misspelt, others
 
 
 class FileSource(PydanticBaseSettingsSource):

@@ -88,9 +88,13 @@ def zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
+#: Names of the tz database that are no places: the zone of the machine, and that of a machine without one.
+_NO_PLACES = frozenset({"localtime", "Factory", "posixrules"})
+
+
 @lru_cache(maxsize=1)
 def _zone_names() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - _NO_PLACES
 
 
 def local_instant(day: date, at: time, tz: ZoneInfo) -> int:

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
 
 from models.errors import TidemarkError
 
 #: The `extra` attributes that a line shows besides its message.
 PLACES = ("topic", "partition", "offset")
-#: Chatty upstream loggers, and the level from which their lines are shown.
-_QUIET = {"faust": logging.WARNING, "mode": logging.WARNING, "aiokafka": logging.WARNING, "asyncio": logging.WARNING}
+#: Chatty upstream loggers: only their warnings are shown.
+_QUIET = ("faust", "mode", "aiokafka", "asyncio")
 
 
 class Console(logging.Formatter):
@@ -52,15 +53,26 @@ def _places(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def set_up_logging(level: str, form: Literal["console", "json"] = "console") -> None:
-    """Log to stderr; of upstream libraries only warnings and errors are shown, unless `level` is debug."""
+    """Log to stderr; of upstream libraries only warnings and errors are shown, unless `level` is debug: then also INFO.
+
+    At their own debug level, the clients log requests with passwords and tokens, and records with their bytes.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json() if form == "json" else Console())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level != "debug":
         handler.addFilter(_is_not_faust_chatter)
         handler.addFilter(_is_not_a_repetition)
-    for name, quiet in _QUIET.items():
-        logging.getLogger(name).setLevel(quiet if level != "debug" else logging.DEBUG)
+    handler.addFilter(_shorten_bad_requests)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING if level != "debug" else logging.INFO)
+
+
+def _shorten_bad_requests(record: logging.LogRecord) -> bool:
+    """Make one line of aiohttp's traceback for a request that is not HTTP: nothing is wrong on this side."""
+    if record.name == "aiohttp.server" and record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg, record.args, record.exc_info = "a request that is not valid HTTP was refused", (), None
+    return True
 
 
 def _is_not_faust_chatter(record: logging.LogRecord) -> bool:

@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 
 import faust
 
-from config.settings import Settings
+from config.settings import PREFIX, Settings
+from config.settings_file import unknown_variables
+from models.errors import TidemarkError
 from streams.gc_tuning import tune_gc
 from streams.kafka.topics import TopicsError, check_topics
 from streams.worker.app import build
@@ -30,11 +34,15 @@ class _Worker(faust.Worker):
 def run_worker(settings: Settings) -> None:
     """Run a worker until a signal stops it; exits the process with Faust's exit code.
 
-    Raises TopicsError if topics are not as they should be, BrokerError if no broker answers, UnusableInput as `build`.
+    Raises TopicsError if topics are not as they should be, BrokerError if no broker answers, TidemarkError if the web
+    port is taken, UnusableInput as `build`.
     """
     set_up_logging(settings.log_level, settings.log_format)
     tune_gc()
     refuse_wrong_topics(settings)
+    refuse_taken_port(settings)
+    if others := unknown_variables(PREFIX, set(Settings.model_fields))[1]:
+        log.info("no settings, and ignored: %s", ", ".join(others))
     app = build(settings)
     app.own_process()
     worker = _Worker(app, loglevel=None, logfile=None, redirect_stdouts=False, override_logging=False, quiet=True)
@@ -42,6 +50,19 @@ def run_worker(settings: Settings) -> None:
     log.info("a worker of %s, with the broker at %s", settings.app_id, settings.broker)
     worker.stop_within_s = settings.stop_within / 1000
     worker.execute_from_commandline()
+
+
+def refuse_taken_port(settings: Settings) -> None:
+    """Raise TidemarkError if nothing can listen on the web address."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.web_host else socket.AF_INET
+        with socket.create_server((settings.web_host, settings.web_port), family=family):
+            pass
+    except OSError as error:
+        raise TidemarkError(
+            f"{PREFIX}WEB_PORT: {settings.web_host}:{settings.web_port} cannot be listened on: "
+            f"{os.strerror(error.errno) if error.errno else error}; end what listens there, or choose another port"
+        ) from None
 
 
 def refuse_wrong_topics(settings: Settings) -> None:

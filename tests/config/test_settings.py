@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from config.policy_files import check_file
-from config.settings import PREFIX, SettingsError, load_settings, show_settings
+from config.settings import PREFIX, Settings, SettingsError, load_settings, show_settings
+from config.settings_file import unknown_variables
 from models.instants import DAY_MS, HOUR_MS, MINUTE_MS
 
 
@@ -102,6 +103,41 @@ def test_all_mistakes_are_reported_together_in_one_line(monkeypatch: pytest.Monk
     message = str(refused.value)
     assert all(f"TIDEMARK_{name}: found 'x'" in message for name in ("BROKER", "CLOCK", "LATENESS"))
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("LATENES", "LATENESS"),
+        ("PARTITION", "PARTITIONS"),
+        ("WEBTOKEN", "WEB_TOKEN"),
+        ("SASL_PASWORD", "SASL_PASSWORD"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_the_setting_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(f"TIDEMARK_{variable}", "a secret")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value) == f"TIDEMARK_{variable}: no such setting; did you mean TIDEMARK_{meant}?"
+
+
+def test_a_variable_that_is_meant_for_others_is_known_to_be_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVICE_HOST", "PORT_6066_TCP_ADDR"):  # Kubernetes' for a service named `tidemark`
+        monkeypatch.setenv(f"TIDEMARK_{name}", "10.0.0.1")
+    load_settings()
+    assert {"TIDEMARK_SERVICE_HOST", "TIDEMARK_PORT_6066_TCP_ADDR"} <= {
+        *unknown_variables(PREFIX, {*Settings.model_fields})[1]
+    }
+
+
+def test_blanks_around_a_token_are_dropped() -> None:
+    token = load_settings(web_token="  a token of some length \n").web_token
+    assert token is not None
+    assert token.get_secret_value() == "a token of some length"
+    with pytest.raises(SettingsError):
+        load_settings(web_token=" " * 20)
 
 
 def test_settings_are_immutable() -> None:

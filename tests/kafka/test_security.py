@@ -115,13 +115,16 @@ def test_every_client_connects(secured: KafkaCluster, identities: Identities, tm
         common = {name.removeprefix("TIDEMARK_").lower(): value for name, value in rig.environment.items()} | way
         settings = load_settings(**common, _env_file=None)
         assert run(check_topics(settings)) == []
-        rig.start_worker(**way)
+        rig.start_worker(**way, log_level="debug")
         rig.produce([[ToSend("orders", *order("bob", 2, "2026-01-01T00:00:00Z"))]])
         rig.wait(lambda: not rig.backlog() and rig.read("tier-changes")["tier-changes"], "the worker decides")
         assert run(load_files(settings, [tmp_path / "orders.jsonl"], "orders")) == 1
         rig.wait(lambda: key.decode() in rig.state().rows, "the loaded order is applied")
         assert run(latest_row(settings, "ann")) == rig.state().rows["ann"]
-        assert PASSWORD not in rig.workers[0].log
+        log = rig.workers[0].log
+        secrets = [PASSWORD, *(Path(way[name]).read_text().strip() for name in way if name == "oauth_token_file")]
+        assert not any(secret in log for secret in secrets)
+        assert "bob" not in log
 
 
 def test_tokens_are_fetched_once_and_kept(secured: KafkaCluster, identities: Identities, tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def test_upstream_chatter_is_left_out_unless_asked_for(
     try:
         set_up_logging(level, "json")
         logging.getLogger("aiokafka.client").info("chatter")
+        logging.getLogger("aiokafka.conn").debug("a password")
+        logging.getLogger("faust.app").debug("a customer")
         logging.getLogger("streams.worker.app").info("[^Worker]: chatter")
         logging.getLogger("streams.worker.app").info("ours")
     finally:
@@ -63,4 +65,5 @@ def test_upstream_chatter_is_left_out_unless_asked_for(
             logger.setLevel(old)
     lines = [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
     assert "ours" in lines
+    assert not {"a password", "a customer"} & {*lines}
     assert any("chatter" in line for line in lines) is told

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,6 +52,28 @@ def test_a_worker_does_not_start_if_topics_are_missing_or_differ(broker: str, tm
 
 def test_a_worker_does_not_start_if_no_broker_answers(tmp_path: Path) -> None:
     assert start_in_vain(tmp_path, {"TIDEMARK_BROKER": "127.0.0.1:1"}).startswith("no broker answers at 127.0.0.1:1")
+
+
+def test_a_worker_does_not_start_if_its_port_is_taken(broker: str, tmp_path: Path) -> None:
+    with Rig(broker, tmp_path, partitions=2) as rig, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = start_in_vain(tmp_path, rig.environment | {"TIDEMARK_WEB_PORT": str(port)})
+        assert found.startswith(f"TIDEMARK_WEB_PORT: 127.0.0.1:{port} cannot be listened on: Address already in use; ")
+
+
+def test_a_request_that_is_not_http_is_one_line(broker: str, tmp_path: Path) -> None:
+    with Rig(broker, tmp_path, partitions=2) as rig:
+        worker = rig.start_worker()
+        rig.wait(lambda: worker.ready, "the worker is ready")
+        for request in (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET\x00 / HTTP/1.1\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", worker.port), timeout=10) as client:
+                client.sendall(request)
+                assert client.recv(100).startswith(b"HTTP/1.0 400")
+        rig.stop_worker(worker)
+        assert "Traceback" not in worker.log
+        assert (
+            worker.log.count("a request that is not valid HTTP was refused") >= 1
+        )  # of some, the library says nothing
 
 
 def test_lines_for_machines_have_the_place_and_never_the_customer(broker: str, tmp_path: Path) -> None:
