@@ -34,16 +34,25 @@ from streams.cli.options import (
     help="Number of partitions that share the care budgets (default: TIDEMARK_PARTITIONS).",
 )
 @click.option("--cutoffs-at", type=Instant(), multiple=True, help="Also compute cut-offs then. May be repeated.")
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 100),
+    default=5.0,
+    show_default=True,
+    help="Fail if more than this percentage of the records cannot be read.",
+)
 def replay(
     policy: Path,
     out: Path,
     resume: bool,
+    max_bad: float,
     **options: Any,
 ) -> None:
     """Decide over history, from files or topics, with the same code as the live worker.
 
     Nothing is produced to Kafka without --publish, --publish-live or --bootstrap. To read topics, give --from, --to or
-    --offsets and no files. Reading them does not affect the worker group.
+    --offsets and no files. Reading them does not affect the worker group. Exit code 1 if more records than --max-bad
+    allows cannot be read, 2 if none can.
 
     \b
     Examples:
@@ -54,7 +63,7 @@ def replay(
     from config.settings import load_settings
     from streams.replay import publish as publishing
     from streams.replay.bootstrap import check_empty
-    from streams.replay.command import plan_of, replay_history
+    from streams.replay.command import check_bad, first_letters, plan_of, replay_history
     from streams.report.console import stage_bars, summary_tables
 
     suffix, live = options["publish"], options["publish_live"]
@@ -68,8 +77,18 @@ def replay(
         asyncio.run(check_empty(settings))
     processes = options["processes"] or cores()
     with stage_bars() as progress:
-        summary = replay_history(plan, policy, out, progress, processes=processes, resume=resume, settings=settings)
-    summary_tables(summary)
+        summary = replay_history(
+            plan,
+            policy,
+            out,
+            progress,
+            processes=processes,
+            resume=resume,
+            settings=settings,
+            max_bad=max_bad / 100,
+        )
+    summary_tables(summary, examples=first_letters(out / "dead-letters.jsonl"))
+    check_bad(summary, max_bad / 100)
     if settings is not None and chosen:
         for line in publishing.announce(settings, chosen, summary):
             click.echo(f"publishing {line}", err=True)
@@ -103,7 +122,8 @@ def _requested(options: dict[str, Any]) -> Any:
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--topic", required=True, help="orders, interactions, customers or campaigns (without the prefix).")
 @click.option("--columns", multiple=True, help="For CSV and Parquet: field=column,field='constant',…")
-def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...]) -> None:
+@click.option("--skip-invalid", is_flag=True, help="Leave lines without a customer_id out, and count them.")
+def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_invalid: bool) -> None:
     """Produce the events in files to an input topic.
 
     Records are keyed by customer and have the timestamps of their events. Files are JSON lines, CSV or Parquet, plain
@@ -117,10 +137,14 @@ def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...]) -> None:
     """
     from config.settings import load_settings
     from streams.history.columns import parse_columns
-    from streams.tools.load import load_files
+    from streams.report.console import literal
+    from streams.tools.load import Skipped, load_files
 
     mapped = {known.label: fields for known, fields in parse_columns(columns).items()}
-    count = asyncio.run(load_files(load_settings(), list(files), topic, mapped))
+    skipped = Skipped() if skip_invalid else None
+    count = asyncio.run(load_files(load_settings(), list(files), topic, mapped, skipped))
+    if skipped is not None and skipped.count:
+        click.echo(f"{skipped.count:,} lines skipped, the first one: {literal(skipped.first)}", err=True)
     click.echo(f"{count} records produced to {topic}")
 
 

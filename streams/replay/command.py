@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from config.settings import Settings
 from models.errors import TidemarkError, UnusableInput
 from models.events import Topic
@@ -81,12 +83,46 @@ def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | No
     return plan_topics(request, *find_parts(settings, asked.since, parse_offsets(asked.offsets), campaigns=campaigns))
 
 
+def bad_share(summary: Mapping[str, Any]) -> float:
+    """Return the share of dead letters in what a replay read; 0 if it read nothing."""
+    bad = summary["dead_letters"]["total"]
+    return bad / (bad + sum(summary["events"].values())) if bad else 0.0
+
+
+def check_bad(summary: Mapping[str, Any], max_bad: float) -> None:
+    """Raise UnusableInput if a replay could use nothing of what it read, TidemarkError if too little of it."""
+    bad, share = summary["dead_letters"]["total"], bad_share(summary)
+    if share == 1.0:
+        raise UnusableInput(f"none of the {bad:,} records could be read; dead-letters.jsonl says why")
+    if share > max_bad:
+        raise TidemarkError(
+            f"{bad:,} records ({share:.1%}) are dead letters, allowed are {max_bad:.1%}: correct the input, or allow "
+            "more with --max-bad. The files were written; nothing was published or bootstrapped"
+        )
+
+
+def first_letters(path: Path) -> dict[str, str]:
+    """Return, for each reason in a replay's dead letters, where the first was and its detail."""
+    first: dict[str, str] = {}
+    with path.open("rb") as file:
+        for line in file:
+            letter = orjson.loads(line)
+            if letter["reason"] not in first:
+                place = (
+                    f"{letter['file']}, line {letter['line']}"
+                    if "file" in letter
+                    else f"{letter['topic']} {letter['partition']}, offset {letter['offset']}"
+                )
+                first[letter["reason"]] = f"{place}: {letter['detail']}"
+    return first
+
+
 def _described(asked: Asked, settings: Settings) -> dict[str, str]:
     """Return which topics are read, as text; the offsets that were found may grow between two runs."""
     return {"broker": settings.broker, "prefix": settings.topic_prefix, "offsets": " ".join(sorted(asked.offsets))}
 
 
-def replay_history(
+def replay_history(  # noqa: PLR0913  # one for each option of the command
     plan: Plan,
     policy: Path,
     out: Path,
@@ -95,8 +131,11 @@ def replay_history(
     processes: int = 1,
     resume: bool = False,
     settings: Settings | None = None,
+    max_bad: float = 1.0,
 ) -> dict[str, Any]:
     """Carry a plan out into a directory; return the summary. Raises UnusableInput, PoolError, InterruptedRun.
+
+    If a larger share than `max_bad` of what was read is dead letters, no group is bootstrapped.
 
     `resume`: go on with an interrupted run of the same plan, where there is one.
     """
@@ -113,6 +152,6 @@ def replay_history(
         except OSError as error:  # what cannot be read has another name by now
             problem = f"{out} cannot be written: {error.strerror}; --resume goes on when it can"
             raise InterruptedRun(problem) from None
-        if settings is not None and work.plan.request.keep_rows:
+        if settings is not None and work.plan.request.keep_rows and bad_share(summary) <= max_bad:
             summary["bootstrapped"] = asyncio.run(write_state(work, settings, job.until_of(work)))
         return summary

@@ -118,8 +118,13 @@ def _cutoff(cutoff: Cutoff) -> str:
     return f"{cutoff.cut} ({cutoff.share:.2%}{held})"
 
 
-def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
-    """Print a summary: customers per tier, tier changes by direction and cause, care actions, dead letters."""
+def summary_tables(
+    summary: Mapping[str, Any], console: Console = OUT, examples: Mapping[str, str] | None = None
+) -> None:
+    """Print a summary: customers per tier, tier changes by direction and cause, care actions, what went wrong.
+
+    `examples` says where the first dead letter of each reason was, and what was found there.
+    """
     for scheme, tiers in summary["tiers"].items():
         table(f"customers per tier, {scheme}", tiers, ("tier", "customers"), console)
     changes = summary["tier_changes"]
@@ -129,3 +134,7 @@ def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
     table("care actions", {**actions["by_rule"], "total": actions["total"]}, ("rule", "actions"), console)
     letters = summary["dead_letters"]
     table("dead letters", {**letters["by_reason"], "total": letters["total"]}, ("reason", "records"), console)
+    for reason, example in (examples or {}).items():
+        console.print(f"  the first {reason}: {example}", soft_wrap=True)
+    if summary.get("notes"):
+        table("events that were repeated, late or not understood", summary["notes"], ("what", "events"), console)

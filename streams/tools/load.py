@@ -5,6 +5,7 @@ events keep their ids, so loading a file again changes nothing, and only the wor
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +31,18 @@ class LoadError(UnusableInput):
     """A file cannot be loaded. The message names the line. That line and those after it were not sent."""
 
 
+@dataclass
+class Skipped:
+    """How many lines were left out, and what was wrong with the first."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, bad: str) -> None:
+        """Count a line, given where it is and what is wrong with it."""
+        self.count, self.first = self.count + 1, self.first or bad
+
+
 class _Keyed(msgspec.Struct, gc=False):
     customer_id: str
 
@@ -53,8 +66,13 @@ class KeyedLine(msgspec.Struct, frozen=True, gc=False):
     timestamp: int | None
 
 
-def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = MappingProxyType({})) -> Iterator[KeyedLine]:
-    """Yield each event of a file. Raises LoadError if a line has no customer_id, FileError if it cannot be read."""
+def keyed_lines(
+    path: Path, topic: Topic, columns: Mapping[str, Mapped] = MappingProxyType({}), skipped: Skipped | None = None
+) -> Iterator[KeyedLine]:
+    """Yield each event of a file. Raises LoadError if a line has no customer_id, FileError if it cannot be read.
+
+    If `skipped` is given, lines without a customer_id are counted there instead.
+    """
     timed, keyed = msgspec.json.Decoder(_Timed), msgspec.json.Decoder(_Keyed)
     for number, value in read_values(path, topic, columns.get(topic.label, {})):
         try:
@@ -66,7 +84,10 @@ def keyed_lines(path: Path, topic: Topic, columns: Mapping[str, Mapped] = Mappin
             try:
                 yield KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a customer_id") from None
+                bad = f"{path}, line {number}: {error}; allowed is JSON with a customer_id"
+                if skipped is None:
+                    raise LoadError(f"{bad}. With --skip-invalid such lines are left out and counted") from None
+                skipped.add(bad)
 
 
 def campaign_lines(path: Path) -> Iterator[KeyedLine]:
@@ -87,9 +108,13 @@ def _timestamp(*whens: _When) -> int | None:
 
 
 async def load_files(
-    settings: Settings, files: Sequence[Path], topic: str, columns: Mapping[str, Mapped] = MappingProxyType({})
+    settings: Settings,
+    files: Sequence[Path],
+    topic: str,
+    columns: Mapping[str, Mapped] = MappingProxyType({}),
+    skipped: Skipped | None = None,
 ) -> int:
-    """Produce every event of the files to an input topic; return their number.
+    """Produce every event of the files to an input topic; return their number. `skipped` is as in `keyed_lines`.
 
     A campaign concerns all customers, so it is produced to every partition. Raises LoadError, FileError, BrokerError.
     """
@@ -106,7 +131,7 @@ async def load_files(
         with progress_bar(f"loading {topic}") as progress:
             for path in files:
                 size = 0
-                for line in campaign_lines(path) if announces else keyed_lines(path, topics[topic], columns):
+                for line in campaign_lines(path) if announces else keyed_lines(path, topics[topic], columns, skipped):
                     for home in range(partitions) if announces else (partition_for(line.key),):
                         await bulk.add(name, home, line.key, line.value, timestamp=line.timestamp)
                     count, size = count + 1, size + len(line.value) + 1

@@ -244,6 +244,42 @@ def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
     assert line == "out is being written by another run"
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "options_", "status", "line"),
+    [
+        (20, 1, (), 0, ""),
+        (19, 2, (), 1, "2 records (9.5%) are dead letters, allowed are 5.0%: correct the input"),
+        (19, 2, ("--max-bad", "10"), 0, ""),
+        (19, 1, ("--max-bad", "0"), 1, "1 records (5.0%) are dead letters, allowed are 0.0%"),
+        (0, 3, ("--max-bad", "100"), 2, "none of the 3 records could be read; dead-letters.jsonl says why"),
+    ],
+)
+def test_input_that_is_mostly_bad_is_a_failure(
+    tmp_path: Path, good: int, bad: int, options_: tuple[str, ...], status: int, line: str
+) -> None:
+    order = (
+        '{"type":"order.placed","order_id":"o%d","customer_id":"c","occurred_at":"2026-03-01T00:00:00Z","amount":"1"}\n'
+    )
+    text = "".join(order % number for number in range(good)) + '{"[bold]": "\x7f"}\n' * bad
+    (tmp_path / "orders.jsonl").write_text(text)
+    done = tidemark(tmp_path, "replay", "--orders", "orders.jsonl", "--policy", "demo", "--out", "out", *options_)
+    assert done.returncode == status, done.stderr
+    assert line in done.stderr
+    assert f"the first missing_field: orders.jsonl, line {good + 1}: Object missing required field" in done.stdout
+    assert len((tmp_path / "out" / "dead-letters.jsonl").read_text().splitlines()) == bad
+
+
+def test_repeated_and_contradicting_events_are_printed(tmp_path: Path) -> None:
+    order = (
+        '{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":"2026-03-01T00:00:00Z","amount":"%d"}\n'
+    )
+    (tmp_path / "orders.jsonl").write_text(order % 1 + order % 1 + order % 2)
+    done = tidemark(tmp_path, "replay", "--orders", "orders.jsonl", "--policy", "demo", "--out", "out")
+    shown = [line.split() for line in done.stdout.splitlines()]
+    assert ["│", "duplicate", "│", "1", "│"] in shown
+    assert ["│", "conflict", "│", "1", "│"] in shown
+
+
 def test_an_output_is_never_an_input(tmp_path: Path) -> None:
     paths = written(tmp_path, made_up(customers=3))
     before = {path: path.read_bytes() for path in paths.values()}
