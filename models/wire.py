@@ -24,7 +24,17 @@ from models.events import (
     Topic,
 )
 from models.identity import id64
-from models.instants import MAX_INSTANT, MIN_INSTANT, format_instant, from_datetime, zone
+from models.instants import (
+    FIRST_NUMBER,
+    LAST_NUMBER,
+    MAX_INSTANT,
+    MIN_INSTANT,
+    format_instant,
+    from_datetime,
+    is_written_date,
+    what_number_looks_like,
+    zone,
+)
 from models.money import Money
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -104,6 +114,8 @@ _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LUNAR_MONTH_DAYS = (30,) * 12
 #: The interactions that answer an action and must name it.
 _ANSWERS = frozenset({"care.delivered", "care.opened", "care.clicked", "care.converted"})
+#: An earlier number is a mistake about its unit far more often than a time.
+_NUMBERS = "allowed are epoch milliseconds from 1980 on, and RFC 3339 with an offset for any time"
 _ATTRIBUTE_LEVELS = 16
 _SURVEY_MAX = 10
 _VALUE_MAX = 1e9
@@ -259,9 +271,9 @@ def _profile(raw: _Profile) -> Profile:
     _check_attributes(raw.attributes, _ATTRIBUTE_LEVELS)
     if raw.attributes is not None and len(msgspec.json.encode(raw.attributes)) > _ATTRIBUTES_MAX_BYTES:
         raise BadRecord(Reason.BAD_VALUE, f"attributes: allowed are {_ATTRIBUTES_MAX_BYTES} bytes of JSON")
-    registered_at = None if raw.registered_at is None else _ms(raw.registered_at)
+    registered_at = None if raw.registered_at is None else _ms(raw.registered_at, "registered_at")
     consent = None if raw.consent is None else Consent(raw.consent.marketing, raw.consent.channels)
-    updated_at = None if raw.updated_at is None else _ms(raw.updated_at)
+    updated_at = None if raw.updated_at is None else _ms(raw.updated_at, "updated_at")
     at = registered_at if updated_at is None else updated_at
     return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
 
@@ -287,11 +299,22 @@ def _check_attributes(value: Any, levels: int) -> None:
             _check_attributes(part, levels - 1)
 
 
-def _ms(when: int | datetime) -> int:
-    instant = when if type(when) is int else from_datetime(when)  # type: ignore[arg-type]  # `type is` does not narrow
+def _ms(when: int | datetime, field: str = "occurred_at") -> int:
+    if type(when) is int:
+        if FIRST_NUMBER <= when <= LAST_NUMBER:
+            return when
+        if LAST_NUMBER < when <= MAX_INSTANT and not is_written_date(when):
+            return when
+        raise BadRecord(Reason.BAD_TIME, f"{field}: found {_shown(when)}, {what_number_looks_like(when)}; {_NUMBERS}")
+    instant = from_datetime(when)  # type: ignore[arg-type]  # `type is` does not narrow
     if not MIN_INSTANT <= instant <= MAX_INSTANT:
-        raise BadRecord(Reason.BAD_TIME, "time: allowed are the years 1 to 8999")
+        raise BadRecord(Reason.BAD_TIME, f"{field}: allowed are the years 1 to 8999")
     return instant
+
+
+def _shown(number: int) -> str:
+    """Return a number for a message. Python refuses to write integers of thousands of digits."""
+    return str(number) if abs(number) < 10**30 else "a number of more than 30 digits"
 
 
 def _too_far_ahead(at: int, latest: int) -> BadRecord:
