@@ -123,6 +123,17 @@ _VALUE_MAX = 1e9
 _ATTRIBUTES_MAX_BYTES = 4_096
 
 
+#: The fields of a profile without which the rest is taken. Without its time or its consent it would mean another thing.
+_IGNORABLE = ("birthday", "timezone", "locale", "registered_at", "attributes")
+_WHOLE_RECORD = frozenset({Reason.TOO_LARGE, Reason.NOT_JSON, Reason.KEY_MISMATCH, Reason.TOO_FAR_AHEAD})
+
+
+class PartialProfile(tuple[str, Event]):  # noqa: SLOT001  # a tuple has no slots of its own
+    """(customer_id, profile) of a record without the fields that cannot be read. `note` says which, and why."""
+
+    note: BadRecord
+
+
 class Wire:
     """Decodes the records of the input topics for one policy.
 
@@ -138,11 +149,17 @@ class Wire:
     ) -> tuple[str, Event]:
         """Return (customer_id, event) of one record. `key` None means that the record came from a file.
 
-        `latest` (ms) is the last instant that is not too far ahead. Raises BadRecord.
+        A profile with odd fields is a `PartialProfile`. `latest` (ms) is the last instant that is not too far ahead.
+        Raises BadRecord.
         """
         if value is None:
             return self._erasure(topic, key)
-        return self._checked(self._read(topic, value), key, latest)
+        try:
+            return self._checked(self._read(topic, value), key, latest)
+        except BadRecord as bad:
+            if topic is not Topic.CUSTOMERS or bad.reason in _WHOLE_RECORD:
+                raise
+        return self._partial(value, key, latest)
 
     def decode_batch(
         self,
@@ -164,8 +181,13 @@ class Wire:
                     key = keys[place] or b""
                 if raws is not None:
                     found.append(self._checked(raws[place], key, latest))
-                else:
-                    found.append(self.decode(topic, key, value, latest))
+                    continue
+            except BadRecord as bad:
+                if topic is not Topic.CUSTOMERS:
+                    found.append(BadRecord(bad.reason, bad.detail))
+                    continue
+            try:
+                found.append(self.decode(topic, key, value, latest))
             except BadRecord as bad:
                 # The frames of the one that was raised refer to `found`: a cycle that would hold the batch.
                 found.append(BadRecord(bad.reason, bad.detail))
@@ -194,6 +216,24 @@ class Wire:
         if event.at is not None and event.at > latest:
             raise _too_far_ahead(event.at, latest)
         return customer_id, event
+
+    def _partial(self, value: bytes, key: bytes | None, latest: int) -> tuple[str, Event]:
+        """Return a profile without its empty and unreadable fields. Raises BadRecord if the rest cannot be read."""
+        fields = _fields(value)
+        ignored = [flaw for name in _IGNORABLE if name in fields and (flaw := _flaw(fields, name))]
+        if flaw := _channels_flaw(fields.get("consent")):
+            ignored.append(flaw)
+            fields["consent"] = {**fields["consent"], "channels": []}
+        try:
+            raw = msgspec.convert(fields, _Profile)
+        except msgspec.ValidationError as error:
+            raise _refusal(value, error) from None
+        found = self._checked(raw, key, latest)
+        if not ignored:
+            return found
+        partial = PartialProfile(found)
+        partial.note = BadRecord(Reason.FIELD_IGNORED, "; ".join(ignored))
+        return partial
 
     def decode_campaign(self, value: bytes | None, latest: int = MAX_INSTANT) -> Campaign:
         """Return the campaign in a record of `campaigns`. `latest` is as in `decode`. Raises BadRecord."""
@@ -276,6 +316,45 @@ def _profile(raw: _Profile) -> Profile:
     updated_at = None if raw.updated_at is None else _ms(raw.updated_at, "updated_at")
     at = registered_at if updated_at is None else updated_at
     return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
+
+
+def _fields(value: bytes) -> dict[str, Any]:
+    """Return the fields of a profile that are not empty, also within consent. Raises BadRecord if it is no object."""
+    try:
+        fields = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refusal(value, error) from None
+    if not isinstance(fields, dict):
+        raise BadRecord(Reason.WRONG_TYPE, "value: allowed is a JSON object")
+    known = {name: fields[name] for name in _Profile.__struct_fields__ if name in fields}
+    if isinstance(known.get("consent"), dict):
+        known["consent"] = {name: each for name, each in known["consent"].items() if each != ""}
+    return {name: each for name, each in known.items() if each != "" or name == "customer_id"}
+
+
+def _flaw(fields: dict[str, Any], name: str) -> str:
+    """Take a field that cannot be read out of the fields and return why; return "" if it can be read."""
+    try:
+        _profile(msgspec.convert({"customer_id": "-", name: fields[name]}, _Profile))
+    except BadRecord as bad:
+        reason = bad.detail
+    except msgspec.ValidationError as error:
+        reason = f"{name}: {error}"
+    else:
+        return ""
+    del fields[name]
+    return reason
+
+
+def _channels_flaw(consent: Any) -> str:
+    """Return why the channels of a consent cannot be read, else ""."""
+    if not isinstance(consent, dict) or "channels" not in consent:
+        return ""
+    try:
+        msgspec.convert({"channels": consent["channels"]}, _Consent)
+    except msgspec.ValidationError as error:
+        return f"consent.channels: {error}; none is allowed"
+    return ""
 
 
 def _check_birthday(text: str) -> None:
