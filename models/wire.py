@@ -266,13 +266,17 @@ class Wire:
 
     def _placed(self, raw: _Placed) -> OrderPlaced:
         margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
-        return OrderPlaced(_ms(raw.occurred_at), id64(raw.order_id), self._amount(raw), margin)
+        at, order, amount = _ms(raw.occurred_at), id64(raw.order_id), self._amount(raw)
+        if raw.currency is None or raw.currency == self._money.currency:
+            return OrderPlaced(at, order, amount, margin)
+        return OrderPlaced(at, order, amount, margin, self._money.own(raw.amount, raw.currency))
 
     def _event(self, raw: Any) -> Event:
         kind = type(raw)
         if kind is _Refunded:
-            at = _ms(raw.occurred_at)
-            return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), self._amount(raw))
+            at, amount = _ms(raw.occurred_at), self._amount(raw)
+            own = self._money.own(raw.amount, raw.currency)
+            return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), amount, own)
         if kind is _Cancelled:
             return OrderCancelled(_ms(raw.occurred_at), id64(raw.order_id))
         return _interaction(raw) if kind is _Interaction else _profile(raw)
