@@ -19,7 +19,10 @@ class PolicyError(UnusableInput):
 
 
 class Reason(StrEnum):
-    """The closed list of reasons for which a record goes to `dead-letters`."""
+    """The closed list of reasons for which a record goes to `dead-letters`.
+
+    With `FIELD_IGNORED` it is a copy: the record itself is applied, without the fields that the detail names.
+    """
 
     NOT_JSON = "not_json"
     WRONG_TYPE = "wrong_type"
@@ -33,6 +36,7 @@ class Reason(StrEnum):
     KEY_MISMATCH = "key_mismatch"
     WRONG_PARTITION = "wrong_partition"
     TOO_LARGE = "too_large"
+    FIELD_IGNORED = "field_ignored"
 
 
 class BadRecord(TidemarkError):

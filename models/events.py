@@ -33,22 +33,27 @@ CUSTOMER_TOPICS = (Topic.CUSTOMERS, Topic.ORDERS, Topic.INTERACTIONS)
 
 @final
 class OrderPlaced(msgspec.Struct, array_like=True, frozen=True, tag="o", gc=False):
-    """An order of `amount` minor units, placed at `at` (ms). `margin` in minor units may be negative."""
+    """An order of `amount` minor units, placed at `at` (ms). `margin` in minor units may be negative.
+
+    `own` is (currency, minor units of it) if the order was paid in another currency than the policy's.
+    """
 
     at: int
     order: int
     amount: int
     margin: int | None = None
+    own: tuple[str, int] | None = None
 
 
 @final
 class OrderRefunded(msgspec.Struct, array_like=True, frozen=True, tag="r", gc=False):
-    """A refund of `amount` minor units for `order` at `at` (ms)."""
+    """A refund of `amount` minor units for `order` at `at` (ms). `own` is as in `OrderPlaced`."""
 
     at: int
     refund: int
     order: int
     amount: int
+    own: tuple[str, int] | None = None
 
 
 @final

@@ -22,11 +22,24 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_INSTANT = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 MAX_INSTANT = (datetime(9000, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 LAST_INSTANT = (datetime(9999, 12, 30, tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+#: Numbers (ms) that are taken for instants as they are: 1980 up to the date that 19800101000000 would be, in 2597.
+FIRST_NUMBER, LAST_NUMBER = 315_532_800_000, 19_800_100_999_999
 MAX_DURATION = 36_525 * DAY_MS
 
 #: The texts of all seconds of an hour and all milliseconds of a second: instants are formatted several times an event.
 _SECONDS = tuple(f":{second // 60:02d}:{second % 60:02d}" for second in range(3_600))
 _MILLISECONDS = ("Z", *(f".{millisecond:03d}Z" for millisecond in range(1, 1_000)))
+
+#: The numbers of the years 1980 to 2100 in other units, and what to do with them.
+_FIRST_SECOND, _LAST_SECOND = 315_532_800, 4_102_444_799
+_UNITS = (
+    (1, "looks like epoch seconds: multiply by 1000"),
+    (10**6, "looks like epoch microseconds: divide by 1000"),
+    (10**9, "looks like epoch nanoseconds: divide by 1000000"),
+)
+_WRITTEN_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+#: Spreadsheets count days from here. These are the days of 1980 to 2100.
+_SERIAL_ZERO, _FIRST_SERIAL, _LAST_SERIAL = date(1899, 12, 30), 29_221, 73_415
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)", re.ASCII)
 
@@ -48,6 +61,33 @@ def parse_instant(text: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset; write it as in 2026-11-01T00:00:00Z")
     return from_datetime(moment)
+
+
+def is_written_date(number: int) -> bool:
+    """Whether a number is a date of 1980 to 2100 in digits: 20260301, or with hours and minutes, or seconds."""
+    text = str(number) if 0 < number < 10**15 else ""
+    form = _WRITTEN_DATES.get(len(text))
+    if form is None or not 1980 <= int(text[:4]) <= 2100:
+        return False
+    try:
+        datetime.strptime(text, form)  # noqa: DTZ007  # only its form is looked at
+    except ValueError:
+        return False
+    return True
+
+
+def what_number_looks_like(number: int) -> str:
+    """Return in words what a number is that does not look like epoch milliseconds."""
+    if is_written_date(number):
+        return f"looks like a date written {number}"
+    for units, meaning in _UNITS:
+        if _FIRST_SECOND <= number // units <= _LAST_SECOND:
+            return meaning
+    if _FIRST_SERIAL <= number <= _LAST_SERIAL:
+        return f"looks like the number of {_SERIAL_ZERO + timedelta(days=number)} in a spreadsheet: write the date"
+    if number > MAX_INSTANT:
+        return "is after the year 8999 as epoch milliseconds"
+    return "is before 1980 as epoch milliseconds"
 
 
 def format_instant(instant: int) -> str:

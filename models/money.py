@@ -58,6 +58,16 @@ class Money:
                 return int(whole + cents)
         return self._minor_of_any(amount, currency)
 
+    def own(self, amount: str | float, currency: str | None) -> tuple[str, int] | None:
+        """Return (currency, minor units of it) of an amount in another currency than the policy's, else None.
+
+        Digits beyond them are rounded half to even. The amount is one that `minor` accepts.
+        """
+        if currency is None or currency == self.currency:
+            return None
+        value = Fraction(Decimal(amount.strip() if isinstance(amount, str) else repr(amount)))
+        return currency, round(value * 10 ** decimals(currency))
+
     def _minor_of_any(self, amount: str | float, currency: str | None) -> int:
         text = amount.strip() if isinstance(amount, str) else repr(amount)
         if _DECIMAL.fullmatch(text) is None:

@@ -24,7 +24,17 @@ from models.events import (
     Topic,
 )
 from models.identity import id64
-from models.instants import MAX_INSTANT, MIN_INSTANT, format_instant, from_datetime, zone
+from models.instants import (
+    FIRST_NUMBER,
+    LAST_NUMBER,
+    MAX_INSTANT,
+    MIN_INSTANT,
+    format_instant,
+    from_datetime,
+    is_written_date,
+    what_number_looks_like,
+    zone,
+)
 from models.money import Money
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -104,11 +114,24 @@ _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LUNAR_MONTH_DAYS = (30,) * 12
 #: The interactions that answer an action and must name it.
 _ANSWERS = frozenset({"care.delivered", "care.opened", "care.clicked", "care.converted"})
+#: An earlier number is a mistake about its unit far more often than a time.
+_NUMBERS = "allowed are epoch milliseconds from 1980 on, and RFC 3339 with an offset for any time"
 _ATTRIBUTE_LEVELS = 16
 _SURVEY_MAX = 10
 _VALUE_MAX = 1e9
 #: Attributes travel with the state; they select and address customers and are no document store.
 _ATTRIBUTES_MAX_BYTES = 4_096
+
+
+#: The fields of a profile without which the rest is taken. Without its time or its consent it would mean another thing.
+_IGNORABLE = ("birthday", "timezone", "locale", "registered_at", "attributes")
+_WHOLE_RECORD = frozenset({Reason.TOO_LARGE, Reason.NOT_JSON, Reason.KEY_MISMATCH, Reason.TOO_FAR_AHEAD})
+
+
+class PartialProfile(tuple[str, Event]):  # noqa: SLOT001  # a tuple has no slots of its own
+    """(customer_id, profile) of a record without the fields that cannot be read. `note` says which, and why."""
+
+    note: BadRecord
 
 
 class Wire:
@@ -126,11 +149,17 @@ class Wire:
     ) -> tuple[str, Event]:
         """Return (customer_id, event) of one record. `key` None means that the record came from a file.
 
-        `latest` (ms) is the last instant that is not too far ahead. Raises BadRecord.
+        A profile with odd fields is a `PartialProfile`. `latest` (ms) is the last instant that is not too far ahead.
+        Raises BadRecord.
         """
         if value is None:
             return self._erasure(topic, key)
-        return self._checked(self._read(topic, value), key, latest)
+        try:
+            return self._checked(self._read(topic, value), key, latest)
+        except BadRecord as bad:
+            if topic is not Topic.CUSTOMERS or bad.reason in _WHOLE_RECORD:
+                raise
+        return self._partial(value, key, latest)
 
     def decode_batch(
         self,
@@ -152,8 +181,13 @@ class Wire:
                     key = keys[place] or b""
                 if raws is not None:
                     found.append(self._checked(raws[place], key, latest))
-                else:
-                    found.append(self.decode(topic, key, value, latest))
+                    continue
+            except BadRecord as bad:
+                if topic is not Topic.CUSTOMERS:
+                    found.append(BadRecord(bad.reason, bad.detail))
+                    continue
+            try:
+                found.append(self.decode(topic, key, value, latest))
             except BadRecord as bad:
                 # The frames of the one that was raised refer to `found`: a cycle that would hold the batch.
                 found.append(BadRecord(bad.reason, bad.detail))
@@ -182,6 +216,24 @@ class Wire:
         if event.at is not None and event.at > latest:
             raise _too_far_ahead(event.at, latest)
         return customer_id, event
+
+    def _partial(self, value: bytes, key: bytes | None, latest: int) -> tuple[str, Event]:
+        """Return a profile without its empty and unreadable fields. Raises BadRecord if the rest cannot be read."""
+        fields = _fields(value)
+        ignored = [flaw for name in _IGNORABLE if name in fields and (flaw := _flaw(fields, name))]
+        if flaw := _channels_flaw(fields.get("consent")):
+            ignored.append(flaw)
+            fields["consent"] = {**fields["consent"], "channels": []}
+        try:
+            raw = msgspec.convert(fields, _Profile)
+        except msgspec.ValidationError as error:
+            raise _refusal(value, error) from None
+        found = self._checked(raw, key, latest)
+        if not ignored:
+            return found
+        partial = PartialProfile(found)
+        partial.note = BadRecord(Reason.FIELD_IGNORED, "; ".join(ignored))
+        return partial
 
     def decode_campaign(self, value: bytes | None, latest: int = MAX_INSTANT) -> Campaign:
         """Return the campaign in a record of `campaigns`. `latest` is as in `decode`. Raises BadRecord."""
@@ -214,13 +266,17 @@ class Wire:
 
     def _placed(self, raw: _Placed) -> OrderPlaced:
         margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
-        return OrderPlaced(_ms(raw.occurred_at), id64(raw.order_id), self._amount(raw), margin)
+        at, order, amount = _ms(raw.occurred_at), id64(raw.order_id), self._amount(raw)
+        if raw.currency is None or raw.currency == self._money.currency:
+            return OrderPlaced(at, order, amount, margin)
+        return OrderPlaced(at, order, amount, margin, self._money.own(raw.amount, raw.currency))
 
     def _event(self, raw: Any) -> Event:
         kind = type(raw)
         if kind is _Refunded:
-            at = _ms(raw.occurred_at)
-            return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), self._amount(raw))
+            at, amount = _ms(raw.occurred_at), self._amount(raw)
+            own = self._money.own(raw.amount, raw.currency)
+            return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), amount, own)
         if kind is _Cancelled:
             return OrderCancelled(_ms(raw.occurred_at), id64(raw.order_id))
         return _interaction(raw) if kind is _Interaction else _profile(raw)
@@ -259,11 +315,50 @@ def _profile(raw: _Profile) -> Profile:
     _check_attributes(raw.attributes, _ATTRIBUTE_LEVELS)
     if raw.attributes is not None and len(msgspec.json.encode(raw.attributes)) > _ATTRIBUTES_MAX_BYTES:
         raise BadRecord(Reason.BAD_VALUE, f"attributes: allowed are {_ATTRIBUTES_MAX_BYTES} bytes of JSON")
-    registered_at = None if raw.registered_at is None else _ms(raw.registered_at)
+    registered_at = None if raw.registered_at is None else _ms(raw.registered_at, "registered_at")
     consent = None if raw.consent is None else Consent(raw.consent.marketing, raw.consent.channels)
-    updated_at = None if raw.updated_at is None else _ms(raw.updated_at)
+    updated_at = None if raw.updated_at is None else _ms(raw.updated_at, "updated_at")
     at = registered_at if updated_at is None else updated_at
     return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
+
+
+def _fields(value: bytes) -> dict[str, Any]:
+    """Return the fields of a profile that are not empty, also within consent. Raises BadRecord if it is no object."""
+    try:
+        fields = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refusal(value, error) from None
+    if not isinstance(fields, dict):
+        raise BadRecord(Reason.WRONG_TYPE, "value: allowed is a JSON object")
+    known = {name: fields[name] for name in _Profile.__struct_fields__ if name in fields}
+    if isinstance(known.get("consent"), dict):
+        known["consent"] = {name: each for name, each in known["consent"].items() if each != ""}
+    return {name: each for name, each in known.items() if each != "" or name == "customer_id"}
+
+
+def _flaw(fields: dict[str, Any], name: str) -> str:
+    """Take a field that cannot be read out of the fields and return why; return "" if it can be read."""
+    try:
+        _profile(msgspec.convert({"customer_id": "-", name: fields[name]}, _Profile))
+    except BadRecord as bad:
+        reason = bad.detail
+    except msgspec.ValidationError as error:
+        reason = f"{name}: {error}"
+    else:
+        return ""
+    del fields[name]
+    return reason
+
+
+def _channels_flaw(consent: Any) -> str:
+    """Return why the channels of a consent cannot be read, else ""."""
+    if not isinstance(consent, dict) or "channels" not in consent:
+        return ""
+    try:
+        msgspec.convert({"channels": consent["channels"]}, _Consent)
+    except msgspec.ValidationError as error:
+        return f"consent.channels: {error}; none is allowed"
+    return ""
 
 
 def _check_birthday(text: str) -> None:
@@ -287,11 +382,22 @@ def _check_attributes(value: Any, levels: int) -> None:
             _check_attributes(part, levels - 1)
 
 
-def _ms(when: int | datetime) -> int:
-    instant = when if type(when) is int else from_datetime(when)  # type: ignore[arg-type]  # `type is` does not narrow
+def _ms(when: int | datetime, field: str = "occurred_at") -> int:
+    if type(when) is int:
+        if FIRST_NUMBER <= when <= LAST_NUMBER:
+            return when
+        if LAST_NUMBER < when <= MAX_INSTANT and not is_written_date(when):
+            return when
+        raise BadRecord(Reason.BAD_TIME, f"{field}: found {_shown(when)}, {what_number_looks_like(when)}; {_NUMBERS}")
+    instant = from_datetime(when)  # type: ignore[arg-type]  # `type is` does not narrow
     if not MIN_INSTANT <= instant <= MAX_INSTANT:
-        raise BadRecord(Reason.BAD_TIME, "time: allowed are the years 1 to 8999")
+        raise BadRecord(Reason.BAD_TIME, f"{field}: allowed are the years 1 to 8999")
     return instant
+
+
+def _shown(number: int) -> str:
+    """Return a number for a message. Python refuses to write integers of thousands of digits."""
+    return str(number) if abs(number) < 10**30 else "a number of more than 30 digits"
 
 
 def _too_far_ahead(at: int, latest: int) -> BadRecord:

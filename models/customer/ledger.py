@@ -10,6 +10,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from enum import Enum
+from fractions import Fraction
 
 import msgspec
 
@@ -38,31 +39,47 @@ class Outcome(Enum):
 
 
 class Adjustment(msgspec.Struct, array_like=True, gc=False):
-    """What is known of an order beyond the arrays, in minor units. `at` (ms) is None until the order itself arrives."""
+    """What is known of an order beyond the arrays, in minor units. `at` (ms) is None until the order itself arrives.
+
+    `own` is (currency, minor units of it) of an order in another currency than the policy's, and `own_refunds` those of
+    its refunds in other currencies. If all are in the order's currency they are compared in it: there a full refund is
+    exact, whatever the rate and the rounding.
+    """
 
     at: int | None = None
     amount: int = 0
     margin: int = 0
     cancelled: bool = False
     refunds: dict[int, int] = {}
+    own: tuple[str, int] | None = None
+    own_refunds: dict[int, tuple[str, int]] = {}
 
     @property
     def net(self) -> int | None:
         """Minor units that count; None if the order is void (cancelled or refunded in full)."""
-        refunded = sum(self.refunds.values())
-        if self.cancelled or (self.refunds and refunded >= self.amount):
+        if self.cancelled:
             return None
-        return self.amount - refunded
+        if not self.refunds:
+            return self.amount
+        paid, refunded = self.amount, sum(self.refunds.values())
+        if self.own is not None and len(self.own_refunds) == len(self.refunds):
+            currency, own = self.own
+            if all(each == currency for each, _ in self.own_refunds.values()):
+                returned = sum(amount for _, amount in self.own_refunds.values())
+                # At the rate of the order. A part of it never voids it, whatever it is rounded to.
+                return None if returned >= own else paid - round(Fraction(paid * returned, own))
+        return None if refunded >= paid else paid - refunded
 
 
 class Ledger:
     """The counted orders of one customer and their adjustments.
 
     `times` are instants (ms), `ids` 64-bit ids, `paid` and `margins` prefix sums of minor units. `folded` counts the
-    orders that were folded away, up to the instant `folded_to` (ms).
+    orders that were folded away, up to the instant `folded_to` (ms). `foreign` is (currency, minor units of it) of the
+    counted orders without adjustments that were paid in another currency than the policy's.
     """
 
-    __slots__ = ("_known", "_searched", "adjusted", "folded", "folded_to", "ids", "margins", "paid", "times")
+    __slots__ = ("_known", "_searched", "adjusted", "folded", "folded_to", "foreign", "ids", "margins", "paid", "times")
 
     def __init__(
         self,
@@ -88,6 +105,7 @@ class Ledger:
         self.adjusted: dict[int, Adjustment] = {} if adjusted is None else adjusted
         self.folded = folded
         self.folded_to = folded_to
+        self.foreign: dict[int, tuple[str, int]] = {}
         self._searched = False
         self._known: set[int] | None = None  # `ids` as a set, from the second search on
 
@@ -145,9 +163,12 @@ class Ledger:
         adjustment = self.adjusted.get(event.order)
         if adjustment is not None:
             adjustment.at, adjustment.amount, adjustment.margin = event.at, net, margin
+            adjustment.own = event.own
             if adjustment.net is None:
                 return
             net = adjustment.net
+        elif event.own is not None:
+            self.foreign[event.order] = event.own
         self._insert(event.at, event.order, net, margin)
         if len(self.times) > MAX_ORDERS:
             self._fold_oldest()
@@ -187,13 +208,15 @@ class Ledger:
             self._remove(self._find(event.order))
         if type(event) is OrderRefunded:
             adjustment.refunds[event.refund] = event.amount
+            if event.own is not None:
+                adjustment.own_refunds[event.refund] = event.own
         else:
             adjustment.cancelled = True
         if at is not None and counted and (net := adjustment.net) is not None:
             self._insert(at, event.order, net, adjustment.margin)
 
     def _begin_adjustment(self, order: int) -> Adjustment:
-        adjustment = Adjustment(refunds={})
+        adjustment = Adjustment(refunds={}, own=self.foreign.pop(order, None), own_refunds={})
         if (index := self._find(order)) >= 0:
             adjustment.at, adjustment.amount, adjustment.margin = self.times[index], self.net(index), self.margin(index)
         self.adjusted[order] = adjustment
@@ -249,6 +272,7 @@ class Ledger:
         # The oldest may be older than `folded_to`: a refund kept its id, and then the order arrived again.
         self.folded_to = self.times[0] if self.folded_to is None else max(self.folded_to, self.times[0])
         self.adjusted.pop(self.ids[0], None)
+        self.foreign.pop(self.ids[0], None)
         if self._known is not None:
             self._known.discard(self.ids[0])
         del self.times[0], self.ids[0], self.paid[0], self.margins[:1]

@@ -113,6 +113,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     counters: Counters
     policy_version: str | None = None
     care: Care | None = None
+    foreign: dict[int, tuple[str, int]] = {}
 
 
 class _Orders(msgspec.Struct, array_like=True, gc=False):
@@ -220,6 +221,7 @@ class Customer:
             self.counters,
             self.policy_version,
             self.care,
+            ledger.foreign,
         )
         return _HEADER.pack(ROW_VERSION, self.next_instant, self.timeline) + _ENCODER.encode(row)
 
@@ -235,6 +237,7 @@ class Customer:
         customer = cls.__new__(cls)  # every field follows
         customer.customer_id = customer_id
         customer.ledger = Ledger(*row.orders, row.adjusted, *row.folded)
+        customer.ledger.foreign = row.foreign
         customer.interactions = Interactions(*row.interactions)
         customer.asked, customer.timeline = asked, timeline
         customer.cursor, customer.due, customer.first_at = row.cursor, row.due, row.first_at

@@ -85,7 +85,7 @@ class Metrics:
 
     def observe(self, topic: str, effects: Effects) -> None:
         """Count the effects of one step; `topic` is the label of its input topic, or "ticks"."""
-        dead = sum(effects.reasons.values())
+        dead = sum(effects.reasons.values()) - effects.reasons[Reason.FIELD_IGNORED]  # these are applied, too
         for outcome, count in (("applied", effects.events), ("dead_letter", dead), ("skipped", effects.skipped)):
             if count:
                 self.events.labels(topic, outcome).inc(count)

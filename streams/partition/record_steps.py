@@ -7,6 +7,7 @@ from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.errors import BadRecord, Reason
 from models.events import Erasure, Event, Profile, Topic
+from models.wire import PartialProfile
 from streams.partition.inputs import DeadLetters, Decoder, Record, unapplied
 from streams.partition.state import Partition
 from streams.partition.step import Step
@@ -58,7 +59,12 @@ class RecordSteps:
             events.append(event)
             if by_arrival is not None:
                 by_arrival.append((key, (event,)))
-            at = event.updated_at if type(event) is Profile else event.at
+            if type(event) is Profile:
+                at = event.updated_at
+                if isinstance(found, PartialProfile):
+                    self._dead_letters.add(effects, found.note, name, partition.number, record)
+            else:
+                at = event.at
             if at is not None and (newest is None or at > newest):
                 newest = at
                 if at >= until:

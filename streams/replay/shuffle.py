@@ -25,8 +25,9 @@ from models.events import (
     Topic,
 )
 from models.instants import MAX_INSTANT
-from models.wire import Wire
+from models.wire import PartialProfile, Wire
 from streams.history.formats import read_values
+from streams.partition.inputs import Record
 from streams.replay.plan import Part, Plan, Request
 from streams.replay.segments import write_segments
 from streams.replay.topic_input import read_range
@@ -107,8 +108,10 @@ def _file_batches(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> 
         for (place, value), found in zip(block, _decode(wire, part.topic, [value for _, value in block]), strict=True):
             if isinstance(found, BadRecord):
                 letters.append(Letter(place, found.reason.value, found.detail, value))
-            else:
-                decoded.append(found)
+                continue
+            if isinstance(found, PartialProfile):
+                letters.append(Letter(place, found.note.reason.value, found.note.detail, value))
+            decoded.append(found)
         yield decoded
 
 
@@ -119,12 +122,17 @@ def _topic_batches(work: Work, part: Part, wire: Wire, letters: list[Letter]) ->
         values, keys = [record.value for record in block], [record.key for record in block]
         for record, found in zip(block, _decode(wire, part.topic, values, keys), strict=True):
             if isinstance(found, BadRecord):
-                place = record.offset, found.reason.value, found.detail, record.value, record.key, record.timestamp
-                letters.append(Letter(*place))
-            else:
-                customer_id, event = found
-                decoded.append((customer_id, Forgotten(record.timestamp) if type(event) is Erasure else event))
+                letters.append(_letter(record, found))
+                continue
+            if isinstance(found, PartialProfile):
+                letters.append(_letter(record, found.note))
+            customer_id, event = found
+            decoded.append((customer_id, Forgotten(record.timestamp) if type(event) is Erasure else event))
         yield decoded
+
+
+def _letter(record: Record, bad: BadRecord) -> Letter:
+    return Letter(record.offset, bad.reason.value, bad.detail, record.value, record.key, record.timestamp)
 
 
 def _decode(

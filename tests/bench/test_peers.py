@@ -111,12 +111,12 @@ def test_a_repeated_order_changes_nothing() -> None:
     "value",
     [
         b"{",
-        b'{"type":"order.refunded","order_id":"o","customer_id":"c","occurred_at":1,"amount":"1.00"}',
-        b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1}',
+        b'{"type":"order.refunded","order_id":"o","customer_id":"c","occurred_at":1772359200000,"amount":"1.00"}',
+        b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1772359200000}',
         b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":"2026-01-01T00:00:00","amount":"1.00"}',
-        b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1,"amount":"-1.00"}',
-        b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1,"amount":"NaN"}',
-        b'{"type":"order.placed","order_id":"o","customer_id":"other","occurred_at":1,"amount":"1.00"}',
+        b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1772359200000,"amount":"-1.00"}',
+        b'{"type":"order.placed","order_id":"o","customer_id":"c","occurred_at":1772359200000,"amount":"NaN"}',
+        b'{"type":"order.placed","order_id":"o","customer_id":"other","occurred_at":1772359200000,"amount":"1.00"}',
     ],
 )
 def test_invalid_orders_are_refused(value: bytes) -> None:

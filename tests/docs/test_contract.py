@@ -177,7 +177,8 @@ BAD_RECORDS: dict[Reason, tuple[Topic, bytes, bytes]] = {
     Reason.BAD_TIME: (Topic.ORDERS, b"c1", order(occurred_at="2026-03-01T10:00:00")),
     Reason.UNKNOWN_CURRENCY: (Topic.ORDERS, b"c1", order(currency="GBP")),
     Reason.NEGATIVE_AMOUNT: (Topic.ORDERS, b"c1", order(amount="-1.00")),
-    Reason.BAD_VALUE: (Topic.CUSTOMERS, b"c1", b'{"customer_id": "c1", "birthday": "1990-13-01"}'),
+    Reason.BAD_VALUE: (Topic.ORDERS, b"c1", order(amount="1e13")),
+    Reason.FIELD_IGNORED: (Topic.CUSTOMERS, b"c1", b'{"customer_id": "c1", "birthday": "1990-13-01"}'),
     Reason.TOO_FAR_AHEAD: (Topic.ORDERS, b"c1", order()),
     Reason.WRONG_PARTITION: (Topic.ORDERS, b"c1", order()),
 }

@@ -176,8 +176,6 @@ BAD: list[tuple[Topic, bytes | None, bytes | None, Reason]] = [
     (Topic.ORDERS, b"1", f'{ORDER.replace(chr(34) + "b", chr(34))},"amount":1}}'.encode(), Reason.BAD_VALUE),
     (Topic.ORDERS, b"1", f'{ORDER},"amount":"1000000000000000.00"}}'.encode(), Reason.BAD_VALUE),
     (Topic.INTERACTIONS, b"1", f'{TOUCH},"kind":"survey","value":11}}'.encode(), Reason.BAD_VALUE),
-    (Topic.CUSTOMERS, b"1", b'{"customer_id":"1","birthday":"1990-13-01"}', Reason.BAD_VALUE),
-    (Topic.CUSTOMERS, b"1", b'{"customer_id":"1","timezone":"Mars/Base"}', Reason.BAD_VALUE),
     (Topic.ORDERS, b"1", f'{ORDER},"amount":"-0.01"}}'.encode(), Reason.NEGATIVE_AMOUNT),
     (Topic.ORDERS, b"1", f'{ORDER},"amount":"1.00","currency":"XXX"}}'.encode(), Reason.UNKNOWN_CURRENCY),
     # The event clock allows a year from now.
@@ -197,7 +195,8 @@ def test_a_thousand_bad_records_end_in_dead_letters_untouched_and_stop_nothing(b
     with Rig(broker, tmp_path, **SETTLED, partitioner="murmur2") as rig:
         kinds = [(ToSend(topic.label, key, value), reason) for topic, key, value, reason in BAD]
         kinds += [(record, Reason.WRONG_PARTITION) for record in strayed(rig)]
-        assert {reason for _, reason in kinds} == set(Reason)
+        # These are applied as well, and replay would have to read them, too.
+        assert {reason for _, reason in kinds} == set(Reason) - {Reason.FIELD_IGNORED}
         reasons = {record[:3]: reason for record, reason in kinds}
         good = [record for _, record in history.records]
         records = list(good)

@@ -1,4 +1,6 @@
+import json
 from array import array
+from fractions import Fraction
 from itertools import permutations
 from typing import Any
 
@@ -6,8 +8,10 @@ import pytest
 
 from models.customer import ledger as module
 from models.customer.ledger import Ledger, Outcome
-from models.events import OrderCancelled, OrderPlaced, OrderRefunded
+from models.events import OrderCancelled, OrderPlaced, OrderRefunded, Topic
 from models.identity import id64
+from models.money import Money
+from models.wire import Wire
 from tests.models.build import cancel, ledger, order, refund
 
 Entry = OrderPlaced | OrderRefunded | OrderCancelled
@@ -256,3 +260,56 @@ def test_an_order_is_found_among_ids_that_contain_its_bytes_elsewhere() -> None:
     target = int.from_bytes(bytes(range(4, 12)), "little")  # astride the first two
     assert odd._find(target) == -1
     assert odd._find(odd.ids[2]) == 2
+
+
+# --- other currencies -------------------------------------------------------------------------------------------------
+
+
+def euros(rate: str, **fields: Any) -> Any:
+    """Return an event about an order in EUR, as read when one EUR is `rate` of the policy's USD."""
+    record = {"order_id": "o", "customer_id": "c", "currency": "EUR", "occurred_at": "2026-03-01T00:00:00Z"} | fields
+    wire = Wire(Money("USD", {"EUR": Fraction(rate), "JPY": Fraction("0.0067")}))
+    return wire.decode(Topic.ORDERS, None, json.dumps(record).encode())[1]
+
+
+def paid(rate: str, amount: str, **fields: Any) -> Any:
+    return euros(rate, type="order.placed", amount=amount, **fields)
+
+
+def returned(rate: str, number: int, amount: str, **fields: Any) -> Any:
+    return euros(rate, type="order.refunded", refund_id=f"r{number}", amount=amount, **fields)
+
+
+FULL_REFUNDS = {
+    "eight parts that are rounded": [paid("1.0846", "100"), *(returned("1.0846", n, "12.50") for n in range(8))],
+    "at a rate that fell": [paid("1.085", "400"), returned("1.05", 0, "400")],
+    "at a rate that rose": [paid("1.05", "400"), returned("1.085", 0, "100"), returned("1.2", 1, "300.00")],
+    "of a currency without cents": [
+        paid("1", "1001", currency="JPY"),
+        *(returned("1", n, amount, currency="JPY") for n, amount in enumerate(("333", "334", "334"))),
+    ],
+}
+
+
+@pytest.mark.parametrize("events", FULL_REFUNDS.values(), ids=FULL_REFUNDS.keys())
+@pytest.mark.parametrize("turn", [0, 1, -1])
+def test_a_full_refund_voids_an_order_whatever_the_rate_or_rounding(events: list[Any], turn: int) -> None:
+    book = ledger(*events[turn:], *events[:turn])
+    assert (list(book.times), totals(book.paid)) == ([], [])
+
+
+def test_a_part_is_refunded_at_the_rate_of_the_order_and_never_voids_it() -> None:
+    book = ledger(paid("1.10", "100"), returned("2.50", 0, "60"))
+    assert totals(book.paid) == [4_400]
+    book.apply(returned("2.50", 1, "39.99"))
+    assert totals(book.paid) == [1]
+    book.apply(returned("0.01", 2, "0.01"))
+    assert totals(book.paid) == []
+
+
+def test_refunds_in_another_currency_than_their_order_are_compared_in_the_policys() -> None:
+    book = ledger(paid("1.10", "100"), returned("1", 0, "60", currency="USD"))
+    assert totals(book.paid) == [5_000]
+    book.apply(returned("1", 1, "50", currency="USD"))
+    assert totals(book.paid) == []
+    assert totals(ledger(paid("1", "100", currency="USD"), returned("1.10", 0, "10")).paid) == [8_900]

@@ -27,6 +27,7 @@ def full() -> Customer:
         [Sent(day(2), "churn", "churn", 7, "t1", True, 3)],
         [DeferredAction(day(9), "churn", "1", day(8), [("frequency", 1, ">=", 1, True)], "churn", None, day(7))],
     )
+    run.customer.ledger.foreign = {7: ("EUR", 99)}
     run.customer.ledger.folded, run.customer.ledger.folded_to = 3, day(-1)
     return run.customer
 
@@ -57,6 +58,15 @@ def test_a_restored_customer_knows_what_its_row_asked_for() -> None:
     customer.due = NEVER
     customer.pending.clear()
     assert Customer.from_row("c1", customer.to_row()).asked == NEVER
+
+
+def test_a_row_of_before_orders_knew_their_own_currency_is_read() -> None:
+    row = full().to_row()
+    older = msgspec.msgpack.decode(row[HEADER:], strict=False)[:-1]
+    older[4] = {number: adjustment[:5] for number, adjustment in older[4].items()}
+    restored = Customer.from_row("c1", row[:HEADER] + msgspec.msgpack.encode(older))
+    assert restored.ledger.foreign == {}
+    assert restored.ledger.adjusted == full().ledger.adjusted
 
 
 def test_a_new_customer_fits_into_a_row_too() -> None:
@@ -108,11 +118,11 @@ def test_rows_of_an_unknown_version_are_refused(version: int) -> None:
 
 def test_a_row_with_fewer_trailing_fields_decodes_with_defaults() -> None:
     row = full().to_row()
-    older = msgspec.msgpack.decode(row[HEADER:])[:-2]
+    older = msgspec.msgpack.decode(row[HEADER:], strict=False)[:-3]
     restored = Customer.from_row("c1", row[:HEADER] + msgspec.msgpack.encode(older))
     assert (restored.policy_version, restored.care) == (None, None)
     known = fields(full())
-    assert fields(restored) | {name: known[name] for name in ("policy_version", "care")} == known
+    assert fields(restored) | {name: known[name] for name in ("policy_version", "care", "ledger.foreign")} == known
 
 
 def test_a_row_with_more_trailing_fields_decodes() -> None:

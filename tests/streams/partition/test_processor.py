@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from models.errors import Reason
-from models.events import Topic
+from models.events import Consent, Topic
 from models.instants import DAY_MS, MIN_INSTANT, parse_instant
 from models.policy.timeline import Timeline
 from streams.kafka.records import CARE_ACTIONS, CUSTOMER_TIERS, DEAD_LETTERS, TIER_CHANGES
+from streams.metrics.collectors import Metrics
 from streams.partition.state import Partition
 from streams.partition.step import Timing
 from streams.partition.time_steps import DUE_PER_STEP
@@ -118,12 +119,31 @@ def test_only_good_events_with_a_time_move_the_latest_event_time() -> None:
         Topic.CUSTOMERS,
         profile("ann", registered_at="2020-01-01T00:00:00Z"),
         profile("bob", updated_at="2026-01-02T00:00:00Z", registered_at="2026-03-01T00:00:00Z"),
-        profile("eve", updated_at="2026-05-02T00:00:00Z", birthday="never"),
+        profile("eve", updated_at="2026-05-02T00:00:00Z", consent="never"),
         (b"ann", None),
     )
     assert driver.partition.progress.latest == {"customers": parse_instant("2026-01-02T00:00:00Z")}
     driver.feed(Topic.ORDERS, (b"x", b"{"))
     assert "orders" not in driver.partition.progress.latest
+
+
+def test_a_profile_with_an_odd_field_is_applied_and_a_copy_is_a_dead_letter() -> None:
+    driver = Driver()
+    withdrawal = profile("ann", updated_at="2026-01-02T00:00:00Z", birthday="never", consent={"marketing": False})
+    effects = driver.feed(
+        Topic.CUSTOMERS, profile("ann", updated_at="2026-01-01T00:00:00Z", consent={"marketing": True}), withdrawal
+    )
+    known = driver.customer("ann").profile
+    assert known is not None
+    assert known.consent == Consent(False)
+    (copy,) = effects.outputs["dead-letters"]
+    assert (copy.key, copy.value) == withdrawal
+    assert dict(copy.headers)["reason"] == b"field_ignored"
+    metrics = Metrics()
+    metrics.observe("customers", effects)
+    assert metrics.registry.get_sample_value("tidemark_dead_letters_total", {"reason": "field_ignored"}) == 1
+    counted = [{"topic": "customers", "outcome": outcome} for outcome in ("applied", "dead_letter")]
+    assert [metrics.registry.get_sample_value("tidemark_events_total", labels) for labels in counted] == [2, 0]
 
 
 # --- dead letters -------------------------------------------------------------------------------------------

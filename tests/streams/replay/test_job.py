@@ -347,3 +347,18 @@ def test_interrupted_by_hand_it_says_how_to_go_on(
     resumed = started(tmp_path, *arguments, "--resume")
     assert resumed.wait(60) == 0
     assert contents(tmp_path / "out") == expected
+
+
+# --- what is taken in part, and what is not used -------------------------------------------------------------
+
+
+def test_a_withdrawal_of_consent_with_odd_fields_is_taken_and_noted(tmp_path: Path) -> None:
+    birthday = {"customer_id": "ann", "updated_at": "2025-06-01T00:00:00Z", "birthday": "1990-03-08"}
+    withdrawn = {"customer_id": "ann", "updated_at": "2026-01-01T00:00:00Z", "timezone": "Mars/Base", "locale": ""}
+    profiles = [birthday | {"consent": {"marketing": True}}, withdrawn | {"consent": {"marketing": False}}]
+    paths = written(tmp_path, {Topic.CUSTOMERS: profiles})
+    asked = Asked({topic: [path] for topic, path in paths.items()}, until=UNTIL)
+    summary = replay_history(plan_of(asked, [load_timeline(POLICY)]), POLICY, tmp_path / "out", quiet)
+    assert (summary["events"], summary["dead_letters"]["by_reason"]) == ({"customers": 2}, {"field_ignored": 1})
+    assert b'"line":2,"reason":"field_ignored"' in (tmp_path / "out" / "dead-letters.jsonl").read_bytes()
+    assert b"birthday" not in (tmp_path / "out" / "care-actions.jsonl").read_bytes()
