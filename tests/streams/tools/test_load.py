@@ -13,7 +13,7 @@ GOOD = '{"customer_id":"c%d","occurred_at":"2026-03-01T00:00:00Z"}\n'
 def test_lines_without_a_customer_are_refused_or_counted(tmp_path: Path) -> None:
     path = tmp_path / "orders.jsonl"
     path.write_text(GOOD % 1 + '{"order_id":"guest"}\nnot JSON\n' + GOOD % 2)
-    with pytest.raises(LoadError, match=r"orders\.jsonl, line 2: .*; allowed is JSON with a customer_id\. With --skip-in"):
+    with pytest.raises(LoadError, match=r"orders\.jsonl, line 2: .*; allowed is JSON with a customer_id\. With --skip"):
         list(keyed_lines(path, Topic.ORDERS))
     skipped = Skipped()
     assert [line.key for line in keyed_lines(path, Topic.ORDERS, skipped=skipped)] == [b"c1", b"c2"]
