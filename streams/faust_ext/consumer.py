@@ -96,6 +96,10 @@ class MicroBatchConsumer(driver.Consumer):
         """Return whether reading has reached the offset `end` since the last seek without a single record."""
         return await self._thread.reached_end(tp, end)
 
+    async def open_records(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Return how many offsets lie beyond the last stable one, by partition that has any, as of the last fetch."""
+        return await self._thread.open_records(tps)
+
     async def still_owner(self, tp: TP, offset: int) -> bool:
         """Return whether the group still accepts us as the owner of a partition. Raises KafkaError."""
         return await self._thread.still_owner(tp, offset)

@@ -21,13 +21,16 @@ MAX_ROW_BYTES = 4_194_304
 
 
 def make_consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaConsumer:
-    """Return a consumer that belongs to no group and begins at the earliest offset; `options` override aiokafka's.
+    """Return a consumer that belongs to no group, begins at the earliest offset and reads what is committed.
+
+    `options` override aiokafka's. Ends of partitions are last stable offsets.
 
     Raises UnusableInput as `client_options` does.
     """
     given = {
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
         "max_partition_fetch_bytes": MAX_ROW_BYTES,
         "request_timeout_ms": TIMEOUT_S * 1000,
     }

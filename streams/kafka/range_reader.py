@@ -57,7 +57,8 @@ async def bounds(
 ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
     """Return the first and the next offsets of partitions. Raises TimeoutError, KafkaError.
 
-    The ends come from a fetch, which is exact; the broker's list of offsets may lag.
+    The ends are last stable offsets: an open transaction is not read. They come from a fetch, which is exact; the
+    broker's list of offsets may lag.
     """
     consumer.assign(tps)
     begins = await consumer.beginning_offsets(tps)
@@ -66,7 +67,7 @@ async def bounds(
     deadline = time.monotonic() + TIMEOUT_S
     while len(ends) < len(tps):
         await consumer.getmany(timeout_ms=20)
-        ends = {tp: end for tp in tps if (end := consumer.highwater(tp)) is not None}
+        ends = {tp: end for tp in tps if (end := consumer.last_stable_offset(tp)) is not None}
         if time.monotonic() > deadline:
             raise TimeoutError
     return begins, ends

@@ -159,6 +159,13 @@ LAG_RECORDS = MetricDefinition(
     "Unread records as of the last watermark",
     "Growing: input exceeds what the workers process; add workers, up to the number of partitions.",
 )
+OPEN_TRANSACTION_RECORDS = MetricDefinition(
+    "tidemark_open_transaction_records",
+    "gauge",
+    ("topic", "partition"),
+    "Offsets beyond the last stable offset: a producer's transaction is open, and stream time waits for it",
+    "Lasting: find the producer. The broker aborts the transaction after the producer's `transaction.timeout.ms`.",
+)
 APPLIED_OFFSET = MetricDefinition(
     "tidemark_applied_offset",
     "gauge",

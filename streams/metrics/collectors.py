@@ -57,6 +57,7 @@ class Metrics:
         self.held = self._gauge(listed.CUTOFF_HELD)
         self.ranked = self._gauge(listed.RANKED_CUSTOMERS)
         self._lag: Mapping[tuple[str, int], int] = {}
+        self._in_transaction: Mapping[tuple[str, int], int] = {}
         self._begin_at_zero()
 
     @property
@@ -67,6 +68,15 @@ class Metrics:
     def note_lag(self, lag: Mapping[tuple[str, int], int]) -> None:
         """Note the unread records by (input topic, partition)."""
         self._lag = lag
+
+    @property
+    def in_transaction(self) -> Mapping[tuple[str, int], int]:
+        """Offsets beyond the last stable one by (input topic, partition), as of the last watermark."""
+        return self._in_transaction
+
+    def note_in_transaction(self, records: Mapping[tuple[str, int], int]) -> None:
+        """Note the offsets beyond the last stable one by (input topic, partition)."""
+        self._in_transaction = records
 
     def _begin_at_zero(self) -> None:
         """Show counters at zero before anything happens, so that `increase()` sees the first one."""
@@ -177,6 +187,8 @@ class PartitionCollector(Collector):
         for (topic, number), lag in self._metrics.lag.items():
             if number in held:
                 samples[listed.LAG_RECORDS].append(([topic, str(number)], lag))
+                open_records = self._metrics.in_transaction.get((topic, number), 0)
+                samples[listed.OPEN_TRANSACTION_RECORDS].append(([topic, str(number)], open_records))
         for number, partition in held.items():
             for metric, labels, value in self._of(partition):
                 samples[metric].append(([*labels, str(number)], value))
@@ -215,6 +227,7 @@ class PartitionCollector(Collector):
 
 _HELD = (
     listed.LAG_RECORDS,
+    listed.OPEN_TRANSACTION_RECORDS,
     listed.APPLIED_OFFSET,
     listed.STREAM_TIME,
     listed.STREAM_TIME_LAG,

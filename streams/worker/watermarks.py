@@ -60,8 +60,10 @@ class Watermarks:
         if not tps:
             return []
         ends = await self._context.consumer().highwaters(*tps)
+        in_transaction = await self._context.consumer().open_records(tps)
         async with self._worker.quiet():
             unread = await self._unread(partitions, {tp: ends.get(tp) or 0 for tp in tps})
+        self._hold_for_transactions(unread.lagging, in_transaction)
         for number in partitions:
             watermark = Watermark(self._time_of(number, seen, unread, now), claims.get(number))
             value = msgspec.json.encode(watermark)
@@ -85,6 +87,17 @@ class Watermarks:
                     self._asked[tp] = (end - lag, end)
         self._note(lags, partitions)
         return Unread(lagging, expected, stalled)
+
+    def _hold_for_transactions(self, lagging: dict[int, list[str]], in_transaction: dict[TP, int]) -> None:
+        """Have time wait for open transactions, as for unread records: their orders may be committed yet.
+
+        They are no backlog: nothing can be read until they end, at the latest at the broker's transaction timeout.
+        """
+        for tp in in_transaction:
+            if (label := self._inputs[tp.topic]) not in lagging[tp.partition]:
+                lagging[tp.partition].append(label)
+        counts = {(self._inputs[tp.topic], tp.partition): count for tp, count in in_transaction.items()}
+        self._metrics.note_in_transaction(counts)
 
     def _note(self, lags: dict[TP, int], partitions: dict[int, Partition]) -> None:
         """Have the worker note the lags, for metrics, and since when no record was applied, for readiness."""

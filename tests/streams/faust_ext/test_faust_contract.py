@@ -197,6 +197,7 @@ def test_upstream_calls_what_is_relied_on_in_this_order(function: Callable[..., 
         (BatchBuilder, "append", ["self", "timestamp", "key", "value", "headers"]),
         (BatchBuilder, "record_count", ["self"]),
         (AIOKafkaConsumer, "highwater", ["self", "partition"]),
+        (AIOKafkaConsumer, "last_stable_offset", ["self", "partition"]),
         (AIOKafkaConsumer, "seek", ["self", "partition", "offset"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -231,6 +232,8 @@ def test_the_broker_may_not_hold_a_fetch_for_long(app: TidemarkApp) -> None:
     async def check() -> None:
         consumer = app.consumer._thread._create_consumer(asyncio.get_running_loop())
         assert consumer._fetch_max_wait_ms == FETCH_WAIT_MS
+        assert consumer._isolation_level == "read_committed"
+        assert "isolation_level=self._isolation_level" in inspect.getsource(AIOKafkaConsumer.start)
         assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
 
     asyncio.run(check())

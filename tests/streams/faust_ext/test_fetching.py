@@ -64,6 +64,9 @@ class FakeKafka:
     def highwater(self, tp: TP) -> int | None:
         return self.told[tp]
 
+    def last_stable_offset(self, tp: TP) -> int | None:
+        return self.told[tp]
+
     def assignment(self) -> set[TP]:
         return set(self.told)
 

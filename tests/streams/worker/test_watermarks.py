@@ -30,6 +30,7 @@ class Fakes:
     ends: dict[tuple[str, int], int] = field(default_factory=dict)
     #: Where nothing more is found, after fetching again, up to these ends.
     void: dict[tuple[str, int], int] = field(default_factory=dict)
+    open: dict[tuple[str, int], int] = field(default_factory=dict)
     now: int = NOW
 
     def __post_init__(self) -> None:
@@ -43,6 +44,9 @@ class Fakes:
 
     async def highwaters(self, *tps: TP) -> dict[TP, int]:
         return {tp: self.ends.get((tp.topic, tp.partition), 0) for tp in tps}
+
+    async def open_records(self, tps: list[TP]) -> dict[TP, int]:
+        return {tp: count for tp in tps if (count := self.open.get((tp.topic, tp.partition)))}
 
     def pause(self, tp: TP, yes: bool) -> None:
         """Nothing is fetched here."""
@@ -317,3 +321,17 @@ def test_a_watermark_of_another_claim_is_ignored() -> None:
         latest(Watermark(NOW - 1, ours.encoded), mine, Watermark(NOW + 1, theirs.encoded), Watermark(NOW + 2)) == mine
     )
     assert latest(Watermark(NOW, theirs.encoded), Watermark(NOW)) is None
+
+
+def test_time_waits_for_an_open_transaction_which_is_no_backlog() -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, 1_000)
+    fakes.open["orders", 0] = 3
+    rig = Rig(fakes)
+    for _ in range(4):
+        assert rig.send() == ({0: 1_000, 1: NOW - GRACE}, [])
+    assert not rig.worker.waiting
+    assert rig.worker.metrics.lag["orders", 0] == 0
+    assert rig.worker.metrics.in_transaction == {("orders", 0): 3}
+    fakes.open.clear()
+    assert rig.send()[0] == {0: NOW - GRACE, 1: NOW - GRACE}
