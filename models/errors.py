@@ -50,3 +50,16 @@ class BadRecord(TidemarkError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class UnreadableRecords(bytes):  # bytes cannot have slots
+    """The empty value that stands for records that were fetched and cannot be read; decoding it raises BadRecord."""
+
+    reason: Reason
+    detail: str
+
+    def __new__(cls, reason: Reason, detail: str) -> "UnreadableRecords":
+        """Return a value whose decoding is refused with this reason and detail."""
+        self = super().__new__(cls)
+        self.reason, self.detail = reason, detail
+        return self

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from models.errors import BadRecord, Reason
+from models.errors import BadRecord, Reason, UnreadableRecords
 from models.events import (
     Campaign,
     Consent,
@@ -248,6 +248,8 @@ class Wire:
     def _read(self, topic: Topic, value: bytes) -> Any:
         if len(value) > self._max_bytes:
             raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
+        if isinstance(value, UnreadableRecords):
+            raise BadRecord(value.reason, value.detail)
         try:
             return _DECODERS[topic].decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

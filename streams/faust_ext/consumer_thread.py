@@ -15,6 +15,7 @@ from faust.types import TP
 from streams.faust_ext.chunk import Chunk
 from streams.faust_ext.fetch_filter import FetchFilter, FetchingConsumer, SinglePartitionFilter
 from streams.faust_ext.fetched_records import return_decoded_records
+from streams.kafka.bounded_batches import bound_batches
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         return_decoded_records(self._ensure_consumer())
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        bound_batches()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001  # read when it starts; Faust has no setting for it
         consumer._isolation_level = "read_committed"  # noqa: SLF001  # the same; with it, ends are last stable offsets

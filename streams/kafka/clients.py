@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from config.settings import Settings
 from models.errors import UnusableInput
+from streams.kafka.bounded_batches import bound_batches
 from streams.kafka.tls import tls_context
 from streams.kafka.tokens import token_provider
 
@@ -23,10 +24,11 @@ MAX_ROW_BYTES = 4_194_304
 def make_consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaConsumer:
     """Return a consumer that belongs to no group, begins at the earliest offset and reads what is committed.
 
-    `options` override aiokafka's. Ends of partitions are last stable offsets.
+    `options` override aiokafka's. Ends of partitions are last stable offsets. What is decompressed is bounded.
 
     Raises UnusableInput as `client_options` does.
     """
+    bound_batches()
     given = {
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",

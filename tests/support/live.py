@@ -173,14 +173,20 @@ class Rig:
     # --- records in ---
 
     def produce(
-        self, slices: Iterable[Iterable[ToSend]], *, max_request_size: int = 1_048_576, patient: bool = False
+        self,
+        slices: Iterable[Iterable[ToSend]],
+        *,
+        max_request_size: int = 1_048_576,
+        patient: bool = False,
+        compression_type: str | None = None,
     ) -> list[Sent]:
         """Produce records slice by slice: each slice is acknowledged before the next is sent.
 
         `patient`: each record once, through a broker that is away for minutes. The embedded broker cannot do that.
         """
-        options = {"enable_idempotence": True, "request_timeout_ms": 300_000} if patient else {}
-        return run(self._produce(slices, {"max_request_size": max_request_size, **options}))
+        options: dict[str, Any] = {"enable_idempotence": True, "request_timeout_ms": 300_000} if patient else {}
+        options |= {"max_request_size": max_request_size, "compression_type": compression_type}
+        return run(self._produce(slices, options))
 
     async def _produce(self, slices: Iterable[Iterable[ToSend]], options: dict[str, Any]) -> list[Sent]:
         producer = AIOKafkaProducer(bootstrap_servers=self.settings.broker, linger_ms=1, **options)
