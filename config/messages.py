@@ -5,6 +5,7 @@ This module selects the messages, orders them, and formats numbers and instants.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from models.engine.report_shapes import (
+    Counted,
     CustomerReport,
     ExpectedMove,
     Grade,
@@ -181,7 +183,7 @@ class _Teller:
         wanted = "" if grade.next is None else self._wanted(grade.next)
         return words.text(
             f"grade.{key}",
-            metric=self._metric(grade.metric, grade.window_days),
+            metric=self._metric(grade.metric, grade.counted),
             value=self.value(grade.metric, grade.value, None if grade.next is None else grade.next.threshold),
             level=grade.level,
             levels=grade.levels,
@@ -220,7 +222,7 @@ class _Teller:
         message = told if told in words else f"{key}.any" if f"{key}.any" in words else key
         return words.text(
             message,
-            metric=self._metric(reason.metric, reason.window_days),
+            metric=self._metric(reason.metric, reason.counted),
             value=self.value(reason.metric, reason.value, reason.threshold),
             wanted=self._wanted(reason),
             **more,
@@ -230,9 +232,20 @@ class _Teller:
         threshold = self.value(reason.metric, reason.threshold, reason.threshold)
         return self._words.text(f"ops.{reason.op}", threshold=threshold)
 
-    def _metric(self, name: str, window_days: float | None) -> str:
-        window = "" if window_days is None else self._words.counted("window", _plain(_decimal(window_days)))
-        return self._words.text(f"metrics.{name}", window=window)
+    def _metric(self, name: str, counted: Counted | None) -> str:
+        words, days, window = self._words, "", ""
+        if counted is not None and counted.days is not None:
+            days = words.counted("days", _plain(_decimal(counted.days)))
+            window = words.text("window.rolling", days=days)
+        elif counted is not None:
+            first, last = self._date(counted.first), self._date(counted.last)
+            window = words.text("window.period" if last else "window.since", first=first, last=last)
+        return words.text(f"metrics.{name}", window=window, days=days)
+
+    def _date(self, day: date | None) -> str:
+        if day is None:
+            return ""
+        return self._words.text("date", year=day.year, month=self._words.text(f"months.{day.month}"), day=day.day)
 
     def _move(self, move: ExpectedMove, place: str) -> str:
         tier = self._words.named("names", move.tier)

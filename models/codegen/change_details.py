@@ -66,7 +66,7 @@ def _compile(scheme: Scheme, before: int | None, after: int, gauges: Sequence[Ga
     upcoming, next_read = _next_lines(scheme, after, gauges, money, scope)
     displayed = {*scheme.shown, *why_read}
     read = sorted(displayed | set(next_read))
-    lines = ["def details(facts, at):", HEAD, *windows(gauges[index] for index in read)]
+    lines = ["def details(facts, at):", HEAD, *windows((gauges[index] for index in read), scope)]
     lines += [value_line(index, gauges[index], scope) for index in read]
     lines += [f"    s{index} = {shown(index, gauges[index])}" for index in sorted(displayed)]
     metrics = ", ".join(f"{gauges[index].metric.name!r}: s{index}" for index in scheme.shown)

@@ -41,7 +41,7 @@ def compile_evaluate_rules(gauges: Sequence[Gauge], ladders: Sequence[Sequence[R
         "def evaluate_rules(facts, at):",
         HEAD,
         f"    due = {NO_CHANGE}",
-        *windows(gauges[index] for index in read),
+        *windows((gauges[index] for index in read), scope),
     ]
     for index in read:
         lines.append(value_line(index, gauges[index], scope))
@@ -55,7 +55,7 @@ def compile_evaluate_rules(gauges: Sequence[Gauge], ladders: Sequence[Sequence[R
 def compile_render_metrics(gauges: Sequence[Gauge], money: Money) -> RenderMetrics:
     """Return the function that renders gauges: money as decimal text, days and numbers as floats, counts as int."""
     scope: dict[str, Any] = {"bisect_right": bisect_right, "text": money.text, "text_of_ratio": money.text_of_ratio}
-    lines = ["def render_metrics(facts, at):", HEAD, *windows(gauges)]
+    lines = ["def render_metrics(facts, at):", HEAD, *windows(gauges, scope)]
     lines += [value_line(index, gauge, scope) for index, gauge in enumerate(gauges)]
     parts = [f"{gauge.metric.name!r}: {shown(index, gauge)}, " for index, gauge in enumerate(gauges)]
     lines.append(f"    return {{{''.join(parts)}}}")

@@ -8,6 +8,7 @@ from typing import Any
 from models.instants import DAY_MS
 from models.rules.comparisons import Comparison, Junction, Rule, Score
 from models.rules.metrics import Gauge, Unit
+from models.rules.periods import Window
 
 #: Later than any instant: nothing changes by time alone.
 NO_CHANGE = 2**63 - 1
@@ -33,11 +34,11 @@ _CHANGES = {
     "recency_days": _RISES.replace("{anchor}", "times[-1]"),
     "first_order_days": _RISES.replace("{anchor}", "times[0]"),
     "frequency": """\
-    if g{i} > {lowest} and (c := times[n - 1 - ({level})] + {window}) < due:
+    if g{i} > {lowest} and (c := {leaves}times[n - 1 - ({level})]{after}) < due:
         due = c
 """,
     "monetary": """\
-    if g{i} > {lowest} and (c := times[bisect_left(paid, paid[-1] - ({level})) - 1] + {window}) < due:
+    if g{i} > {lowest} and (c := {leaves}times[bisect_left(paid, paid[-1] - ({level})) - 1]{after}) < due:
         due = c
 """,
 }
@@ -85,36 +86,48 @@ def shown(index: int, gauge: Gauge) -> str:
     return f"None if {g} is None else {text}"
 
 
-def windows(gauges: Iterable[Gauge]) -> list[str]:
-    """Return the lines that find the first order in the window of each gauge."""
-    lengths = {gauge.window for gauge in gauges if gauge.metric.name in _WINDOWED}
-    return [
-        f"    first{window} = bisect_right(times, at - {window}) if n and times[0] <= at - {window} else 0"
-        for window in sorted(lengths)
-    ]
+def windows(gauges: Iterable[Gauge], scope: dict[str, Any]) -> list[str]:
+    """Return the lines that find the first order in the window of each gauge. Periods are added to the scope."""
+    lines = {}
+    for gauge in gauges:
+        if gauge.metric.name in _WINDOWED:
+            name = _named(gauge.window, scope)
+            opens = f"at - {name}" if isinstance(gauge.window, int) else f"{name}.opens(at)"
+            lines[name] = f"    first{name} = bisect_right(times, o) if n and times[0] <= (o := {opens}) else 0"
+    return [lines[name] for name in sorted(lines)]
+
+
+def _named(window: Window, scope: dict[str, Any]) -> str:
+    """Return the name of a window in generated code: its milliseconds, or a counting period in the scope."""
+    if isinstance(window, int):
+        return str(window)
+    name = f"period{window.months}_{window.step}"
+    scope[name] = window
+    return name
 
 
 def value_line(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
     """Return the line that reads a gauge into `g<index>`. Functions that it calls are added to the scope."""
     name = gauge.metric.name
     if name in VALUES:
-        return f"    g{index} = {VALUES[name].format(first=f'first{gauge.window}')}"
+        return f"    g{index} = {VALUES[name].format(first=f'first{_named(gauge.window, scope)}')}"
     scope[f"value{index}"] = gauge.metric.value
-    return f"    g{index} = value{index}(facts, at, {gauge.window})"
+    return f"    g{index} = value{index}(facts, at, {_named(gauge.window, scope)})"
 
 
 def change_lines(index: int, gauge: Gauge, scope: dict[str, Any]) -> str:
     """Return the lines that bring `due` forward to the instant at which time alone may carry a gauge over an edge."""
-    name, edges = gauge.metric.name, gauge.edges
+    name, edges, window = gauge.metric.name, gauge.edges, _named(gauge.window, scope)
     text = _CHANGES.get(name)
     if text is None:
         scope |= {f"change{index}": gauge.metric.next_change, f"edges{index}": edges}
-        return _OTHER_CHANGE.format(i=index, window=gauge.window).rstrip()
+        return _OTHER_CHANGE.format(i=index, window=window).rstrip()
     if name in _WINDOWED:
         if not edges.levels:
             return ""
         level = _first_of([f"{level} if g{index} > {level}" for level in reversed(edges.levels)])
-        return text.format(i=index, window=gauge.window, lowest=edges.levels[0], level=level).rstrip()
+        leaves, after = ("", f" + {window}") if isinstance(gauge.window, int) else (f"{window}.leaves(", ")")
+        return text.format(i=index, leaves=leaves, after=after, lowest=edges.levels[0], level=level).rstrip()
     if not edges.offsets:
         return ""
     offset = _first_of([f"{offset} if g{index} < {offset}" for offset in edges.offsets])

@@ -12,6 +12,7 @@ from models.customer.state import Customer
 from models.engine.decide import Engine
 from models.engine.report_shapes import (
     Below,
+    Counted,
     CustomerReport,
     ExpectedMove,
     Grade,
@@ -24,7 +25,7 @@ from models.engine.report_shapes import (
     UpcomingCare,
 )
 from models.errors import UnusableInput
-from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant
+from models.instants import DAY_MS, LAST_INSTANT, MAX_INSTANT, MIN_INSTANT, format_instant, local_date
 from models.outputs import Decisions, Direction
 from models.policy.compiled import Policy
 from models.policy.evaluation import Evaluation, facts_of
@@ -101,7 +102,7 @@ def _scheme(evaluation: Evaluation, scheme: Scheme, position: Position) -> Schem
         since=format_instant(position.since),
         lowest=position.rank == 0,
         ladder=scheme.ladder,
-        why=_reasons(policy, findings),
+        why=_reasons(evaluation, findings),
         below=_below(evaluation, scheme, position),
         next=_next(evaluation, scheme, position.rank),
         at_risk=at_risk(policy.outlooks[scheme.name], position, facts, at, policy.zone),
@@ -120,22 +121,26 @@ def _below(evaluation: Evaluation, scheme: Scheme, position: Position) -> Below 
     return Below(format_instant(position.below_since), format_instant(falls_on), needs, _branches(rule))
 
 
-def _window_days(policy: Policy, comparison: Comparison) -> float | None:
+def _counted(evaluation: Evaluation, comparison: Comparison) -> Counted | None:
     if comparison.metric.name in UNWINDOWED:
         return None
-    return policy.gauges[comparison.gauge].window / DAY_MS
+    window, at = evaluation.policy.gauges[comparison.gauge].window, evaluation.at
+    if isinstance(window, int):
+        return Counted(window / DAY_MS)
+    last = local_date(window.leaves(at) - 1, window.zone) if window.running else None
+    return Counted(None, local_date(window.opens(at) + 1, window.zone), last)
 
 
-def _reasons(policy: Policy, findings: list[Finding]) -> list[ReportedComparison]:
+def _reasons(evaluation: Evaluation, findings: list[Finding]) -> list[ReportedComparison]:
     """Return findings in displayed units, each comparison over a window once."""
     unique = {(f.comparison.gauge, f.comparison.label): f for f in findings}
-    return [_reason(policy, finding) for finding in unique.values()]
+    return [_reason(evaluation, finding) for finding in unique.values()]
 
 
-def _reason(policy: Policy, finding: Finding) -> ReportedComparison:
-    (why,) = explain.whys([finding], policy.money)
-    window_days = _window_days(policy, finding.comparison)
-    return ReportedComparison(why.metric, why.value, why.op, why.threshold, why.met, window_days)
+def _reason(evaluation: Evaluation, finding: Finding) -> ReportedComparison:
+    (why,) = explain.whys([finding], evaluation.policy.money)
+    counted = _counted(evaluation, finding.comparison)
+    return ReportedComparison(why.metric, why.value, why.op, why.threshold, why.met, counted)
 
 
 def _next(evaluation: Evaluation, scheme: Scheme, rank: int) -> NextTier | None:
@@ -161,7 +166,7 @@ def _branches(rule: Rule | None) -> bool:
 
 def _shortfall(evaluation: Evaluation, lack: Lack) -> Shortfall:
     comparison, reading = lack.comparison, _reading(evaluation, lack)
-    reason = _reason(evaluation.policy, Finding(comparison, reading, False))
+    reason = _reason(evaluation, Finding(comparison, reading, False))
     too_high = reading is not None and reading[0] > comparison.edge * reading[1]
     less = comparison.op in ("<", "<=") or (comparison.op == "==" and too_high)
     possible = not (less and reading is not None and comparison.metric.name in ONLY_GROWING)
@@ -225,14 +230,12 @@ def _grades(evaluation: Evaluation, scheme: Scheme) -> list[Grade]:
     grades = []
     for part in rule.parts:
         level = part.level(evaluation.readings)
-        reason = _reason(evaluation.policy, part.nearest(evaluation.readings).decisive(evaluation.readings)[0])
+        reason = _reason(evaluation, part.nearest(evaluation.readings).decisive(evaluation.readings)[0])
         harder = None
         if level <= len(part.breaks):
             (harder,) = _shortfalls(evaluation, part.breaks[level - 1])
         levels = len(part.breaks) + 1
-        grades.append(
-            Grade(reason.metric, reason.value, reason.window_days, level, levels, harder, part.weight / total)
-        )
+        grades.append(Grade(reason.metric, reason.value, reason.counted, level, levels, harder, part.weight / total))
     return grades
 
 

@@ -1,5 +1,6 @@
 """The shapes of a customer report: facts only, in displayed units and exact instants (RFC 3339 in UTC)."""
 
+from datetime import date
 from typing import Any, Literal
 
 import msgspec
@@ -8,15 +9,23 @@ from models.outputs import AtRisk, Direction
 from models.rules.explain import Shown
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """How far a metric looks back: `days`, or since a local date `first`, up to the end of the date `last` if any."""
+
+    days: float | None = None
+    first: date | None = None
+    last: date | None = None
+
+
 class ReportedComparison(msgspec.Struct, frozen=True):
-    """A comparison and its reading, in displayed units. `value` None: undefined. `window_days` None: no window."""
+    """A comparison and its reading, in displayed units. `value` None: undefined. `counted` None: no window."""
 
     metric: str
     value: Shown
     op: str
     threshold: str | float | int
     met: bool
-    window_days: float | None
+    counted: Counted | None
 
 
 class Shortfall(ReportedComparison, frozen=True):
@@ -37,7 +46,7 @@ class Grade(msgspec.Struct, frozen=True):
 
     metric: str
     value: Shown
-    window_days: float | None
+    counted: Counted | None
     level: int
     levels: int
     next: Shortfall | None

@@ -9,15 +9,16 @@ from models.policy import care_rules as rules
 from models.policy import care_specs as specs
 from models.policy.compile_schemes import GaugeBook, compile_condition
 from models.rules.comparisons import Rule, easier
+from models.rules.periods import Window
 from models.rules.scheme import Scheme
 
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def compile_care(
-    spec: specs.AnyCareRule, schemes: Mapping[str, Scheme], window: int, book: GaugeBook
+    spec: specs.AnyCareRule, schemes: Mapping[str, Scheme], window: Window, book: GaugeBook
 ) -> rules.CareRule:
-    """Return the rule that a specification describes. Its gauges are added to the book; `window` is in ms."""
+    """Return the rule that a specification describes. Its gauges are added to the book."""
     action = _action(spec, spec.scheme or next(iter(schemes)))
     match spec:
         case specs.OnConditionSpec():

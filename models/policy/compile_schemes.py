@@ -7,12 +7,14 @@ explanation and care therefore need not know the kinds.
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 from models.instants import DAY_MS, parse_duration
 from models.policy import scheme_specs as specs
 from models.policy.spec_types import parse_comparison
 from models.rules.comparisons import INVERSE, Comparison, Graded, Junction, Op, Rule, Score
 from models.rules.metrics import METRICS, Edges, Gauge, Unit
+from models.rules.periods import Window, parse_window
 from models.rules.ranking import Measure, Ranking
 from models.rules.scheme import NEVER_HOLDS, Demotion, Scheme, Tier
 
@@ -34,17 +36,19 @@ class GaugeBook:
 
     def __init__(self, money_scale: int) -> None:
         self._scale = money_scale
-        self._indexes: dict[tuple[str, int], int] = {}
+        self._indexes: dict[tuple[str, Window], int] = {}
         self._edges: list[set[tuple[str, Fraction]]] = []
 
-    def index(self, metric: str, window: int) -> int:
-        """Return the index of a gauge. `window` is in ms. An unknown gauge is added."""
+    def index(self, metric: str, window: Window) -> int:
+        """Return the index of a gauge. An unknown gauge is added."""
         index = self._indexes.setdefault((metric, window), len(self._edges))
         if index == len(self._edges):
             self._edges.append(set())
         return index
 
-    def compare(self, metric: str, op: Op, threshold: Fraction, window: int, *, undefined: bool = False) -> Comparison:
+    def compare(
+        self, metric: str, op: Op, threshold: Fraction, window: Window, *, undefined: bool = False
+    ) -> Comparison:
         """Return a comparison of a metric with a threshold in displayed units, and note its edge."""
         edge = threshold * self._native(METRICS[metric].unit)
         index = self.index(metric, window)
@@ -64,9 +68,12 @@ class GaugeBook:
         return {Unit.DAYS: DAY_MS, Unit.MONEY: self._scale}.get(unit, 1)
 
 
-def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: int, book: GaugeBook) -> Scheme:
-    """Return the scheme that a checked specification describes. Its gauges are added to the book; windows are in ms."""
-    window = policy_window if spec.window is None else parse_duration(spec.window)
+def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: Window, book: GaugeBook, zone: ZoneInfo) -> Scheme:
+    """Return the scheme that a checked specification describes. Its gauges are added to the book.
+
+    `zone` is the policy's: its calendar cuts the counting periods.
+    """
+    window = policy_window if spec.window is None else parse_window(spec.window, zone)
     match spec:
         case specs.ThresholdsSpec():
             tiers = _thresholds(spec, window, book)
@@ -103,7 +110,7 @@ def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: int, book: 
     return Scheme(name, tiers, demotion, tuple(read), shown, ranks, ladder, sinking, ranking)
 
 
-def compile_condition(when: Mapping[str, Any], window: int, book: GaugeBook) -> Rule:
+def compile_condition(when: Mapping[str, Any], window: Window, book: GaugeBook) -> Rule:
     """Return the rule of a written condition: a mapping of comparisons, with lists under `all` and `any`."""
     parts: list[Rule] = []
     for key, value in when.items():
@@ -120,14 +127,14 @@ def _join(every: bool, parts: tuple[Rule, ...]) -> Rule:
     return parts[0] if len(parts) == 1 else Junction(every, parts)
 
 
-def _thresholds(spec: specs.ThresholdsSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _thresholds(spec: specs.ThresholdsSpec, window: Window, book: GaugeBook) -> tuple[Tier, ...]:
     return tuple(
         Tier(tier.name, None if tier.when is None else compile_condition(tier.when, window, book))
         for tier in spec.tiers
     )
 
 
-def _breaks(metric: str, values: list[str], window: int, book: GaugeBook) -> tuple[Comparison, ...]:
+def _breaks(metric: str, values: list[str], window: Window, book: GaugeBook) -> tuple[Comparison, ...]:
     """Return the comparisons of a metric with its breaks, easiest first: `>=` if they rise, `<=` if they fall."""
     numbers = [Fraction(value) for value in values]
     falling = len(numbers) > 1 and numbers[0] > numbers[1]
@@ -136,7 +143,7 @@ def _breaks(metric: str, values: list[str], window: int, book: GaugeBook) -> tup
     return tuple(book.compare(metric, "<=" if falling else ">=", number, window) for number in numbers)
 
 
-def _score(spec: specs.ScoreSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _score(spec: specs.ScoreSpec, window: Window, book: GaugeBook) -> tuple[Tier, ...]:
     parts = tuple(
         Graded(round(Fraction(graded.weight) * 1000), _breaks(metric, graded.breaks, window, book))
         for metric, graded in spec.metrics.items()
@@ -146,7 +153,7 @@ def _score(spec: specs.ScoreSpec, window: int, book: GaugeBook) -> tuple[Tier, .
     )
 
 
-def _percentile(spec: specs.PercentileSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _percentile(spec: specs.PercentileSpec, window: Window, book: GaugeBook) -> tuple[Tier, ...]:
     book.index(spec.metric, window)
     tiers = [Tier(spec.tiers[0].name, None)]
     for tier in spec.tiers[1:]:
@@ -156,8 +163,8 @@ def _percentile(spec: specs.PercentileSpec, window: int, book: GaugeBook) -> tup
     return tuple(tiers)
 
 
-def _ranking(spec: specs.PercentileSpec, window: int) -> Ranking | None:
-    if spec.cutoffs == "fixed":
+def _ranking(spec: specs.PercentileSpec, window: Window) -> Ranking | None:
+    if spec.cutoffs == "fixed" or not isinstance(window, int):  # with a counting period a specification is refused
         return None
     shares = tuple(Fraction((tier.top or "")[:-1]) / 100 for tier in spec.tiers[1:])
     return Ranking(Measure(METRICS[spec.metric], window), shares)
@@ -174,7 +181,7 @@ def _band(breaks: tuple[Comparison, ...], low: int, high: int) -> list[Rule]:
     return rules
 
 
-def _matrix(spec: specs.MatrixSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _matrix(spec: specs.MatrixSpec, window: Window, book: GaugeBook) -> tuple[Tier, ...]:
     rows = _breaks(spec.rows.metric, spec.rows.cuts, window, book)
     columns = _breaks(spec.columns.metric, spec.columns.cuts, window, book)
     cells: dict[str, list[Rule]] = {}
@@ -187,7 +194,7 @@ def _matrix(spec: specs.MatrixSpec, window: int, book: GaugeBook) -> tuple[Tier,
     )
 
 
-def _lifecycle(spec: specs.LifecycleSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _lifecycle(spec: specs.LifecycleSpec, window: Window, book: GaugeBook) -> tuple[Tier, ...]:
     def within(metric: str, duration: str) -> Comparison:
         return book.compare(metric, "<=", Fraction(parse_duration(duration), DAY_MS), window)
 
@@ -203,7 +210,7 @@ def _lifecycle(spec: specs.LifecycleSpec, window: int, book: GaugeBook) -> tuple
     )
 
 
-def _segments(spec: specs.SegmentsSpec, window: int, book: GaugeBook) -> tuple[Tier, ...]:
+def _segments(spec: specs.SegmentsSpec, window: Window, book: GaugeBook) -> tuple[Tier, ...]:
     axes = {
         "r": _breaks("recency_days", spec.recency, window, book),
         "f": _breaks("frequency", spec.frequency, window, book),

@@ -13,7 +13,7 @@ from models.codegen.change_details import ChangeDetails
 from models.codegen.evaluate_rules import RenderMetrics, compile_evaluate_rules, compile_render_metrics
 from models.codegen.outlook import Outlook
 from models.events import KNOWN_KINDS
-from models.instants import MIN_INSTANT, format_instant, parse_duration, parse_instant, zone
+from models.instants import MIN_INSTANT, format_instant, parse_instant, zone
 from models.money import Money
 from models.policy.care_rules import (
     Action,
@@ -28,6 +28,7 @@ from models.policy.compile_care import compile_care, compile_governance
 from models.policy.compile_schemes import GaugeBook, compile_scheme
 from models.policy.spec import PolicySpec
 from models.rules.metrics import Gauge
+from models.rules.periods import longest, parse_window
 from models.rules.scheme import EvaluateRules, Scheme
 
 
@@ -128,16 +129,17 @@ class Policy:
 
     @cached_property
     def horizon(self) -> int:
-        """The longest window (ms) of any gauge."""
-        return max(gauge.window for gauge in self.gauges)
+        """How far (ms) any gauge looks back at most."""
+        return max(longest(gauge.window) for gauge in self.gauges)
 
 
 def compile_policy(spec: PolicySpec) -> Policy:
     """Return the policy that a checked specification describes."""
     money = Money(spec.currency, {currency: Fraction(rate) for currency, rate in spec.rates.items()})
-    window = parse_duration(spec.window)
+    place = zone(spec.timezone)
+    window = parse_window(spec.window, place)
     book = GaugeBook(money.scale)
-    schemes = tuple(compile_scheme(name, scheme, window, book) for name, scheme in spec.schemes.items())
+    schemes = tuple(compile_scheme(name, scheme, window, book, place) for name, scheme in spec.schemes.items())
     weights = {kind: round(Fraction(weight) * 1000) for kind, weight in spec.weights.items()}
     by_name = {scheme.name: scheme for scheme in schemes}
     care = tuple(compile_care(rule, by_name, window, book) for rule in spec.care)
@@ -148,7 +150,7 @@ def compile_policy(spec: PolicySpec) -> Policy:
         spec.version,
         start,
         money,
-        zone(spec.timezone),
+        place,
         weights,
         schemes,
         care,

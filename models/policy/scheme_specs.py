@@ -15,11 +15,11 @@ from models.policy.spec_types import (
     Condition,
     Duration,
     MetricName,
+    MetricWindow,
     Name,
     Number,
     Positive,
     Spec,
-    Window,
     parse_comparison,
 )
 from models.rules.metrics import METRICS
@@ -45,7 +45,7 @@ class DemotionSpec(Spec):
 class SchemeSpec(Spec):
     """The keys of every kind of scheme."""
 
-    window: Window | None = None
+    window: MetricWindow | None = None
     demotion: DemotionSpec = DemotionSpec()
 
 

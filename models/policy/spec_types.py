@@ -6,12 +6,14 @@
 import re
 from fractions import Fraction
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.instants import parse_duration, parse_instant, zone
 from models.rules.comparisons import OPS
 from models.rules.metrics import METRICS
+from models.rules.periods import parse_window
 
 _MAX_DEPTH = 8
 _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([+-]?\d{1,18}(?:\.\d{1,9})?)\s*", re.ASCII)
@@ -36,6 +38,11 @@ def _duration_text(text: str) -> str:
 def _window_text(text: str) -> str:
     if parse_duration(text) == 0:
         raise ValueError(f"{text!r} is empty; a window is longer than zero")
+    return text
+
+
+def _metric_window(text: str) -> str:
+    parse_window(text, ZoneInfo("UTC"))
     return text
 
 
@@ -70,6 +77,9 @@ def text(value: Any) -> Any:
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["gold"])]
 Duration = Annotated[str, AfterValidator(_duration_text), Field(examples=["30d", "12h"])]
 Window = Annotated[str, AfterValidator(_window_text), Field(examples=["365d", "12w"])]
+MetricWindow = Annotated[
+    str, AfterValidator(_metric_window), Field(examples=["365d", "calendar_year", "12 months"])
+]
 Instant = Annotated[str, BeforeValidator(text), AfterValidator(_instant_text), Field(examples=["2026-11-01T00:00:00Z"])]
 LocalTime = Annotated[
     str, BeforeValidator(_local_time), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["09:00"])

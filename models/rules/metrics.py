@@ -18,6 +18,7 @@ import msgspec
 from models.customer.interactions import Interactions
 from models.customer.ledger import Ledger
 from models.instants import DAY_MS
+from models.rules.periods import Window, leaves, opens
 
 Reading = tuple[int, int] | None
 
@@ -92,16 +93,16 @@ class Metric:
 
     name: str
     unit: Unit
-    value: Callable[[Facts, int, int], Reading]
-    next_change: Callable[[Facts, int, int, Edges], int | None]
+    value: Callable[[Facts, int, Window], Reading]
+    next_change: Callable[[Facts, int, Window, Edges], int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A metric over a window (ms) with the edges that rules compare it with. It is read once for each evaluation."""
+    """A metric over a window with the edges that rules compare it with. It is read once for each evaluation."""
 
     metric: Metric
-    window: int
+    window: Window
     edges: Edges
 
     def read(self, facts: Facts, at: int) -> Reading:
@@ -113,9 +114,9 @@ class Gauge:
         return self.metric.next_change(facts, at, self.window, self.edges) if self.edges.compared else None
 
 
-def _first(facts: Facts, at: int, window: int) -> int:
-    """Return the index of the first counted order in the window (at − window, at]."""
-    return bisect_right(facts.ledger.times, at - window)
+def _first(facts: Facts, at: int, window: Window) -> int:
+    """Return the index of the first counted order in the window."""
+    return bisect_right(facts.ledger.times, opens(at, window))
 
 
 def _total(sums: Sequence[int], first: int) -> int:
@@ -129,85 +130,85 @@ def _rise(anchor: int, at: int, offsets: Sequence[int]) -> int | None:
     return anchor + offsets[index] if index < len(offsets) else None
 
 
-def _expiry(times: Sequence[int], at: int, window: int) -> int | None:
+def _expiry(times: Sequence[int], at: int, window: Window) -> int | None:
     """Return the instant at which the next entry leaves the window; None if there is none."""
-    first = bisect_right(times, at - window)
-    return times[first] + window if first < len(times) else None
+    first = bisect_right(times, opens(at, window))
+    return leaves(times[first], window) if first < len(times) else None
 
 
-def _never(_facts: Facts, _at: int, _window: int, _edges: Edges) -> None:
+def _never(_facts: Facts, _at: int, _window: Window, _edges: Edges) -> None:
     return None
 
 
-def _order_expiry(facts: Facts, at: int, window: int, _edges: Edges) -> int | None:
+def _order_expiry(facts: Facts, at: int, window: Window, _edges: Edges) -> int | None:
     return _expiry(facts.ledger.times, at, window)
 
 
-def _contact_expiry(facts: Facts, at: int, window: int, _edges: Edges) -> int | None:
+def _contact_expiry(facts: Facts, at: int, window: Window, _edges: Edges) -> int | None:
     return _expiry(facts.interactions.times, at, window)
 
 
-def _recency(facts: Facts, at: int, _window: int) -> Reading:
+def _recency(facts: Facts, at: int, _window: Window) -> Reading:
     times = facts.ledger.times
     return (at - times[-1], 1) if times else None
 
 
-def _recency_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
+def _recency_change(facts: Facts, at: int, _window: Window, edges: Edges) -> int | None:
     times = facts.ledger.times
     return _rise(times[-1], at, edges.offsets) if times else None
 
 
-def _tenure(facts: Facts, at: int, _window: int) -> Reading:
+def _tenure(facts: Facts, at: int, _window: Window) -> Reading:
     return max(0, at - facts.since), 1
 
 
-def _tenure_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
+def _tenure_change(facts: Facts, at: int, _window: Window, edges: Edges) -> int | None:
     return _rise(facts.since, at, edges.offsets)
 
 
-def _first_order(facts: Facts, at: int, _window: int) -> Reading:
+def _first_order(facts: Facts, at: int, _window: Window) -> Reading:
     times = facts.ledger.times
     return (at - times[0], 1) if times else None
 
 
-def _first_order_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
+def _first_order_change(facts: Facts, at: int, _window: Window, edges: Edges) -> int | None:
     times = facts.ledger.times
     return _rise(times[0], at, edges.offsets) if times else None
 
 
-def _frequency(facts: Facts, at: int, window: int) -> Reading:
+def _frequency(facts: Facts, at: int, window: Window) -> Reading:
     return len(facts.ledger.times) - _first(facts, at, window), 1
 
 
-def _frequency_change(facts: Facts, at: int, window: int, edges: Edges) -> int | None:
+def _frequency_change(facts: Facts, at: int, window: Window, edges: Edges) -> int | None:
     times = facts.ledger.times
     below = bisect_left(edges.levels, len(times) - _first(facts, at, window))
     # The count falls to a level when the order before the `level` youngest ones leaves the window.
-    return times[len(times) - 1 - edges.levels[below - 1]] + window if below else None
+    return leaves(times[len(times) - 1 - edges.levels[below - 1]], window) if below else None
 
 
-def _monetary(facts: Facts, at: int, window: int) -> Reading:
+def _monetary(facts: Facts, at: int, window: Window) -> Reading:
     return _total(facts.ledger.paid, _first(facts, at, window)), 1
 
 
-def _monetary_change(facts: Facts, at: int, window: int, edges: Edges) -> int | None:
+def _monetary_change(facts: Facts, at: int, window: Window, edges: Edges) -> int | None:
     times, paid = facts.ledger.times, facts.ledger.paid
     below = bisect_left(edges.levels, _total(paid, _first(facts, at, window)))
     # Prefix sums never fall, so a bisection finds the order whose leaving takes the total to the level.
-    return times[bisect_left(paid, paid[-1] - edges.levels[below - 1]) - 1] + window if below else None
+    return leaves(times[bisect_left(paid, paid[-1] - edges.levels[below - 1]) - 1], window) if below else None
 
 
-def _margin(facts: Facts, at: int, window: int) -> Reading:
+def _margin(facts: Facts, at: int, window: Window) -> Reading:
     return _total(facts.ledger.margins, _first(facts, at, window)), 1
 
 
-def _average_order_value(facts: Facts, at: int, window: int) -> Reading:
+def _average_order_value(facts: Facts, at: int, window: Window) -> Reading:
     first = _first(facts, at, window)
     count = len(facts.ledger.times) - first
     return (_total(facts.ledger.paid, first), count) if count else None
 
 
-def _repurchase_rate(facts: Facts, at: int, window: int) -> Reading:
+def _repurchase_rate(facts: Facts, at: int, window: Window) -> Reading:
     """Return the share of the counted orders in the window that were not the customer's first."""
     first = _first(facts, at, window)
     count = len(facts.ledger.times) - first
@@ -215,32 +216,39 @@ def _repurchase_rate(facts: Facts, at: int, window: int) -> Reading:
     return (count - fresh, count) if count else None
 
 
-def _growth(facts: Facts, at: int, window: int) -> Reading:
+def _half(window: Window) -> int:
+    """Return half of a rolling window (ms); policies with `growth` over another are refused."""
+    if not isinstance(window, int):
+        raise TypeError("growth is defined over rolling windows only")
+    return window // 2
+
+
+def _growth(facts: Facts, at: int, window: Window) -> Reading:
     """Return monetary of (at − window/2, at] divided by that of the half-window before it."""
-    half = window // 2
+    half = _half(window)
     middle, first = _first(facts, at, half), _first(facts, at, 2 * half)
     late = _total(facts.ledger.paid, middle)
     early = _total(facts.ledger.paid, first) - late
     return (late, early) if early > 0 else None
 
 
-def _growth_change(facts: Facts, at: int, window: int, _edges: Edges) -> int | None:
-    half = window // 2
+def _growth_change(facts: Facts, at: int, window: Window, _edges: Edges) -> int | None:
+    half = _half(window)
     moves = [_expiry(facts.ledger.times, at, half), _expiry(facts.ledger.times, at, 2 * half)]
     return min((move for move in moves if move is not None), default=None)
 
 
-def _engagement(facts: Facts, at: int, window: int) -> Reading:
-    return facts.interactions.weight(at - window, facts.weights), 1000
+def _engagement(facts: Facts, at: int, window: Window) -> Reading:
+    return facts.interactions.weight(opens(at, window), facts.weights), 1000
 
 
-def _satisfaction(facts: Facts, at: int, window: int) -> Reading:
-    total, count = facts.interactions.scores(at - window)
+def _satisfaction(facts: Facts, at: int, window: Window) -> Reading:
+    total, count = facts.interactions.scores(opens(at, window))
     return (total, count * 1000) if count else None
 
 
-def _referrals(facts: Facts, at: int, window: int) -> Reading:
-    return facts.interactions.count(at - window, "referral"), 1
+def _referrals(facts: Facts, at: int, window: Window) -> Reading:
+    return facts.interactions.count(opens(at, window), "referral"), 1
 
 
 def double_rhythm(facts: Facts) -> int | None:
@@ -253,7 +261,7 @@ def double_rhythm(facts: Facts) -> int | None:
     return None if facts.double_rhythm == _NO_RHYTHM else facts.double_rhythm
 
 
-def _rhythm(facts: Facts, _at: int, _window: int) -> Reading:
+def _rhythm(facts: Facts, _at: int, _window: Window) -> Reading:
     double = double_rhythm(facts)
     return None if double is None else (double, 2)
 
@@ -264,12 +272,12 @@ def _overdue_unit(facts: Facts) -> int | None:
     return None if double is None else max(double, 2 * DAY_MS)
 
 
-def _overdue(facts: Facts, at: int, _window: int) -> Reading:
+def _overdue(facts: Facts, at: int, _window: Window) -> Reading:
     unit = _overdue_unit(facts)
     return None if unit is None else (2 * (at - facts.ledger.times[-1]), unit)
 
 
-def _overdue_change(facts: Facts, at: int, _window: int, edges: Edges) -> int | None:
+def _overdue_change(facts: Facts, at: int, _window: Window, edges: Edges) -> int | None:
     unit = _overdue_unit(facts)
     if unit is None:
         return None

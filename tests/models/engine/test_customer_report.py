@@ -6,7 +6,7 @@ import pytest
 from models.customer.state import Customer
 from models.engine.customer_report import UNWINDOWED, ReportError, customer_report
 from models.engine.decide import Engine
-from models.engine.report_shapes import CustomerReport, ExpectedMove, SchemeReport
+from models.engine.report_shapes import Counted, CustomerReport, ExpectedMove, SchemeReport
 from models.events import Consent, Event, Profile
 from models.instants import format_instant
 from models.outputs import AtRisk, Decisions
@@ -202,7 +202,7 @@ def test_a_limit_that_is_not_computed_yet_needs_nothing_known() -> None:
 
 def test_windows_are_those_of_the_scheme() -> None:
     reason = only(policy(tiers({"frequency": ">= 1", "recency_days": "<= 9"}, window="12h")), T0, order(T0, "a")).why
-    assert [(each.metric, each.window_days) for each in reason] == [("frequency", 0.5), ("recency_days", None)]
+    assert [(each.metric, each.counted) for each in reason] == [("frequency", Counted(0.5)), ("recency_days", None)]
 
 
 def test_metrics_without_a_window_are_those_that_ignore_it() -> None:
