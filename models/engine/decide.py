@@ -237,6 +237,8 @@ class Engine:
             customer.forget_due()
         else:
             customer.ledger.apply(event)
+            if type(event) is not OrderPlaced and customer.ledger.lacks_order(event.order):
+                decisions.counts["orphan"] += 1
 
     def _record_interaction(self, customer: Customer, event: Interaction, decisions: Decisions) -> None:
         if event.kind not in self.timeline.at(event.at).known_kinds:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from streams.cli.options import (
     COLUMNS,
     FILE,
     INTERACTIONS,
+    MAX_BAD,
     ORDERS,
     POLICY,
     Instant,
@@ -34,13 +36,7 @@ from streams.cli.options import (
     help="Number of partitions that share the care budgets (default: TIDEMARK_PARTITIONS).",
 )
 @click.option("--cutoffs-at", type=Instant(), multiple=True, help="Also compute cut-offs then. May be repeated.")
-@click.option(
-    "--max-bad",
-    type=click.FloatRange(0, 100),
-    default=5.0,
-    show_default=True,
-    help="Fail if more than this percentage of the records cannot be read.",
-)
+@MAX_BAD
 def replay(
     policy: Path,
     out: Path,
@@ -63,7 +59,7 @@ def replay(
     from config.settings import load_settings
     from streams.replay import publish as publishing
     from streams.replay.bootstrap import check_empty
-    from streams.replay.command import check_bad, first_letters, plan_of, replay_history
+    from streams.replay.command import bad_and_good, check_bad, plan_of, replay_history
     from streams.report.console import stage_bars, summary_tables
 
     suffix, live = options["publish"], options["publish_live"]
@@ -87,8 +83,8 @@ def replay(
             settings=settings,
             max_bad=max_bad / 100,
         )
-    summary_tables(summary, examples=first_letters(out / "dead-letters.jsonl"))
-    check_bad(summary, max_bad / 100)
+    summary_tables(summary)
+    check_bad(*bad_and_good(summary), max_bad / 100)
     if settings is not None and chosen:
         for line in publishing.announce(settings, chosen, summary):
             click.echo(f"publishing {line}", err=True)
@@ -115,6 +111,7 @@ def _requested(options: dict[str, Any]) -> Any:
         bootstrap=bootstrap,
         cutoffs_at=options.get("cutoffs_at", ()),
         partitions=partitions or load_settings().partitions,
+        now=time.time_ns() // 1_000_000,
     )
 
 
@@ -123,7 +120,8 @@ def _requested(options: dict[str, Any]) -> Any:
 @click.option("--topic", required=True, help="orders, interactions, customers or campaigns (without the prefix).")
 @click.option("--columns", multiple=True, help="For CSV and Parquet: field=column,field='constant',…")
 @click.option("--skip-invalid", is_flag=True, help="Leave lines without a customer_id out, and count them.")
-def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_invalid: bool) -> None:
+@MAX_BAD
+def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_invalid: bool, max_bad: float) -> None:
     """Produce the events in files to an input topic.
 
     Records are keyed by customer and have the timestamps of their events. Files are JSON lines, CSV or Parquet, plain
@@ -137,6 +135,7 @@ def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_inv
     """
     from config.settings import load_settings
     from streams.history.columns import parse_columns
+    from streams.replay.command import check_bad
     from streams.report.console import literal
     from streams.tools.load import Skipped, load_files
 
@@ -146,6 +145,8 @@ def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_inv
     if skipped is not None and skipped.count:
         click.echo(f"{skipped.count:,} lines skipped, the first one: {literal(skipped.first)}", err=True)
     click.echo(f"{count} records produced to {topic}")
+    if skipped is not None:
+        check_bad(skipped.count, count, max_bad / 100)
 
 
 @click.command()
@@ -202,17 +203,20 @@ def diff(first: str, second: str, limit: int) -> None:
     metavar="TIER=PERCENT",
     help="Find the threshold that gives a tier this share of customers (default: its share under A).",
 )
+@MAX_BAD
 def simulate(
     policies: tuple[Path, ...],
     html: Path | None,
     names: tuple[str, ...],
     attributes: tuple[str, ...],
     shares: tuple[str, ...],
+    max_bad: float,
     **options: Any,
 ) -> None:
     """Decide over one history under two policies, and compare.
 
-    It shows who would move, how many, and which groups gain or lose.
+    It shows who would move, how many, and which groups gain or lose. Exit code 1 if more records than --max-bad allows
+    cannot be read, 2 if none can.
 
     \b
     Examples:
@@ -221,7 +225,8 @@ def simulate(
     """
     from config.policy_files import load_timeline
     from config.settings import load_settings
-    from streams.report.console import stage_bars
+    from streams.replay.command import bad_and_good, check_bad
+    from streams.report.console import stage_bars, trouble_tables
     from streams.simulate import facts, tables
     from streams.simulate.page import write_page
     from streams.simulate.population import Kept
@@ -243,6 +248,8 @@ def simulate(
             settings=settings,
         )
     tables.print_tables(population, timelines, targets)
+    trouble_tables(population.read)
+    check_bad(*bad_and_good(population.read), max_bad / 100)
     if html is not None:
         write_page(html, population, timelines, targets, until)
         click.echo(f"wrote the report to {html}")

@@ -66,9 +66,12 @@ NOTES = MetricDefinition(
     "tidemark_notes_total",
     "counter",
     ("note",),
-    "Notable events: `duplicate`, `conflict`, `expired`, `late`, `unknown_kind`, `settled_early`, `campaign_refused` "
-    "(see docs/contract.md), `care_deferred`, and `care_` with a reason of refusal (see docs/care.md)",
-    "`conflict`: a producer uses an id twice. `late`: see the lateness. The others are for information.",
+    "Notable events: `duplicate`, `conflict`, `expired`, `late`, `unknown_kind`, `settled_early`, `orphan`, "
+    "`campaign_refused` (see docs/contract.md), `care_deferred`, and `care_` with a reason of refusal "
+    "(see docs/care.md)",
+    "`conflict`: a producer uses an id twice. `late`: see the lateness. "
+    "`orphan`: a refund or cancellation whose order has not come; if many, orders are lost. The others are for "
+    "information.",
 )
 LATENESS_SECONDS = MetricDefinition(
     "tidemark_lateness_seconds",

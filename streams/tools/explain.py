@@ -63,7 +63,9 @@ def explain_files(
     """
     bounds = [bound for bound in (until, at) if bound is not None]
     files = {topic: [path] for topic, path in inputs.items()}
-    asked = Asked(files, until=min(bounds, default=None), columns=columns, partitions=partitions, only=customer_id)
+    asked = Asked(
+        files, until=min(bounds, default=None), columns=columns, partitions=partitions, only=customer_id, now=_now()
+    )
     ended = final_state(plan_of(asked, [load_timeline(policy)]), policy, customer_id)
     if ended.customer is None:
         raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the requested instant")

@@ -156,7 +156,9 @@ def eventful() -> CustomerReport:
     ]
     care = [UpcomingCare("b", "birthday_offer", "sms", "2026-03-01T09:00:00Z")]
     following = NextPolicy("test-2", "2026-06-01T00:00:00Z")
-    return msgspec.structs.replace(whole, passed=passed, settled=1, pending=2, care=care, next_policy=following)
+    return msgspec.structs.replace(
+        whole, passed=passed, settled=1, pending=2, orphans=2, care=care, next_policy=following
+    )
 
 
 def everything() -> CustomerReport:
