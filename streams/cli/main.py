@@ -103,6 +103,27 @@ def topics_check() -> None:
     click.echo("all topics are as they should be")
 
 
+@topics.command("accept-loss")
+@click.argument("topic")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition (default: all that lost records).")
+def topics_accept_loss(topic: str, partition: int | None) -> None:
+    """Go on with an input topic that lost records.
+
+    If a topic was deleted and created again, or a broker lost its disk, the workers stop deciding in the partitions
+    concerned. This tells them to read TOPIC (orders, interactions, customers or campaigns) from the beginning of its
+    log. Partitions that lost nothing ignore it.
+
+    \b
+    Example:
+      tidemark topics accept-loss orders
+    """
+    from config.settings import load_settings
+    from streams.tools.accept_loss import accept_loss
+
+    count = asyncio.run(accept_loss(load_settings(), topic, partition))
+    click.echo(f"told the owners of {count} partitions to read {topic} from its beginning if it lost records")
+
+
 for command in (history.load, history.diff, history.uplift, history.simulate, history.replay):
     cli.add_command(command)
 

@@ -242,6 +242,20 @@ REWINDS = MetricDefinition(
     "How often a partition was fetched again because records were missing",
     "Rising steadily: check rebalances.",
 )
+LOST_RECORDS = MetricDefinition(
+    "tidemark_lost_records_total",
+    "counter",
+    ("topic",),
+    "Records that were deleted from an input log before they were read",
+    "Any: retention is shorter than a worker was away; lengthen it, and load what is missing again.",
+)
+LOG_LOST = MetricDefinition(
+    "tidemark_log_lost",
+    "gauge",
+    ("topic", "partition"),
+    "1 if the log of an input topic ended before what is applied of it, else 0",
+    "1: time stands still in the partition until `tidemark topics accept-loss`; see the runbook.",
+)
 REBALANCES = MetricDefinition(
     "tidemark_rebalances_total",
     "counter",

@@ -23,6 +23,10 @@ class Fenced(TidemarkError):
     """Workers that do not own a partition write to it. Let the supervisor restart this worker; stop the others."""
 
 
+class ChangelogLost(TidemarkError):
+    """The changelog lost records while a worker held its rows. Rebuild the state as the runbook says."""
+
+
 class Claim(NamedTuple):
     """A claim on a partition: `epoch` counts the owners so far, `owner` names the process (8 random bytes)."""
 

@@ -72,7 +72,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
     `days` is None if no cut-offs are computed, and before the first day. `spent`: what care has spent of the
     partition's share of its budgets. `reserved`: the part of it that was spent by steps whose end is not in the state,
-    because a crash cut them off; they are repeated. `campaigns`: those that wait or are under way.
+    because a crash cut them off; they are repeated. `campaigns`: those that wait or are under way. `lost`: topics whose
+    log ended before what was applied, and where it ended; nothing of them is applied until an operator accepts that.
     """
 
     applied: dict[str, int] = {}
@@ -82,17 +83,19 @@ class Progress(msgspec.Struct, omit_defaults=True):
     spent: Spent = {}
     reserved: list[Reservation] = []
     campaigns: Announcements | None = None
+    lost: dict[str, int] = {}
 
 
 class Watermark(msgspec.Struct):
     """A watermark, the record that moves stream time: it may move to `time` (ms); None while nothing is known yet.
 
     `claim` is that of the owner who made it (`streams.partition.fencing`): the state may lack what a replaced owner
-    had read.
+    had read. `accept_loss` makes it an operator's order instead: go on with this topic from the beginning of its log.
     """
 
     time: int | None
     claim: bytes | None = None
+    accept_loss: str | None = None
 
 
 def decode_watermark(value: bytes | None) -> Watermark | None:
@@ -149,6 +152,19 @@ class Partition:
         if latest is not None:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
+
+    def lose(self, label: str, end: int) -> bool:
+        """Note that the log of an input topic ended at an offset before what is applied; return whether it is news."""
+        news = label not in self.progress.lost
+        self.progress.lost.setdefault(label, end)
+        return news
+
+    def accept_loss(self, label: str) -> bool:
+        """Have an input topic that lost records read from its beginning; return whether it had."""
+        if self.progress.lost.pop(label, None) is None:
+            return False
+        self.progress.applied.pop(label, None)
+        return True
 
     def count_bytes(self, size: int) -> None:
         """Add the size of customers' rows; a negative size takes rows out that are about to be replaced."""

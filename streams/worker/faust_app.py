@@ -80,6 +80,7 @@ def faust_app(settings: Settings, metrics: Metrics) -> TidemarkApp:
         broker_heartbeat_interval=2.0,
         broker_max_poll_records=settings.max_batch,
         consumer_max_fetch_size=16_777_216,
+        consumer_metadata_max_age_ms=30_000,  # how soon a topic that was created again is assigned
         stream_buffer_maxsize=QUEUED_BATCHES,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,

@@ -15,7 +15,7 @@ from faust.types import TP
 
 from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
-from streams.partition.fencing import CLAIM_KEY, Fenced
+from streams.partition.fencing import CLAIM_KEY, ChangelogLost, Fenced
 from streams.partition.processor import Processor
 from streams.partition.state import Partition
 from streams.worker.committer import Committer
@@ -58,11 +58,13 @@ class Ownership:
             claim = store.fence(number).next_claim(self._owner)
             offsets = await self._committer().write(number, [(CLAIM_KEY + str(number).encode(), claim.encoded)], claim)
             # Records before the claim that were not recovered are the previous owner's, and count.
+            self._check_log(number, self._next_offset(number), offsets)
             unread = range(self._next_offset(number), offsets.stop)
             partition = await store.catch_up(number, await self._context.read_changelog(number, unread))
             self._written(number, offsets)
             if store.fence(number).holder == claim:
                 store.note_claim(number, claim)
+                await self._check_state(partition)
                 if store.fence(number).stale:
                     await self._restate(partition)
                 return store.partition(number)
@@ -96,6 +98,10 @@ class Ownership:
         number, store = partition.number, self._context.store()
         expected = self._next_offset(number)
         offsets = await self._committer().write(number, rows, store.claims[number])
+        if offsets.start < expected:
+            # The rows, and the progress among them, would pass for the whole state of the partition.
+            await self._committer().write(number, [(key, None) for key, _ in rows], store.claims[number])
+        self._check_log(number, expected, offsets)
         self._written(number, offsets)
         if offsets.start != expected or len(offsets) != len(rows):
             await self._defend(partition, range(expected, offsets.stop))
@@ -126,6 +132,35 @@ class Ownership:
             "a replaced owner wrote over %d rows: writing them again", len(stale), extra={"partition": partition.number}
         )
         await self.perform(partition, self._processor.restate(partition, stale))
+
+    def _check_log(self, number: int, expected: int, offsets: range) -> None:
+        """Raise ChangelogLost if rows were written before where the changelog ended: it is another log."""
+        if offsets.start < expected:
+            raise ChangelogLost(
+                f"{self._context.changelog}, partition {number}: a row was written at offset {offsets.start}, but the "
+                f"changelog had ended at {expected}: it was deleted or lost records. Its state is incomplete: see "
+                "docs/runbook.md#a-changelog-that-lost-records"
+            )
+
+    async def _check_state(self, partition: Partition) -> None:
+        """Raise ChangelogLost if the state is gone although the group had read input, and cannot be read again."""
+        consumer, number = self._context.consumer(), partition.number
+        if partition.progress.applied:
+            return
+        for name in self._context.inputs:
+            tp = TP(name, number)
+            if tp in consumer.assignment() and (committed := await consumer.committed(tp)):
+                if begin := await consumer.beginning(tp):
+                    raise ChangelogLost(
+                        f"{self._context.changelog}, partition {number}: it has no state, but {name} was read up "
+                        f"to offset {committed}, and that begins at {begin}: it cannot be rebuilt. See "
+                        "docs/runbook.md#a-changelog-that-lost-records"
+                    )
+                log.warning(
+                    "the changelog has no state, but input was read: the state is rebuilt from the beginning of %s",
+                    name,
+                    extra={"partition": number},
+                )
 
     def check(self) -> None:
         """Raise Fenced if a partition was dropped, and is still assigned here without being ours after a minute."""

@@ -9,7 +9,7 @@ from faust.types import TP
 from models.events import Topic
 from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
-from streams.partition.fencing import CLAIM_KEY, Claim, Fence, Fenced
+from streams.partition.fencing import CLAIM_KEY, ChangelogLost, Claim, Fence, Fenced
 from streams.partition.state import Partition
 from streams.worker import ownership as owning
 from streams.worker.ownership import Ownership
@@ -34,6 +34,8 @@ class Log:
         self.recovered = -1
         self.settled: list[int] = []
         self.sent_at: list[int] = []
+        #: Input partitions that are assigned: what the group committed of them, and where their logs begin.
+        self.group_read: dict[TP, tuple[int, int]] = {}
 
     # --- the store ---
 
@@ -71,7 +73,13 @@ class Log:
         return self.member
 
     def assignment(self) -> set[TP]:
-        return {TP("ticks", 0)}
+        return {TP("ticks", 0), *self.group_read}
+
+    async def committed(self, tp: TP) -> int:
+        return self.group_read[tp][0]
+
+    async def beginning(self, tp: TP) -> int:
+        return self.group_read[tp][1]
 
     # --- the sender ---
 
@@ -242,3 +250,39 @@ def test_a_partition_whose_owner_stays_unsettled_ends_the_worker(monkeypatch: py
     monkeypatch.setattr(owning, "_UNSETTLED_S", -1.0)
     with pytest.raises(Fenced):
         ownership.check()
+
+
+def test_rows_that_land_before_the_end_of_the_changelog_end_the_worker_and_are_taken_back() -> None:
+    log = Log()
+    ownership = owner_of(log)
+    claim(log, ownership)
+    asyncio.run(ownership.perform(log.open[0], ordered(log, "c1", 1)))
+    log.records.clear()  # the topic is deleted and created again
+    with pytest.raises(ChangelogLost, match=r"partition 0: a row was written at offset 0, but .* had ended at \d"):
+        asyncio.run(ownership.perform(log.open[0], ordered(log, "c2", 2)))
+    left: dict[bytes, bytes | None] = {record.key: record.value for record in log.records}
+    assert left
+    assert set(left.values()) == {None}  # else a new start would take them for the whole state
+
+
+def test_a_claim_that_lands_before_the_end_of_the_changelog_ends_the_worker() -> None:
+    log = Log()
+    log.recovered = 7
+    with pytest.raises(ChangelogLost, match="written at offset 0, but the changelog had ended at 8"):
+        claim(log, owner_of(log))
+
+
+@pytest.mark.parametrize(
+    ("committed", "begin", "ends", "says"), [(0, 0, False, False), (5, 0, False, True), (5, 2, True, False)]
+)
+def test_a_state_that_is_gone_is_rebuilt_if_the_inputs_are_whole(
+    committed: int, begin: int, ends: bool, says: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log()
+    log.group_read[TP("orders", 0)] = committed, begin
+    if ends:
+        with pytest.raises(ChangelogLost, match="orders was read up to offset 5, and that begins at 2"):
+            claim(log, owner_of(log))
+    else:
+        assert claim(log, owner_of(log)) is not None
+    assert ("the state is rebuilt from the beginning of orders" in caplog.text) is says
