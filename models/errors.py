@@ -52,14 +52,17 @@ class BadRecord(TidemarkError):
         self.detail = detail
 
 
-class UnreadableRecords(bytes):  # bytes cannot have slots
-    """The empty value that stands for records that were fetched and cannot be read; decoding it raises BadRecord."""
+class Unreadable(bytes):
+    """Something that cannot be read as an event, as far as it is known: a row's cells, or nothing of a whole batch.
+
+    Decoding it raises BadRecord with its reason and detail.
+    """
 
     reason: Reason
     detail: str
 
-    def __new__(cls, reason: Reason, detail: str) -> "UnreadableRecords":
+    def __new__(cls, reason: Reason, detail: str, content: bytes = b"") -> "Unreadable":
         """Return a value whose decoding is refused with this reason and detail."""
-        self = super().__new__(cls)
+        self = super().__new__(cls, content)
         self.reason, self.detail = reason, detail
         return self

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from models.errors import BadRecord, Reason, UnreadableRecords
+from models.errors import BadRecord, Reason, Unreadable
 from models.events import (
     Campaign,
     Consent,
@@ -109,6 +109,8 @@ _DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
     Topic.CUSTOMERS: msgspec.json.Decoder(_Profile),
     Topic.CAMPAIGNS: msgspec.json.Decoder(_Campaign),
 }
+#: Webhooks send ids as integers.
+_IDS = ("customer_id", "order_id", "refund_id", "interaction_id", "action_id", "campaign_id")
 _BIRTHDAY = re.compile(r"(\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LUNAR_MONTH_DAYS = (30,) * 12
@@ -157,7 +159,7 @@ class Wire:
         try:
             return self._checked(self._read(topic, value), key, latest)
         except BadRecord as bad:
-            if topic is not Topic.CUSTOMERS or bad.reason in _WHOLE_RECORD:
+            if topic is not Topic.CUSTOMERS or bad.reason in _WHOLE_RECORD or isinstance(value, Unreadable):
                 raise
         return self._partial(value, key, latest)
 
@@ -246,12 +248,16 @@ class Wire:
         return campaign
 
     def _read(self, topic: Topic, value: bytes) -> Any:
+        if isinstance(value, Unreadable):
+            raise BadRecord(value.reason, value.detail)
         if len(value) > self._max_bytes:
             raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
-        if isinstance(value, UnreadableRecords):
-            raise BadRecord(value.reason, value.detail)
         try:
             return _DECODERS[topic].decode(value)
+        except msgspec.ValidationError as error:
+            if (found := _with_text_ids(topic, value)) is not None:
+                return found
+            raise _refusal(value, error) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _refusal(value, error) from None
 
@@ -324,6 +330,16 @@ def _profile(raw: _Profile) -> Profile:
     return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
 
 
+def _with_text_ids(topic: Topic, value: bytes) -> Any:
+    """Return a value as the typed decoder reads it if its ids that are integers are taken for texts, else None."""
+    try:
+        fields = msgspec.json.decode(value)
+        numbers = {name: str(fields[name]) for name in _IDS if type(fields.get(name)) is int}
+        return msgspec.convert(fields | numbers, _DECODERS[topic].type) if numbers else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError, ValueError):
+        return None
+
+
 def _fields(value: bytes) -> dict[str, Any]:
     """Return the fields of a profile that are not empty, also within consent. Raises BadRecord if it is no object."""
     try:
@@ -333,6 +349,8 @@ def _fields(value: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise BadRecord(Reason.WRONG_TYPE, "value: allowed is a JSON object")
     known = {name: fields[name] for name in _Profile.__struct_fields__ if name in fields}
+    if type(known.get("customer_id")) is int:
+        known["customer_id"] = str(known["customer_id"])
     if isinstance(known.get("consent"), dict):
         known["consent"] = {name: each for name, each in known["consent"].items() if each != ""}
     return {name: each for name, each in known.items() if each != "" or name == "customer_id"}

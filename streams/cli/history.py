@@ -13,6 +13,7 @@ from streams.cli.options import (
     FILE,
     INTERACTIONS,
     MAX_BAD,
+    NULL,
     ORDERS,
     POLICY,
     Instant,
@@ -97,13 +98,14 @@ def _requested(options: dict[str, Any]) -> Any:
     """Return the `Asked` (in streams.replay.command) that the options of `history_options` describe."""
     from config.settings import load_settings
     from models.events import Topic
+    from streams.history.columns import empty_cells
     from streams.replay.command import Asked
 
     bootstrap = options.get("bootstrap", False)
     partitions = None if bootstrap else options.get("partitions")
     return Asked(
         files={topic: options.get(topic.label, ()) for topic in Topic},
-        columns=options["columns"],
+        columns=(*options["columns"], *empty_cells(options["nulls"])),
         since=options["since"],
         to=options["to"],
         until=options["until"],
@@ -120,8 +122,16 @@ def _requested(options: dict[str, Any]) -> Any:
 @click.option("--topic", required=True, help="orders, interactions, customers or campaigns (without the prefix).")
 @click.option("--columns", multiple=True, help="For CSV and Parquet: field=column,field='constant',…")
 @click.option("--skip-invalid", is_flag=True, help="Leave lines without a customer_id out, and count them.")
+@NULL
 @MAX_BAD
-def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_invalid: bool, max_bad: float) -> None:
+def load(
+    files: tuple[Path, ...],
+    topic: str,
+    columns: tuple[str, ...],
+    nulls: tuple[str, ...],
+    skip_invalid: bool,
+    max_bad: float,
+) -> None:
     """Produce the events in files to an input topic.
 
     Records are keyed by customer and have the timestamps of their events. Files are JSON lines, CSV or Parquet, plain
@@ -134,12 +144,12 @@ def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_inv
       tidemark load baskets.csv --topic orders --columns order_id=basket,amount=total
     """
     from config.settings import load_settings
-    from streams.history.columns import parse_columns
+    from streams.history.columns import empty_cells, parse_columns
     from streams.replay.command import check_bad
     from streams.report.console import literal
     from streams.tools.load import Skipped, load_files
 
-    mapped = {known.label: fields for known, fields in parse_columns(columns).items()}
+    mapped = {known.label: fields for known, fields in parse_columns((*columns, *empty_cells(nulls))).items()}
     skipped = Skipped() if skip_invalid else None
     count = asyncio.run(load_files(load_settings(), list(files), topic, mapped, skipped))
     if skipped is not None and skipped.count:
@@ -261,6 +271,7 @@ def simulate(
 @ORDERS
 @INTERACTIONS
 @COLUMNS
+@NULL
 @click.option("--policy", required=True, type=POLICY, help="A policy file, or the name of a preset.")
 @click.option("--until", type=Instant(), help="As of this instant (default: the replay's end, else the last event).")
 @click.option("--lang", help="Language of the tables: en or zh (default: zh if LANG starts with zh, else en).")
@@ -273,7 +284,7 @@ def uplift(
     lang: str | None,
     as_json: bool,
     columns: tuple[str, ...],
-    **files: tuple[Path, ...],
+    **files: Any,
 ) -> None:
     """Compare customers who got care actions with those held out.
 
@@ -289,7 +300,7 @@ def uplift(
     from config.messages import catalogue
     from config.policy_files import load_timeline
     from models.events import Topic
-    from streams.history.columns import parse_columns
+    from streams.history.columns import empty_cells, parse_columns
     from streams.report.console import progress_bar
     from streams.tools.care_uplift import read_uplift, until_of
     from streams.tools.care_uplift_tables import print_uplift
@@ -304,7 +315,9 @@ def uplift(
         actions, until = result / "care-actions.jsonl", until_of(result) if until is None else until
     timeline = load_timeline(policy)
     with progress_bar("reading (bytes)") as progress:
-        mapped = {topic.label: fields for topic, fields in parse_columns(columns).items()}
+        mapped = {
+            topic.label: fields for topic, fields in parse_columns((*columns, *empty_cells(files["nulls"]))).items()
+        }
         found = read_uplift(timeline, actions, inputs, until, progress, mapped)  # type: ignore[arg-type]  # one is given
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))

@@ -11,7 +11,7 @@ import orjson
 
 from models.errors import TidemarkError, UnusableInput
 from streams.cli import history
-from streams.cli.options import COLUMNS, FILE, POLICY, Instant, default_language
+from streams.cli.options import COLUMNS, FILE, NULL, POLICY, Instant, default_language
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
@@ -138,6 +138,7 @@ for command in (history.load, history.diff, history.uplift, history.simulate, hi
 @click.option("--customers", type=FILE, help="A file of customer profiles, instead of a running deployment.")
 @click.option("--campaigns", type=FILE, help="A file of campaigns, instead of a running deployment.")
 @COLUMNS
+@NULL
 @click.option("--policy", type=POLICY, help="A policy file or preset (default: TIDEMARK_POLICY).")
 @click.option("--until", type=Instant(), help="With files: the last instant to read (default: the last event).")
 def explain(
@@ -169,19 +170,27 @@ def explain(
     from config.policy_files import load_timeline
     from config.settings import load_settings
     from models.events import Topic
+    from streams.history.columns import empty_cells
     from streams.report.console import literal
     from streams.tools.explain import explain_files, explain_live
 
     language = lang or default_language()
     catalogue(language)  # fails on an unknown language before anything is read
     settings = load_settings() if policy is None else load_settings(policy=policy)
+    columns = (*columns, *empty_cells(files["nulls"]))
     inputs = {topic: files[topic.label] for topic in Topic if files[topic.label] is not None}
     if until is not None and not inputs:
         raise click.UsageError("--until needs files: add --orders, --interactions or --customers, or use --at")
     timeline = load_timeline(settings.policy)
     if inputs:
         report = explain_files(
-            settings.policy, inputs, customer, until, at, partitions=settings.partitions, columns=columns
+            settings.policy,
+            inputs,
+            customer,
+            until,
+            at,
+            partitions=settings.partitions,
+            columns=columns,
         )
     else:
         report = asyncio.run(explain_live(settings, timeline, customer, at))

@@ -43,12 +43,14 @@ MAX_BAD = click.option(
     show_default=True,
     help="Fail if more than this percentage of the records cannot be read.",
 )
+NULL = click.option("--null", "nulls", multiple=True, help="In CSV and Parquet, cells with this word are empty.")
 _HISTORY = (
     ORDERS,
     INTERACTIONS,
     click.option("--customers", type=FILE, multiple=True, help="A file of customer profiles. May be repeated."),
     click.option("--campaigns", type=FILE, multiple=True, help="A file of campaigns. May be repeated."),
     COLUMNS,
+    NULL,
     click.option("--offsets", multiple=True, help="Read topics: TOPIC[:PARTITION]=START..STOP. May be repeated."),
     click.option("--from", "since", type=Instant(), help="Read only events at or after this instant."),
     click.option("--to", type=Instant(), help="Read only events up to and including this instant."),

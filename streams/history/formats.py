@@ -22,6 +22,9 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _PARQUET = frozenset({".parquet", ".pq"})
 _CHUNK = 1 << 20
+#: So many bytes show in which encoding a file is, and whether it is JSON lines.
+_HEAD = 4_096
+_BOM = b"\xef\xbb\xbf"
 #: A cell, or a line, may be longer than any record that is accepted, and is then refused as a record.
 _LONGEST = 1 << 26
 
@@ -80,10 +83,10 @@ def check_header(path: Path, topic: Topic, mapped: Mapped) -> None:
             RowMapper(path.name, topic, _parquet(path).schema_arrow.names, mapped)
             return
         with open_bytes(path, written) as file:
-            if written.kind == "table":
+            _check_text(path, file.read(_HEAD), written)
+        if written.kind == "table":
+            with open_bytes(path, written) as file:
                 next(_table_values(path.name, file, topic, mapped, written.delimiter), None)
-            else:
-                file.read(1)
 
 
 def row_groups(path: Path) -> list[int]:
@@ -144,13 +147,44 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         raise
     except EOFError:
         raise FileError(f"{path} is cut off: its compressed data ends before its end") from None
-    except (OSError, zlib.error, UnicodeDecodeError, csv.Error, ValueError) as error:
+    except UnicodeDecodeError:
+        raise FileError(
+            f"{path}, line {_line_not_utf8(path)} is not UTF-8; {_CONVERT.format('WINDOWS-1252')}"
+        ) from None
+    except (OSError, zlib.error, csv.Error, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise FileError(f"{path} cannot be read: {reason}") from None
     except Exception as error:
         if type(error).__name__ == "ZstdError":  # its base is Exception, and its module an extra
             raise FileError(f"{path} cannot be read: {error}") from None
         raise
+
+
+_CONVERT = "convert the file: iconv -f {} -t UTF-8"
+
+
+def _check_text(path: Path, head: bytes, written: Format) -> None:
+    """Raise FileError for text in UTF-16, and for JSON that is no JSON lines, given the first bytes of a file."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:64]:
+        raise FileError(f"{path} is in UTF-16, allowed is UTF-8; {_CONVERT.format('UTF-16')}")
+    if written.kind == "lines":
+        first = head.removeprefix(_BOM).lstrip()
+        if first.startswith(b"["):
+            raise FileError(f"{path} is a JSON array, allowed are JSON lines; convert it: jq -c '.[]' {path.name}")
+        if first.partition(b"\n")[0].rstrip() == b"{":
+            raise FileError(
+                f"{path} has objects over several lines, allowed are JSON lines; convert it: jq -c . {path.name}"
+            )
+
+
+def _line_not_utf8(path: Path) -> int:
+    with open_bytes(path, format_of(path)) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 0
 
 
 def _lines(file: IO[bytes], start: int, stop: int | None) -> Iterator[Numbered]:
@@ -161,6 +195,8 @@ def _lines(file: IO[bytes], start: int, stop: int | None) -> Iterator[Numbered]:
     number, rest = 1, b""
     while left and (chunk := file.read(min(_CHUNK, left))):
         left -= len(chunk)
+        if not start and number == 1 and not rest:
+            chunk = chunk.removeprefix(_BOM)
         *lines, rest = (rest + chunk).split(b"\n")
         if len(rest) > _LONGEST:
             raise FileError(f"{file.name} has a line of more than {_LONGEST:,} bytes; is it JSON lines?")
@@ -182,9 +218,14 @@ def _table_values(name: str, file: IO[bytes], topic: Topic, mapped: Mapped, deli
         if header is None:
             raise FileError(f"{name} is empty; its first line must name the columns")
         mapper = RowMapper(name, topic, header, mapped)
-        for row in rows:
-            if row:
-                yield rows.line_num, mapper.value(row)
+        try:
+            for row in rows:
+                if row:
+                    yield rows.line_num, mapper.value(row)
+        except csv.Error as error:
+            raise FileError(
+                f"{name}, line {rows.line_num}: {error}; a quote is closed in its cell, and written twice within it"
+            ) from None
 
 
 def _parquet_values(path: Path, topic: Topic, mapped: Mapped, start: int, stop: int | None) -> Iterator[Numbered]:
@@ -194,7 +235,16 @@ def _parquet_values(path: Path, topic: Topic, mapped: Mapped, start: int, stop: 
     number = 0
     groups = range(start, file.metadata.num_row_groups if stop is None else stop)
     for batch in file.iter_batches(row_groups=list(groups)):
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [_to_microseconds(column).to_pylist() for column in batch.columns]
         for row in zip(*columns, strict=True):
             number += 1
             yield number, mapper.value(row)
+
+
+def _to_microseconds(column: Any) -> Any:
+    """Return a column whose instants are no finer than Python's."""
+    import pyarrow
+
+    if pyarrow.types.is_timestamp(column.type) and column.type.unit == "ns":
+        return column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
+    return column

@@ -112,7 +112,7 @@ def _file_batches(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> 
         decoded: list[Decoded | None] = []
         for (place, value), found in zip(block, _decode(wire, part.topic, [value for _, value in block]), strict=True):
             if isinstance(found, BadRecord):
-                letters.append(Letter(place, found.reason.value, found.detail, value))
+                letters.append(Letter(place, found.reason.value, found.detail, bytes(value)))
                 decoded.append(None)
                 continue
             if isinstance(found, PartialProfile):
@@ -139,7 +139,8 @@ def _topic_batches(work: Work, part: Part, wire: Wire, letters: list[Letter]) ->
 
 
 def _letter(record: Record, bad: BadRecord) -> Letter:
-    return Letter(record.offset, bad.reason.value, bad.detail, record.value, record.key, record.timestamp)
+    value = None if record.value is None else bytes(record.value)
+    return Letter(record.offset, bad.reason.value, bad.detail, value, record.key, record.timestamp)
 
 
 def _decode(

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from config.settings import Settings
-from models.errors import UnusableInput
+from models.errors import Unreadable, UnusableInput
 from models.events import Topic
 from models.instants import from_datetime
 from streams.history.columns import Mapped
@@ -44,7 +44,7 @@ class Skipped:
 
 
 class _Keyed(msgspec.Struct, gc=False):
-    customer_id: str
+    customer_id: str | int
 
 
 class _Timed(_Keyed, gc=False):
@@ -77,14 +77,14 @@ def keyed_lines(
     for number, value in read_values(path, topic, columns.get(topic.label, {})):
         try:
             event = timed.decode(value)
-            yield KeyedLine(
-                event.customer_id.encode(), value, _timestamp(event.occurred_at, event.updated_at, event.registered_at)
-            )
+            at = _timestamp(event.occurred_at, event.updated_at, event.registered_at)
+            yield KeyedLine(str(event.customer_id).encode(), value, at)
         except (msgspec.DecodeError, UnicodeDecodeError):
             try:
-                yield KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
+                yield KeyedLine(str(keyed.decode(value).customer_id).encode(), value, None)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                bad = f"{path}, line {number}: {error}; allowed is JSON with a customer_id"
+                why = value.detail if isinstance(value, Unreadable) else f"{error}; allowed is JSON with a customer_id"
+                bad = f"{path}, line {number}: {why}"
                 if skipped is None:
                     raise LoadError(f"{bad}. With --skip-invalid such lines are left out and counted") from None
                 skipped.add(bad)

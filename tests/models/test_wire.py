@@ -233,7 +233,7 @@ def test_no_value_means_nothing_but_on_customers() -> None:
         (Topic.ORDERS, b"[]"),
         (Topic.ORDERS, b'"order"'),
         (Topic.ORDERS, value(ORDER, type=5)),
-        (Topic.ORDERS, value(ORDER, order_id=17)),
+        (Topic.ORDERS, value(ORDER, order_id=17.0)),
         (Topic.ORDERS, value(ORDER, customer_id=None)),
         (Topic.ORDERS, value(ORDER, amount=True)),
         (Topic.ORDERS, value(ORDER, amount=None)),
@@ -459,3 +459,22 @@ def test_records_decoded_at_once_come_to_what_each_of_them_comes_to() -> None:
             shown = [(each.reason, each.detail) if isinstance(each, BadRecord) else each for each in found]
             records = zip(values, [None] * len(values) if keys is None else [key or b"" for key in keys], strict=True)
             assert shown == [alone(value, key) for value, key in records]
+
+
+@pytest.mark.parametrize("key", [b"17", None])
+def test_integers_are_ids(key: bytes | None) -> None:
+    wire = WIRE
+    for topic, fields, ids in (
+        (Topic.ORDERS, ORDER, ("order_id", "customer_id")),
+        (Topic.INTERACTIONS, CONTACT, ("interaction_id", "customer_id")),
+        (Topic.CUSTOMERS, PROFILE, ("customer_id",)),
+    ):
+        numbers = value(fields, **dict.fromkeys(ids, 17))
+        texts = value(fields, **dict.fromkeys(ids, "17"))
+        expected = wire.decode(topic, key, texts)
+        assert expected[0] == "17"
+        assert wire.decode(topic, key, numbers) == expected
+        keys = None if key is None else [key] * 3
+        assert wire.decode_batch(topic, [texts, numbers, texts], keys) == [expected] * 3
+    odd = value(PROFILE, customer_id=17, birthday="soon")
+    assert wire.decode(Topic.CUSTOMERS, key, odd)[0] == "17"

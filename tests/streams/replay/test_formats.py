@@ -171,8 +171,16 @@ def cut(data: bytes) -> bytes:
         ("orders.jsonl.gz", gzip.compress(TEXT)[:-8] + b"12345678", "cannot be read: CRC check failed"),
         ("orders.csv", b"", "is empty; its first line must name the columns"),
         ("orders.csv", b"who,occurred_at,amount\n", "no column for order_id, customer_id"),
-        ("orders.csv", table().replace(b",x\r\n", b',"x\r\n', 1), "cannot be read: unexpected end of data"),
-        ("orders.csv", table().replace(b"ann", b"\xff", 1), "cannot be read: 'utf-8' codec can't decode"),
+        (
+            "orders.csv",
+            table().replace(b",x\r\n", b',"x\r\n', 1),
+            "line 41: unexpected end of data",
+        ),
+        (
+            "orders.csv",
+            table().replace(b"ann", b"\xff", 1),
+            "line 2 is not UTF-8; convert the file: iconv",
+        ),
         ("orders.parquet", b"PAR1 and nothing else", "cannot be read: "),
     ],
 )
