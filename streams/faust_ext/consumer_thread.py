@@ -215,11 +215,14 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
 
     async def _log_ends(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int, int]]:
         consumer, assigned = self._ensure_consumer(), self.assignment()
-        return {
-            tp: (self._listed[tp], consumer.last_stable_offset(tp) or 0, consumer.last_poll_timestamp(tp) or 0)
-            for tp in tps
-            if tp in assigned and tp in self._listed
-        }
+        ends: dict[TP, tuple[int, int, int]] = {}
+        for tp in tps:
+            if tp in assigned and tp in self._listed:
+                stable = consumer.last_stable_offset(tp)
+                # A broker without transactions answers None or -1.
+                end = consumer.highwater(tp) if stable is None or stable < 0 else stable
+                ends[tp] = self._listed[tp], end or 0, int(consumer.last_poll_timestamp(tp) or 0)
+        return ends
 
     async def committed(self, tp: TP) -> int:
         """Return the offset that the group has committed of a partition; 0 if there is none."""
