@@ -38,7 +38,7 @@ class LogLoss:
         now = time.time_ns() // 1_000_000
         for tp, (listed, fetched, fetched_at) in ends.items():
             known = applied[tp.partition].get(self._context.inputs[tp.topic].label, 0)
-            if listed >= known:
+            if listed >= known or tp in self._worker.paused:  # records beyond what is applied are here, but not fetched
                 self._suspected.pop(tp, None)
             # The embedded broker lists an end that is too low; what a later fetch says is exact.
             elif fetched_at <= self._suspected.setdefault(tp, now):
