@@ -13,7 +13,7 @@ import fcntl
 import logging
 import shutil
 import time
-from collections.abc import ItemsView, Iterable, Iterator, MutableMapping
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, ClassVar, cast
 
@@ -53,13 +53,15 @@ class RowsUnwritable(TidemarkError):
 class FlushMark(msgspec.Struct, array_like=True):
     """The changelog offsets of the last flush, which the rows on disk include, and when it was (ms).
 
-    `stale` are the keys whose latest record there does not count (`streams.partition.fencing`).
+    `stale` are the keys whose latest record there does not count (`streams.partition.fencing`), `damaged` the offsets
+    of those of them that cannot be read.
     """
 
     first: int
     last: int
     at: int
     stale: list[bytes] = []
+    damaged: dict[bytes, int] = {}
 
 
 def lock_directory(directory: Path) -> IO[str]:
@@ -125,13 +127,14 @@ class RocksRows(MutableMapping[bytes, bytes]):
         return self._mark is None or end >= self._mark.first
 
     @property
-    def stale(self) -> set[bytes]:
-        """The keys whose latest record in the changelog does not count."""
-        return set() if self._mark is None else set(self._mark.stale)
+    def stale(self) -> dict[bytes, int | None]:
+        """The keys whose latest record in the changelog does not count, and its offset if it is damaged."""
+        return {} if self._mark is None else dict.fromkeys(self._mark.stale) | self._mark.damaged
 
-    def flush(self, first: int, last: int, stale: Iterable[bytes]) -> None:
+    def flush(self, first: int, last: int, stale: Mapping[bytes, int | None]) -> None:
         """Write pending rows; the changelog has them at the offsets from `first` to `last`. Raises RowsUnwritable."""
-        self._write(FlushMark(first, last, _now(), sorted(stale)))
+        damaged = {key: offset for key, offset in stale.items() if offset is not None}
+        self._write(FlushMark(first, last, _now(), sorted(stale), damaged))
 
     def _write(self, mark: FlushMark) -> None:
         from rocksdict import WriteBatch
@@ -153,7 +156,7 @@ class RocksRows(MutableMapping[bytes, bytes]):
         self._pending.clear()
         self._read.clear()
 
-    def acknowledge(self, last: int, stale: Iterable[bytes]) -> None:
+    def acknowledge(self, last: int, stale: Mapping[bytes, int | None]) -> None:
         """Flush a micro-batch whose changelog records, one a pending row, end at `last`. Raises RowsUnwritable."""
         self.flush(min(last, max(0, last - len(self._pending) + 1)), last, stale)
 
