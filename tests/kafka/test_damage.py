@@ -122,3 +122,31 @@ def test_a_row_of_a_newer_release_ends_the_worker_before_it_is_ready(kafka: Kafk
         assert f"partition 0: found a row of version {ROW_VERSION + 1} in the changelog" in line
         assert "NewerRows" not in another.log, "the log has the error a second time"
         assert rig.end(rig.changelog) == written, "it has decided about nothing"
+
+
+def test_damaged_rows_on_disk_are_built_again_from_the_changelog(kafka: KafkaCluster, tmp_path: Path) -> None:
+    pytest.importorskip("rocksdict", reason="the rocksdb extra is not installed")
+    names = [f"c{number:04}" for number in range(2_000)]
+    with Rig(kafka.bootstrap, tmp_path, partitions=1, session_s=1.0, clock="event", store="rocksdb") as rig:
+        worker = rig.start_worker()
+        rig.produce([[order(name, 1) for name in names]])
+        rig.wait(lambda: applied(rig, worker), "the orders are applied")
+        rig.stop_worker(worker)
+        worker.revive()
+        rig.wait(lambda: applied(rig, worker), "it has opened the rows again, and so written them to a table")
+        rig.stop_worker(worker)
+
+        (table,) = tmp_path.glob("data-0/**/state-0/*.sst")
+        with table.open("r+b") as file:
+            file.seek(table.stat().st_size // 2)
+            file.write(b"damaged!" * 8)
+        worker.revive()
+        rig.wait(lambda: applied(rig, worker), "it is ready again")
+        (line,) = [line for line in worker.log.splitlines() if "is built again" in line]
+        assert " WARNING " in line
+        assert "state-0 is damaged (Corruption: block checksum mismatch" in line
+        tiers = worker.metrics()["tidemark_tier_customers"]
+        assert sum(tiers.values()) == len(names)
+        rig.produce([[order(name, 2) for name in names]])
+        rig.wait(lambda: applied(rig, worker), "more orders are applied")
+        assert {len(customer.ledger.times) for customer in rig.state().customers.values()} == {2}

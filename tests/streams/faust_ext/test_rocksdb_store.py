@@ -195,10 +195,22 @@ def test_a_missing_extra_is_reported_in_one_line(tmp_path: Path, monkeypatch: py
         build(load_settings(data_dir=tmp_path, policy="demo", store="rocksdb"))
 
 
-def test_damaged_files_are_reported_with_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_partition_is_recovered_from_the_beginning_of_the_changelog(tmp_path: Path) -> None:
     async def damaged(held: Held) -> None:
         (held.table.data.path(1) / "CURRENT").write_text("no manifest")
-        with pytest.raises(rocks.RowsUnreadable, match="cannot be opened"):
-            await held.rebalance(1)
+        assigned = await held.rebalance(1)
+        assert held.table.persisted_offset(held.tp(1)) is None
+        held.recover(1, 0, [(b"ann", row("ann"))])
+        await held.table.on_recovery_completed(assigned, set())
+        assert dict(held.partition(1).rows.items()) == {b"ann": row("ann")}
 
     on_disk(tmp_path, wrote_two_batches, damaged)
+
+
+def test_a_directory_that_cannot_be_opened_is_reported_with_what_to_do(tmp_path: Path) -> None:
+    async def in_the_way(held: Held) -> None:
+        held.table.data.path(1).write_text("a file")
+        with pytest.raises(rocks.RowsUnreadable, match=r"cannot be opened: .*; make room there, or remove it"):
+            await held.rebalance(1)
+
+    on_disk(tmp_path, in_the_way)
