@@ -22,6 +22,7 @@ class Reason(StrEnum):
     """The closed list of reasons for which a record goes to `dead-letters`.
 
     With `FIELD_IGNORED` it is a copy: the record itself is applied, without the fields that the detail names.
+    `DAMAGED_ROW` is the only one of records of the changelog.
     """
 
     NOT_JSON = "not_json"
@@ -37,6 +38,7 @@ class Reason(StrEnum):
     WRONG_PARTITION = "wrong_partition"
     TOO_LARGE = "too_large"
     FIELD_IGNORED = "field_ignored"
+    DAMAGED_ROW = "damaged_row"
 
 
 class BadRecord(TidemarkError):

@@ -101,8 +101,7 @@ class Metrics:
         for outcome, count in (("applied", effects.events), ("dead_letter", dead), ("skipped", effects.skipped)):
             if count:
                 self.events.labels(topic, outcome).inc(count)
-        for reason, count in effects.reasons.items():
-            self.dead_letters.labels(reason.value).inc(count)
+        self.count_dead_letters(effects)
         if effects.evaluated:
             self.due_evaluated.inc(effects.evaluated)
         decisions = effects.decisions
@@ -115,6 +114,11 @@ class Metrics:
             self.changes.labels(*flow).inc(count)
         self._observe_care(decisions)
         self._observe_cutoffs(decisions.cutoffs)
+
+    def count_dead_letters(self, effects: Effects) -> None:
+        """Count the dead letters of one step by reason."""
+        for reason, count in effects.reasons.items():
+            self.dead_letters.labels(reason.value).inc(count)
 
     def _observe_care(self, decisions: Decisions) -> None:
         actions = Tally((a.rule, a.channel, "held_out" if a.holdout else "emitted") for a in decisions.actions)

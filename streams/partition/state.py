@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping, MutableMapping
 import msgspec
 
 from models.care.budgets import BudgetShare, Spent
-from models.customer.state import Standing, row_instant, row_standings
+from models.customer.state import ROW_VERSION, Standing, row_instant, row_standings
+from models.errors import TidemarkError
 from models.events import Campaign, Topic
 from models.instants import MIN_INSTANT
 from models.outputs import TierChange
 from models.rules.ranking import CutoffSet
 from streams.partition.campaigns import Announcements, customer_keys
-from streams.partition.fencing import CLAIM_KEY
 from streams.partition.rank_index import RankIndex
 from streams.partition.timers import TimerIndex
 
@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 
 #: Keys that start so are tidemark's own; a customer_id never contains NUL.
 PROGRESS_KEY = b"\x00progress/"
+#: Those of claims (`streams.partition.fencing`), which are kept among the rows.
+CLAIM_KEY = PROGRESS_KEY + b"claim/"
+
+
+class NewerRows(TidemarkError):
+    """A newer release wrote rows that this one cannot read. Start that release again, or a later one."""
 
 
 class Days(msgspec.Struct):
@@ -111,7 +117,10 @@ class Partition:
     """The state of one partition. `rows` maps customer keys to rows, and holds the progress row too."""
 
     def __init__(self, number: int, rows: MutableMapping[bytes, bytes] | None = None, *, timeline: int = 0) -> None:
-        """`timeline` is the fingerprint of the policy versions in force: rows evaluated under others are due."""
+        """`timeline` is the fingerprint of the policy versions in force: rows evaluated under others are due.
+
+        Raises NewerRows.
+        """
         self.number = number
         self.rows: MutableMapping[bytes, bytes] = {} if rows is None else rows
         self.progress = Progress()
@@ -133,6 +142,11 @@ class Partition:
             self.progress = msgspec.msgpack.decode(stored, type=Progress)
         for key, row in self.rows.items():
             if not key.startswith(b"\0"):
+                if row[0] != ROW_VERSION:
+                    raise NewerRows(
+                        f"partition {self.number}: found a row of version {row[0]} in the changelog, which a newer "
+                        f"release wrote; this release reads version {ROW_VERSION}: start the newer one again"
+                    )
                 self.timers.schedule(key, row_instant(row, timeline))
                 self.row_bytes += len(row)
                 self.enter(row_standings(row))  # counted here, not stored: a crash may part rows and progress

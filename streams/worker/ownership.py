@@ -9,15 +9,17 @@ contiguous unless another process writes: there are no transactions in this topi
 import logging
 import os
 import time
+from collections.abc import Iterator
 
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
-from streams.partition.fencing import CLAIM_KEY, ChangelogLost, Fenced
+from streams.partition.fencing import ChangelogLost, Fenced, flaw_of
 from streams.partition.processor import Processor
-from streams.partition.state import Partition
+from streams.partition.state import CLAIM_KEY, Partition
 from streams.worker.committer import Committer
 from streams.worker.context import WorkerContext
 
@@ -29,6 +31,10 @@ RENEW_S = 60.0
 _CLAIMS = 5
 #: How long (seconds) a partition may stay without an owner after it was dropped.
 _UNSETTLED_S = 60.0
+#: The number of damaged rows that are logged with their offsets; the dead letters name all of them.
+_LOG_DAMAGED = 20
+#: Damaged rows that lie no further apart (offsets) are read together.
+_READ_TOGETHER = 1_000
 
 
 class Ownership:
@@ -117,7 +123,7 @@ class Ownership:
         store, number = self._context.store(), partition.number
         fence = store.fence(number)
         for record in await self._context.read_changelog(number, offsets):
-            fence.admits(record.key, record.headers)
+            fence.admits(record)
         if fence.holder != store.claims[number]:
             if await self._is_member(partition):
                 raise Fenced(f"partition {number} was taken by a worker that is not its owner")
@@ -127,11 +133,33 @@ class Ownership:
             self._drop(partition)
 
     async def _restate(self, partition: Partition) -> None:
+        """Write rows again whose latest record does not count; those that cannot be read become dead letters."""
         stale = self._context.store().fence(partition.number).take_stale()
+        damaged = await self._read_damaged(partition.number, {at for at in stale.values() if at is not None})
+        for record, flaw in damaged[:_LOG_DAMAGED]:
+            log.warning(
+                "a damaged row of the changelog becomes a dead letter, and the row before it counts: %s",
+                flaw,
+                extra={"topic": self._context.changelog, "partition": partition.number, "offset": record.offset},
+            )
         log.warning(
-            "a replaced owner wrote over %d rows: writing them again", len(stale), extra={"partition": partition.number}
+            "writing %d rows again that a replaced owner or damage has written over",
+            len(stale),
+            extra={"partition": partition.number},
         )
-        await self.perform(partition, self._processor.restate(partition, stale))
+        effects = self._processor.restate(partition, stale, self._context.changelog, damaged)
+        self._metrics.count_dead_letters(effects)
+        await self.perform(partition, effects)
+
+    async def _read_damaged(self, number: int, offsets: set[int]) -> list[tuple[ConsumerRecord, str]]:
+        """Return the damaged records at some offsets, unless compaction has removed them, and why they are damaged."""
+        records = [
+            record
+            for stretch in _stretches(sorted(offsets))
+            for record in await self._context.read_changelog(number, stretch)
+            if record.offset in offsets
+        ]
+        return [(record, flaw) for record in records if (flaw := flaw_of(record)) is not None]
 
     def _check_log(self, number: int, expected: int, offsets: range) -> None:
         """Raise ChangelogLost if rows were written before where the changelog ended: it is another log."""
@@ -192,3 +220,11 @@ class Ownership:
 
     def _committer(self) -> Committer:
         return Committer(self._context.producer(), self._context.name_of, self._context.changelog)
+
+
+def _stretches(offsets: list[int]) -> Iterator[range]:
+    """Yield ranges that hold sorted offsets, without the wide gaps between them."""
+    while offsets:
+        count = next((n for n in range(1, len(offsets)) if offsets[n] - offsets[n - 1] > _READ_TOGETHER), len(offsets))
+        yield range(offsets[0], offsets[count - 1] + 1)
+        offsets = offsets[count:]

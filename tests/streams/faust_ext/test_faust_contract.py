@@ -39,6 +39,7 @@ from streams.faust_ext.recovery import ChangelogQueue, StateRecovery
 from streams.faust_ext.table import StateTable
 from streams.worker.app import build
 from streams.worker.faust_app import TidemarkApp
+from tests.support.tables import row
 
 ROOT = Path(__file__).parents[3]
 ORDERS = TP("orders", 0)
@@ -282,7 +283,7 @@ def recovered(
 
         def comes(number: int, first: int, last: int, generation: int = 0) -> None:
             records = [
-                SimpleNamespace(offset=at, key=b"k%d" % at, value=b"row", headers=()) for at in range(first, last + 1)
+                SimpleNamespace(offset=at, key=b"k%d" % at, value=row("k"), headers=()) for at in range(first, last + 1)
             ]
             message = SimpleNamespace(tp=tp, partition=1, offset=last, value=Chunk(records, epoch, number))
             message.generation_id = generation
