@@ -113,9 +113,9 @@ def _content_flaw(key: bytes, value: bytes | None) -> str | None:
 def _internal_flaw(key: bytes, value: bytes | None) -> str | None:
     if key.startswith(CLAIM_KEY):
         return "claim: it is none" if _claim(value) is None else None
-    if key.startswith(PROGRESS_KEY):
+    if key.startswith(PROGRESS_KEY) and value is not None:  # None: taken back, because the changelog had begun again
         try:
-            msgspec.msgpack.decode(value or b"", type=Progress)
+            msgspec.msgpack.decode(value, type=Progress)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return "progress: it cannot be decoded"
     return None  # another release may keep something of its own

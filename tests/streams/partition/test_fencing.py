@@ -72,7 +72,6 @@ DAMAGED = {
     "no claim": CLAIM._replace(headers=OWNED, value=None),
     "a progress that is none": Record(Partition(0).progress_key, OWNED, b"\x93"),
     "a progress of another kind": Record(Partition(0).progress_key, OWNED, msgspec.msgpack.encode({"applied": 1})),
-    "no progress": Record(Partition(0).progress_key, OWNED, None),
     "no key": Record(None, OWNED),
     "an empty key": Record(b"", OWNED),
     "a key that is no text": Record(b"\xff", OWNED),
@@ -113,6 +112,7 @@ def test_a_damaged_record_changes_nothing_until_it_is_written_over(record: Recor
         Record(ANN, OWNED, bytes([ROW_VERSION + 1]) + ROW[1:]),
         Record(b"\0something new", OWNED, b"x"),
         Record(*Partition(0).progress_row()[:1], OWNED, Partition(0).progress_row()[1]),
+        Record(Partition(0).progress_key, OWNED, None),
         CLAIM,
     ],
 )
