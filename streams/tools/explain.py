@@ -102,7 +102,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     key = customer_id.encode()
     if not key or b"\0" in key:
         return None  # no customer_id is empty or has a NUL; keys with a NUL are internal rows
-    return await _latest_value(settings, changelog_name(settings), key)
+    return await _latest_value(settings, changelog_name(settings), key, fenced=True)
 
 
 async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
@@ -114,14 +114,17 @@ async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
     return known
 
 
-async def _latest_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
-    """Return the latest value of a key in a topic, None if there is none. Raises TopicsError, BrokerError."""
+async def _latest_value(settings: Settings, topic: str, key: bytes, *, fenced: bool = False) -> bytes | None:
+    """Return the latest value of a key in a topic, None if there is none. Raises TopicsError, BrokerError.
+
+    `fenced`: the topic is a changelog, whose records must count.
+    """
     consumer = make_consumer(settings)
     try:
         await _start(consumer, settings)
         home, others = await _partitions(settings, topic, key)
         # A producer may use another partitioner, so the customer may be in any one partition.
-        record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
+        record = await _latest(consumer, [home], key, fenced) or await _latest(consumer, others, key, fenced)
     except (KafkaError, TimeoutError) as error:
         raise BrokerError(
             f"the broker at {settings.broker} cannot be read: {str(error) or 'it stopped answering'}"
@@ -151,7 +154,9 @@ async def _partitions(settings: Settings, name: str, key: bytes) -> tuple[TopicP
     return TopicPartition(name, home), [TopicPartition(name, number) for number in numbers if number != home]
 
 
-async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: bytes) -> ConsumerRecord | None:
+async def _latest(
+    consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: bytes, fenced: bool
+) -> ConsumerRecord | None:
     """Return the latest record of a key in partitions, up to their current ends, None if there is none.
 
     Raises TimeoutError, KafkaError.
@@ -171,7 +176,7 @@ async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: by
             raise TimeoutError
         for tp, records in chunks.items():
             for record in records:
-                if fences[tp].admits(record) and record.key == key:
+                if (not fenced or fences[tp].admits(record)) and record.key == key:
                     found[tp] = record
     # The last record of each partition counts; if several have one, the most recently written wins.
     return max(found.values(), key=lambda record: int(record.timestamp), default=None)

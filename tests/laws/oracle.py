@@ -176,6 +176,7 @@ class Ladder:
         self.window = milliseconds(spec["window"] or window)
         self.grace = milliseconds(spec["demotion"]["grace"])
         self.one = spec["demotion"]["step"] == "one"
+        self.clawback = spec["demotion"]["clawback"]
         self.held: int | None = None
         self.below_since: int | None = None
         self.sequence = 0
@@ -188,6 +189,8 @@ class Ladder:
             yield self.move(qualified, "enter", at, cause)
         elif qualified > self.held:
             yield self.move(qualified, "up", at, cause)
+        if qualified < self.held and self.clawback and cause == "refund" and self.below_since is None:
+            yield self.move(qualified, "down", at, cause)
         while qualified < self.held:
             if self.below_since is None:
                 self.below_since = at

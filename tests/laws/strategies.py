@@ -194,7 +194,8 @@ def _scheme(draw: st.DrawFn) -> dict[str, Any]:
     grace, step = draw(st.sampled_from(sorted(GRACES))), draw(st.sampled_from(("qualified", "one")))
     tiers = [{"name": "t0"}, *({"name": f"t{number}", "when": rule} for number, rule in enumerate(rules, start=1))]
     window = draw(st.sampled_from((None, *WINDOWS)))
-    return {"tiers": tiers, "window": window, "demotion": {"grace": grace, "step": step}}
+    demotion = {"grace": grace, "step": step, "clawback": draw(st.booleans())}
+    return {"tiers": tiers, "window": window, "demotion": demotion}
 
 
 def _level(highest: int) -> st.SearchStrategy[str]:
@@ -269,6 +270,7 @@ def _kept_scheme(draw: st.DrawFn) -> dict[str, Any]:
         "step": draw(st.sampled_from(("qualified", "one"))),
         "min_stay": draw(st.sampled_from(("0d", "0d", "1ms", "45d"))),
         "keep": draw(st.sampled_from((None, None, "calendar_year", "anniversary"))),
+        "clawback": draw(st.booleans()),
     }
     return {**scheme, "window": draw(st.sampled_from((None, *WINDOWS))), "demotion": demotion}
 

@@ -40,7 +40,8 @@ one only when, at one look, they have been below for `grace` without interruptio
 and the period is over that follows the one in which they last qualified, which was a millisecond before they stood
 below: a calendar year of the policy's time zone, or a year since the registration (since the first event without one).
 Then they get the tier that they qualify for, or with `step: one` the next lower one. If they are below that too,
-everything starts again at that instant.
+everything starts again at that instant. With `clawback`, who qualified for their tier until a refund or cancellation,
+and does not after it, gets the tier that they qualify for at once.
 
 *Instants looked at:* every event; each event's instant plus the window or half window, a millisecond before and after;
 every order, and the registration, plus each number of days that the scheme names, and a millisecond after; if
@@ -115,12 +116,13 @@ class Ladder:
         self.min_stay = duration(demotion.get("min_stay", "0d"))
         self.one = demotion.get("step") == "one"
         self.keep = demotion.get("keep")
+        self.clawback = demotion.get("clawback", False)
         self.zone = zone
         self.rank: int | None = None
         self.since = 0
         self.below: int | None = None
 
-    def look(self, qualified: int, now: int, registered: int) -> Iterator[tuple[int | None, int]]:
+    def look(self, qualified: int, now: int, registered: int, cause: str) -> Iterator[tuple[int | None, int]]:
         """Yield each move (from, to) that happens now."""
         while True:
             before = self.rank
@@ -128,6 +130,8 @@ class Ladder:
                 self._hold(qualified, now)
             elif qualified == before:
                 self.below = None
+            elif self.clawback and cause == "refund" and self.below is None:
+                self._hold(qualified, now)
             else:
                 self.below = now if self.below is None else self.below
                 if now >= self.fall(registered):
@@ -211,7 +215,7 @@ def history(customer: str, name: str, policy: dict[str, Any], events: list[Event
                 known.add(now, event)
             cause = "time" if event is None else CAUSES.get(event.get("type"), "profile")
             qualified = qualify(Look(known, now, window))
-            for before, after in ladder.look(qualified, now, known.since):
+            for before, after in ladder.look(qualified, now, known.since, cause):
                 left = None if before is None else names[before]
                 changes.append(Change(now, customer, name, left, names[after], cause))
         more = [] if ladder.below is None else [ladder.fall(known.since)]

@@ -121,6 +121,10 @@ ADJUSTED: dict[str, dict[str, Any]] = {
         "window": "60d",
         "demotion": {"grace": "1d", "step": "one", "min_stay": "10d", "keep": "anniversary"},
     },
+    "two months, kept for a year, taken back at once": {
+        "window": "60d",
+        "demotion": {"grace": "5d", "step": "one", "keep": "calendar_year", "clawback": True},
+    },
 }
 
 
