@@ -158,5 +158,8 @@ class Fence:
     def next_claim(self, owner: bytes) -> Claim:
         """Return the claim of a new owner. Raises Fenced if a record has used up the epochs."""
         if self.holder.epoch + 1 >= _EPOCH_END:
-            raise Fenced(f"the changelog has a claim with epoch {self.holder.epoch}, and there is none above it")
+            raise Fenced(
+                f"the changelog has a claim with epoch {self.holder.epoch}, and none is above it: load the history "
+                "under a new TIDEMARK_APP_ID, and let nobody else write to the changelog"
+            )
         return Claim(self.holder.epoch + 1, owner)

@@ -72,7 +72,7 @@ def build(settings: Settings) -> TidemarkApp:
     timeline = load_timeline(settings.policy)
     metrics = Metrics()
     metrics.expect(timeline)
-    app = faust_app(settings, metrics)
+    app = faust_app(settings, metrics, timeline)
     processor = make_processor(settings, timeline)
     table = _table(app, settings, processor)
     context = _context(app, settings, table)

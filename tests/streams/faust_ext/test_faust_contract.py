@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.app.base import App
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.memory import Store
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -31,6 +32,7 @@ from mode.utils.queues import ThrowableQueue
 from packaging.requirements import Requirement
 
 from config.settings import load_settings
+from streams.faust_ext.assignor import AgreeingAssignor
 from streams.faust_ext.chunk import Chunk
 from streams.faust_ext.consumer import MicroBatchConsumer, MicroBatchTransport
 from streams.faust_ext.consumer_thread import FETCH_WAIT_MS, MicroBatchThread
@@ -95,6 +97,9 @@ def test_faust_is_of_one_minor_series() -> None:
         (ChangelogQueue, ThrowableQueue, "get", ["self"]),
         (StateRecovery, Recovery, "_build_offsets", ["self", "consumer", "tps", "destination", "title"]),
         (StateTable, Table, "_new_store", ["self"]),
+        (AgreeingAssignor, PartitionAssignor, "metadata", ["self", "topics"]),
+        (AgreeingAssignor, PartitionAssignor, "_perform_assignment", ["self", "cluster", "member_metadata"]),
+        (AgreeingAssignor, PartitionAssignor, "on_assignment", ["self", "assignment"]),
         (PartitionStore, Store, "persisted_offset", ["self", "tp"]),
         (PartitionStore, Store, "set_persisted_offset", ["self", "tp", "offset"]),
         (PartitionStore, Store, "need_active_standby_for", ["self", "tp"]),
@@ -245,7 +250,7 @@ def test_the_broker_may_not_hold_a_fetch_for_long(app: TidemarkApp) -> None:
 
 def test_faust_knows_every_setting_it_is_given(app: TidemarkApp) -> None:
     source = inspect.getsource(build.__globals__["faust_app"])
-    given = set(re.findall(r"^        (\w+)=", source, re.MULTILINE)) - {"metrics"}  # ours
+    given = set(re.findall(r"^        (\w+)=", source, re.MULTILINE)) - {"metrics", "policy_contents"}  # ours
     assert len(given) > 20
     assert [name for name in given if not hasattr(type(app.conf), name)] == []
 
