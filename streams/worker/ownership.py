@@ -207,8 +207,11 @@ class Ownership:
 
     async def _is_member(self, partition: Partition) -> bool:
         """Return whether the group still accepts us as the owner: otherwise it refuses a commit."""
-        name, topic = next(iter(self._context.inputs.items()))
-        return await self._context.consumer().still_owner(TP(name, partition.number), partition.next_offset(topic))
+        consumer = self._context.consumer()
+        for name, topic in self._context.inputs.items():
+            if (tp := TP(name, partition.number)) in consumer.assignment():  # unless that topic is missing
+                return await consumer.still_owner(tp, partition.next_offset(topic))
+        return False
 
     def _next_offset(self, number: int) -> int:
         known = self._context.store().persisted_offset(TP(self._context.changelog, number))

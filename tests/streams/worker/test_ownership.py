@@ -75,10 +75,10 @@ class Log:
         return self.member
 
     def assignment(self) -> set[TP]:
-        return {TP("ticks", 0), *self.group_read}
+        return {TP("ticks", 0), TP("interactions", 0), *self.group_read}
 
     async def committed(self, tp: TP) -> int:
-        return self.group_read[tp][0]
+        return self.group_read.get(tp, (0, 0))[0]
 
     async def beginning(self, tp: TP) -> int:
         return self.group_read[tp][1]
