@@ -316,10 +316,15 @@ def _profile(raw: _Profile) -> Profile:
     if raw.attributes is not None and len(msgspec.json.encode(raw.attributes)) > _ATTRIBUTES_MAX_BYTES:
         raise BadRecord(Reason.BAD_VALUE, f"attributes: allowed are {_ATTRIBUTES_MAX_BYTES} bytes of JSON")
     registered_at = None if raw.registered_at is None else _ms(raw.registered_at, "registered_at")
-    consent = None if raw.consent is None else Consent(raw.consent.marketing, raw.consent.channels)
+    consent = None if raw.consent is None else Consent(raw.consent.marketing, _channels(raw.consent.channels))
     updated_at = None if raw.updated_at is None else _ms(raw.updated_at, "updated_at")
     at = registered_at if updated_at is None else updated_at
     return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
+
+
+def _channels(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the channels of a consent without blanks around them and in lower case, as they are compared."""
+    return None if names is None else tuple(name.strip().lower() for name in names)
 
 
 def _fields(value: bytes) -> dict[str, Any]:
@@ -410,7 +415,8 @@ def _refusal(value: bytes, error: Exception) -> BadRecord:
     try:
         msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformed:
-        return BadRecord(Reason.NOT_JSON, f"value: {malformed}")
+        remedy = "; allowed is UTF-8" if isinstance(malformed, UnicodeDecodeError) else ""
+        return BadRecord(Reason.NOT_JSON, f"value: {malformed}{remedy}")
     message = str(error)
     if "missing required field" in message:
         return BadRecord(Reason.MISSING_FIELD, message)

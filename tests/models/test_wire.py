@@ -176,6 +176,13 @@ def test_an_empty_field_of_a_profile_is_absent(field: str) -> None:
     assert found == ("c1", Profile(MS, consent=Consent(False), updated_at=MS))
 
 
+def test_channels_are_compared_without_case_and_blanks() -> None:
+    consent = {"marketing": True, "channels": [" SMS", "email "]}
+    _, profile = WIRE.decode(Topic.CUSTOMERS, b"c1", value(PROFILE, consent=consent))
+    assert isinstance(profile, Profile)
+    assert profile.consent == Consent(marketing=True, channels=("sms", "email"))
+
+
 def test_odd_channels_allow_none_and_empty_consent_is_none() -> None:
     for channels in ("sms", ["sms", ""], ["x"] * 17):
         found = WIRE.decode(Topic.CUSTOMERS, b"c1", value(PROFILE, consent={"marketing": True, "channels": channels}))
