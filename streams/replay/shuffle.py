@@ -26,6 +26,7 @@ from models.events import (
 )
 from models.instants import MAX_INSTANT
 from models.wire import PartialProfile, Wire
+from streams.history.columns import BadRow
 from streams.history.formats import read_values
 from streams.partition.inputs import Record
 from streams.replay.plan import Part, Plan, Request
@@ -107,7 +108,8 @@ def _file_batches(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> 
         decoded: list[Decoded] = []
         for (place, value), found in zip(block, _decode(wire, part.topic, [value for _, value in block]), strict=True):
             if isinstance(found, BadRecord):
-                letters.append(Letter(place, found.reason.value, found.detail, value))
+                bad = value.bad if isinstance(value, BadRow) else found
+                letters.append(Letter(place, bad.reason.value, bad.detail, bytes(value)))
                 continue
             if isinstance(found, PartialProfile):
                 letters.append(Letter(place, found.note.reason.value, found.note.detail, value))

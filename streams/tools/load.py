@@ -14,10 +14,10 @@ from typing import Annotated
 import msgspec
 
 from config.settings import Settings
-from models.errors import UnusableInput
+from models.errors import BadRecord, UnusableInput
 from models.events import Topic
 from models.instants import from_datetime
-from streams.history.columns import Mapped
+from streams.history.columns import BadRow, Mapped
 from streams.history.formats import check_header, read_values
 from streams.kafka.bulk_producer import bulk_producer
 from streams.kafka.partitioner import partitioner
@@ -69,25 +69,32 @@ class KeyedLine(msgspec.Struct, frozen=True, gc=False):
 def keyed_lines(
     path: Path, topic: Topic, columns: Mapping[str, Mapped] = MappingProxyType({}), skipped: Skipped | None = None
 ) -> Iterator[KeyedLine]:
-    """Yield each event of a file. Raises LoadError if a line has no customer_id, FileError if it cannot be read.
+    """Yield each event of a file. Raises LoadError if a line is no event of a customer, FileError if it cannot be read.
 
-    If `skipped` is given, lines without a customer_id are counted there instead.
+    If `skipped` is given, lines that are no event of a customer are counted there instead.
     """
     timed, keyed = msgspec.json.Decoder(_Timed), msgspec.json.Decoder(_Keyed)
     for number, value in read_values(path, topic, columns.get(topic.label, {})):
         try:
-            event = timed.decode(value)
-            yield KeyedLine(
-                event.customer_id.encode(), value, _timestamp(event.occurred_at, event.updated_at, event.registered_at)
-            )
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            try:
-                yield KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                bad = f"{path}, line {number}: {error}; allowed is JSON with a customer_id"
-                if skipped is None:
-                    raise LoadError(f"{bad}. With --skip-invalid such lines are left out and counted") from None
-                skipped.add(bad)
+            yield _keyed_line(value, timed, keyed)
+        except (msgspec.DecodeError, UnicodeDecodeError, BadRecord) as error:
+            allowed = "" if isinstance(error, BadRecord) else "; allowed is JSON with a customer_id"
+            bad = f"{path}, line {number}: {error}{allowed}"
+            if skipped is None:
+                raise LoadError(f"{bad}. With --skip-invalid such lines are left out and counted") from None
+            skipped.add(bad)
+
+
+def _keyed_line(value: bytes, timed: msgspec.json.Decoder[_Timed], keyed: msgspec.json.Decoder[_Keyed]) -> KeyedLine:
+    """Return an event to produce. Raises DecodeError, UnicodeDecodeError or BadRecord if it has no customer."""
+    if isinstance(value, BadRow):
+        raise value.bad
+    try:
+        event = timed.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
+    timestamp = _timestamp(event.occurred_at, event.updated_at, event.registered_at)
+    return KeyedLine(event.customer_id.encode(), value, timestamp)
 
 
 def campaign_lines(path: Path) -> Iterator[KeyedLine]:
