@@ -2,19 +2,22 @@
 
 Fields are those of the input topics, nested ones with a dot (`consent.marketing`, `attributes.region`). A row becomes a
 JSON value, which is then decoded like any other. Only what JSON would hide is refused here: a row with too many or too
-few cells, and cells that are neither yes nor no.
+few cells, cells that are neither yes nor no, and ids that are none.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from math import isfinite
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from models.errors import BadRecord, Reason, UnusableInput
 from models.events import CUSTOMER_TOPICS, Topic
+from models.identity import check_id
 
 #: Every field that a column may fill, and those without which no row can be an event.
 FIELDS: dict[Topic, tuple[str, ...]] = {
@@ -198,6 +201,15 @@ def _put(event: dict[str, Any], field: str, value: Any) -> None:
         event[field] = value
 
 
+def _id(field: str, cell: Any) -> str:
+    if isinstance(cell, bool) or not isinstance(cell, str | int | Decimal | UUID):
+        found = f"found a cell of type {type(cell).__name__}"
+        raise BadRecord(Reason.BAD_VALUE, f"{field}: {found}; write the column as text or as whole numbers")
+    text = str(cell)
+    check_id(field, text)
+    return text
+
+
 def _text(cell: Any) -> Any:
     return cell.isoformat() if isinstance(cell, date) else str(cell)
 
@@ -252,6 +264,7 @@ def _list(cell: Any) -> Any:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
+    **{name: partial(_id, name) for name in ("customer_id", "order_id", "refund_id", "interaction_id", "action_id")},
     "birthday": _birthday,
     "occurred_at": _instant,
     "registered_at": _instant,

@@ -16,6 +16,7 @@ import msgspec
 from config.settings import Settings
 from models.errors import BadRecord, UnusableInput
 from models.events import Topic
+from models.identity import check_id
 from models.instants import from_datetime
 from streams.history.columns import BadRow, Mapped
 from streams.history.formats import check_header, read_values
@@ -44,7 +45,7 @@ class Skipped:
 
 
 class _Keyed(msgspec.Struct, gc=False):
-    customer_id: str
+    customer_id: str | int
 
 
 class _Timed(_Keyed, gc=False):
@@ -54,7 +55,7 @@ class _Timed(_Keyed, gc=False):
 
 
 class _Announced(msgspec.Struct, gc=False):
-    campaign_id: str
+    campaign_id: str | int
     occurred_at: _When = None
 
 
@@ -92,9 +93,12 @@ def _keyed_line(value: bytes, timed: msgspec.json.Decoder[_Timed], keyed: msgspe
     try:
         event = timed.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
-    timestamp = _timestamp(event.occurred_at, event.updated_at, event.registered_at)
-    return KeyedLine(event.customer_id.encode(), value, timestamp)
+        customer_id, timestamp = str(keyed.decode(value).customer_id), None
+    else:
+        customer_id = str(event.customer_id)
+        timestamp = _timestamp(event.occurred_at, event.updated_at, event.registered_at)
+    check_id("customer_id", customer_id)
+    return KeyedLine(customer_id.encode(), value, timestamp)
 
 
 def campaign_lines(path: Path) -> Iterator[KeyedLine]:
@@ -105,7 +109,7 @@ def campaign_lines(path: Path) -> Iterator[KeyedLine]:
             campaign = announced.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a campaign_id") from None
-        yield KeyedLine(campaign.campaign_id.encode(), value, _timestamp(campaign.occurred_at))
+        yield KeyedLine(str(campaign.campaign_id).encode(), value, _timestamp(campaign.occurred_at))
 
 
 def _timestamp(*whens: _When) -> int | None:

@@ -64,6 +64,33 @@ CASES = {
     "a quote without its other, far from the end": Case(
         "o.csv", f'{HEAD}o0,"c1,{AT},5\n{ROW * 9}', refusal="the row that begins in line 2;"
     ),
+    # --- ids ---
+    "words for none": Case(
+        "o.csv",
+        HEAD + "".join(f"o{n},{word},{AT},5\n" for n, word in enumerate(("NULL", "nan", "\\N", "", "None"))) + ROW,
+        {"c1": "500.00"},
+        dict.fromkeys(range(2, 7), "missing_field"),
+    ),
+    "no order id": Case("o.csv", f"{HEAD}NULL,c1,{AT},5\n{ROW}", {"c1": "500.00"}, {2: "missing_field"}),
+    "floats and bytes": Case(
+        "o.csv",
+        f"{HEAD}1.0,c1,{AT},5\no2,17850.0,{AT},5\no3,4.50789E+12,{AT},5\no4,b'c1',{AT},5\n{ROW}",
+        {"c1": "500.00"},
+        dict.fromkeys(range(2, 6), "bad_value"),
+    ),
+    "blanks around ids": Case("o.csv", f"{HEAD}{ROW} o1 ,c1,{AT},500\no2, c1 ,{AT},5\n", {"c1": "505.00"}),
+    "numbers in JSON": Case(
+        "o.jsonl",
+        (LINE + OTHER).replace('"c1"', "17850").replace('"o1"', "1").replace('"o2"', "2"),
+        {"17850": "505.00"},
+    ),
+    "a number and its text": Case("o.jsonl", LINE.replace('"c1"', "7") + OTHER.replace("c1", "7"), {"7": "505.00"}),
+    "no ids in JSON": Case(
+        "o.jsonl",
+        LINE + OTHER.replace("c1", "None") + OTHER.replace("c1", " c1") + OTHER.replace('"c1"', "17850.0"),
+        {"c1": "500.00"},
+        {2: "missing_field", 3: "bad_value", 4: "wrong_type"},
+    ),
     # --- headers ---
     "two columns of one name": Case("o.csv", f"{HEAD.strip()},amount\n{ROW.strip()},600\n", refusal="named 'amount'"),
     "two columns that differ in blanks": Case(

@@ -143,6 +143,28 @@ def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
     assert refused.bad.reason is Reason.BAD_VALUE
 
 
+def test_ids_of_parquet_are_text_or_whole_numbers(tmp_path: Path) -> None:
+    kinds: list[tuple[list[Any], Reason | str]] = [
+        ([17_850], "17850"),
+        ([Decimal(17_850)], "17850"),
+        ([17_850.0], Reason.BAD_VALUE),
+        ([float("nan")], Reason.MISSING_FIELD),
+        ([None, "c1"], Reason.MISSING_FIELD),
+        ([True], Reason.BAD_VALUE),
+        (["nan"], Reason.MISSING_FIELD),
+        ([b"c1"], "c1"),
+    ]
+    for number, (ids, right) in enumerate(kinds):
+        path = tmp_path / f"{number}.parquet"
+        decoded_parquet(path, Topic.CUSTOMERS, customer_id=ids)
+        _, value = next(read_values(path, Topic.CUSTOMERS, {}))
+        refused = value.bad if isinstance(value, BadRow) else None
+        found = Wire(Money("USD")).decode_batch(Topic.CUSTOMERS, [value])[0]
+        if refused is None and isinstance(found, BadRecord):
+            refused = found
+        assert (found[0] if refused is None else refused.reason) == right, ids  # type: ignore[index]  # then no BadRecord
+
+
 @pytest.mark.parametrize(
     ("kind", "number", "birthday"),
     [

@@ -31,3 +31,12 @@ def test_a_row_that_is_no_event_is_refused_or_counted(tmp_path: Path) -> None:
     skipped = Skipped()
     assert [line.key for line in keyed_lines(path, Topic.ORDERS, skipped=skipped)] == [b"c2"]
     assert skipped.count == 1
+
+
+def test_numbers_are_customers_and_words_for_none_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "orders.jsonl"
+    path.write_text(GOOD.replace('"c%d"', "17850") + GOOD.replace("c%d", "NULL") + GOOD.replace("c%d", " c1"))
+    skipped = Skipped()
+    assert [line.key for line in keyed_lines(path, Topic.ORDERS, skipped=skipped)] == [b"17850"]
+    assert skipped.count == 2
+    assert ", line 2: missing_field: customer_id: found a word for none" in skipped.first
