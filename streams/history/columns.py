@@ -206,6 +206,8 @@ def _id(field: str, cell: Any) -> str:
         found = f"found a cell of type {type(cell).__name__}"
         raise BadRecord(Reason.BAD_VALUE, f"{field}: {found}; write the column as text or as whole numbers")
     text = str(cell)
+    if "\n" in text or "\r" in text:
+        raise BadRecord(Reason.BAD_VALUE, f"{field}: found a line's end; is there a quote without its other before it?")
     check_id(field, text)
     return text
 

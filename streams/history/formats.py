@@ -83,7 +83,7 @@ def check_header(path: Path, topic: Topic, mapped: Mapped) -> None:
     written = format_of(path)
     with _one_line_errors(path):
         if written.kind == "parquet":
-            RowMapper(path.name, topic, _parquet(path).schema_arrow.names, mapped)
+            RowMapper(path.name, topic, _names(_parquet(path)), mapped)
             return
         with open_bytes(path, written) as file:
             _check_beginning(path, file, written)
@@ -209,9 +209,9 @@ def _table_values(name: str, file: IO[bytes], topic: Topic, mapped: Mapped, deli
         number, mapper = 1, None
         try:
             for row in rows:
-                if mapper is None:
+                if row and mapper is None:
                     mapper = RowMapper(name, topic, row, mapped)
-                elif row:
+                elif row and mapper is not None:
                     yield number, mapper.value(row)
                 number = rows.line_num + 1
         except csv.Error as error:
@@ -237,18 +237,26 @@ def _checked_lines(name: str, text: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _parquet_values(path: Path, topic: Topic, mapped: Mapped, start: int, stop: int | None) -> Iterator[Numbered]:
+    import pyarrow
+
     file = _parquet(path)
-    mapper = RowMapper(path.name, topic, file.schema_arrow.names, mapped)
+    mapper = RowMapper(path.name, topic, _names(file), mapped)
     places, number = mapper.places, 0
     groups = range(start, file.metadata.num_row_groups if stop is None else stop)
     for batch in file.iter_batches(row_groups=list(groups)):
         columns = [
             _cells(column) if place in places else repeat(None, batch.num_rows)
-            for place, column in enumerate(batch.columns)
+            for place, column in enumerate(pyarrow.Table.from_batches([batch]).flatten().columns)
         ]
         for row in zip(*columns, strict=True):
             number += 1
             yield number, mapper.value(row)
+
+
+def _names(file: Any) -> list[str]:
+    """Return the columns of a Parquet file. Those of a struct are columns of their own, as `consent.marketing`."""
+    names: list[str] = file.schema_arrow.empty_table().flatten().schema.names
+    return names
 
 
 def _cells(column: Any) -> list[Any]:

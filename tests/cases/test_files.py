@@ -91,7 +91,9 @@ CASES = {
         {"c1": "500.00"},
         {2: "missing_field", 3: "bad_value", 4: "wrong_type"},
     ),
+    "an id over two lines": Case("o.csv", f'{HEAD}o0,"c\n1",{AT},5\n{ROW}', {"c1": "500.00"}, {2: "bad_value"}),
     # --- headers ---
+    "an empty line before the header": Case("o.csv", f"\n{HEAD}{ROW}", {"c1": "500.00"}),
     "two columns of one name": Case("o.csv", f"{HEAD.strip()},amount\n{ROW.strip()},600\n", refusal="named 'amount'"),
     "two columns that differ in blanks": Case(
         "o.csv", f"{HEAD.strip()}, amount\n{ROW.strip()},600\n", refusal="2 columns are named 'amount'"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from models.errors import BadRecord, Reason, UnusableInput
-from models.events import Topic
+from models.events import Consent, Topic
 from models.money import Money
 from models.wire import Wire
 from streams.history.columns import BadRow, ColumnsError, RowMapper, parse_columns
@@ -186,6 +186,14 @@ def test_numbers_of_parquet_are_yes_or_no_and_no_number_is_empty(tmp_path: Path)
     columns = {"customer_id": ["a", "b", "c", "d"], "consent__marketing": [1.0, 0.0, float("nan"), None]}
     found = decoded_parquet(tmp_path / "c.parquet", Topic.CUSTOMERS, **columns)
     assert [profile.consent and profile.consent.marketing for _, profile in found] == [True, False, None, None]
+
+
+def test_structs_of_parquet_are_columns(tmp_path: Path) -> None:
+    consent = [{"marketing": True, "channels": ["sms"]}, None]
+    columns = {"customer_id": ["a", "b"], "consent": consent, "attributes": [{"region": "East"}, {"region": None}]}
+    (_, a), (_, b) = decoded_parquet(tmp_path / "c.parquet", Topic.CUSTOMERS, **columns)
+    assert (a.consent, a.attributes) == (Consent(marketing=True, channels=("sms",)), {"region": "East"})
+    assert (b.consent, b.attributes) == (None, {})
 
 
 def test_two_columns_of_parquet_with_one_name_are_refused(tmp_path: Path) -> None:
