@@ -23,7 +23,7 @@ from models.events import (
     Profile,
     Topic,
 )
-from models.identity import id64
+from models.identity import check_id, id64
 from models.instants import (
     FIRST_NUMBER,
     LAST_NUMBER,
@@ -37,7 +37,8 @@ from models.instants import (
 )
 from models.money import Money
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+#: A whole number is the text of its digits.
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 When = int | Annotated[datetime, msgspec.Meta(tz=True)]
 Amount = str | int | float
@@ -109,8 +110,6 @@ _DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
     Topic.CUSTOMERS: msgspec.json.Decoder(_Profile),
     Topic.CAMPAIGNS: msgspec.json.Decoder(_Campaign),
 }
-#: Webhooks send ids as integers.
-_IDS = ("customer_id", "order_id", "refund_id", "interaction_id", "action_id", "campaign_id")
 _BIRTHDAY = re.compile(r"(\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LUNAR_MONTH_DAYS = (30,) * 12
@@ -119,6 +118,7 @@ _ANSWERS = frozenset({"care.delivered", "care.opened", "care.clicked", "care.con
 #: An earlier number is a mistake about its unit far more often than a time.
 _NUMBERS = "allowed are epoch milliseconds from 1980 on, and RFC 3339 with an offset for any time"
 _ATTRIBUTE_LEVELS = 16
+_OUT_OF_BOUNDS = re.compile("length|[<>]=|out of range")
 _SURVEY_MAX = 10
 _VALUE_MAX = 1e9
 #: Attributes travel with the state; they select and address customers and are no document store.
@@ -211,7 +211,9 @@ class Wire:
         return raws if len(raws) == len(values) else None
 
     def _checked(self, raw: Any, key: bytes | None, latest: int) -> tuple[str, Event]:
-        customer_id: str = raw.customer_id
+        customer_id = raw.customer_id if type(raw.customer_id) is str else str(raw.customer_id)
+        if key is None:
+            check_id("customer_id", customer_id)
         if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")
         event = self._placed(raw) if type(raw) is _Placed else self._event(raw)
@@ -242,7 +244,7 @@ class Wire:
         if value is None:
             raise BadRecord(Reason.NOT_JSON, f"value: found none, allowed only on {Topic.CUSTOMERS.label}")
         raw = self._read(Topic.CAMPAIGNS, value)
-        campaign = Campaign(_ms(raw.occurred_at), raw.campaign_id, raw.subject, raw.tiers, raw.attributes)
+        campaign = Campaign(_ms(raw.occurred_at), str(raw.campaign_id), raw.subject, raw.tiers, raw.attributes)
         if campaign.at > latest:
             raise _too_far_ahead(campaign.at, latest)
         return campaign
@@ -254,10 +256,6 @@ class Wire:
             raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
         try:
             return _DECODERS[topic].decode(value)
-        except msgspec.ValidationError as error:
-            if (found := _with_text_ids(topic, value)) is not None:
-                return found
-            raise _refusal(value, error) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _refusal(value, error) from None
 
@@ -274,7 +272,8 @@ class Wire:
 
     def _placed(self, raw: _Placed) -> OrderPlaced:
         margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
-        at, order, amount = _ms(raw.occurred_at), id64(raw.order_id), self._amount(raw)
+        order_id = raw.order_id if type(raw.order_id) is str else str(raw.order_id)
+        at, order, amount = _ms(raw.occurred_at), id64(order_id), self._amount(raw)
         if raw.currency is None or raw.currency == self._money.currency:
             return OrderPlaced(at, order, amount, margin)
         return OrderPlaced(at, order, amount, margin, self._money.own(raw.amount, raw.currency))
@@ -284,9 +283,9 @@ class Wire:
         if kind is _Refunded:
             at, amount = _ms(raw.occurred_at), self._amount(raw)
             own = self._money.own(raw.amount, raw.currency)
-            return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), amount, own)
+            return OrderRefunded(at, id64(str(raw.refund_id)), id64(str(raw.order_id)), amount, own)
         if kind is _Cancelled:
-            return OrderCancelled(_ms(raw.occurred_at), id64(raw.order_id))
+            return OrderCancelled(_ms(raw.occurred_at), id64(str(raw.order_id)))
         return _interaction(raw) if kind is _Interaction else _profile(raw)
 
     def _amount(self, raw: Any) -> int:
@@ -308,8 +307,8 @@ def _interaction(raw: _Interaction) -> Interaction:
     if raw.kind in _ANSWERS and raw.action_id is None:
         raise BadRecord(Reason.MISSING_FIELD, f"action_id: {raw.kind} names the action it answers")
     thousandths = None if value is None else round(value * 1000)
-    action = None if raw.action_id is None else id64(raw.action_id)
-    return Interaction(_ms(raw.occurred_at), id64(raw.interaction_id), raw.kind, thousandths, action)
+    action = None if raw.action_id is None else id64(str(raw.action_id))
+    return Interaction(_ms(raw.occurred_at), id64(str(raw.interaction_id)), raw.kind, thousandths, action)
 
 
 def _profile(raw: _Profile) -> Profile:
@@ -324,20 +323,15 @@ def _profile(raw: _Profile) -> Profile:
     if raw.attributes is not None and len(msgspec.json.encode(raw.attributes)) > _ATTRIBUTES_MAX_BYTES:
         raise BadRecord(Reason.BAD_VALUE, f"attributes: allowed are {_ATTRIBUTES_MAX_BYTES} bytes of JSON")
     registered_at = None if raw.registered_at is None else _ms(raw.registered_at, "registered_at")
-    consent = None if raw.consent is None else Consent(raw.consent.marketing, raw.consent.channels)
+    consent = None if raw.consent is None else Consent(raw.consent.marketing, _channels(raw.consent.channels))
     updated_at = None if raw.updated_at is None else _ms(raw.updated_at, "updated_at")
     at = registered_at if updated_at is None else updated_at
     return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
 
 
-def _with_text_ids(topic: Topic, value: bytes) -> Any:
-    """Return a value as the typed decoder reads it if its ids that are integers are taken for texts, else None."""
-    try:
-        fields = msgspec.json.decode(value)
-        numbers = {name: str(fields[name]) for name in _IDS if type(fields.get(name)) is int}
-        return msgspec.convert(fields | numbers, _DECODERS[topic].type) if numbers else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError, ValueError):
-        return None
+def _channels(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the channels of a consent without blanks around them and in lower case, as they are compared."""
+    return None if names is None else tuple(name.strip().lower() for name in names)
 
 
 def _fields(value: bytes) -> dict[str, Any]:
@@ -349,8 +343,6 @@ def _fields(value: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise BadRecord(Reason.WRONG_TYPE, "value: allowed is a JSON object")
     known = {name: fields[name] for name in _Profile.__struct_fields__ if name in fields}
-    if type(known.get("customer_id")) is int:
-        known["customer_id"] = str(known["customer_id"])
     if isinstance(known.get("consent"), dict):
         known["consent"] = {name: each for name, each in known["consent"].items() if each != ""}
     return {name: each for name, each in known.items() if each != "" or name == "customer_id"}
@@ -430,7 +422,8 @@ def _refusal(value: bytes, error: Exception) -> BadRecord:
     try:
         msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformed:
-        return BadRecord(Reason.NOT_JSON, f"value: {malformed}")
+        remedy = "; allowed is UTF-8" if isinstance(malformed, UnicodeDecodeError) else ""
+        return BadRecord(Reason.NOT_JSON, f"value: {malformed}{remedy}")
     message = str(error)
     if "missing required field" in message:
         return BadRecord(Reason.MISSING_FIELD, message)
@@ -439,4 +432,4 @@ def _refusal(value: bytes, error: Exception) -> BadRecord:
     if "datetime" in message:
         allowed = "allowed are RFC 3339 with an offset and integer epoch milliseconds"
         return BadRecord(Reason.BAD_TIME, f"{message}; {allowed}")
-    return BadRecord(Reason.BAD_VALUE if "length" in message else Reason.WRONG_TYPE, message)
+    return BadRecord(Reason.BAD_VALUE if _OUT_OF_BOUNDS.search(message) else Reason.WRONG_TYPE, message)

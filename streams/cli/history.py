@@ -121,7 +121,11 @@ def _requested(options: dict[str, Any]) -> Any:
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--topic", required=True, help="orders, interactions, customers or campaigns (without the prefix).")
 @click.option("--columns", multiple=True, help="For CSV and Parquet: field=column,field='constant',…")
-@click.option("--skip-invalid", is_flag=True, help="Leave lines without a customer_id out, and count them.")
+@click.option(
+    "--skip-invalid",
+    is_flag=True,
+    help="Leave out lines without a customer_id and rows that are no event, and count them.",
+)
 @NULL
 @MAX_BAD
 def load(

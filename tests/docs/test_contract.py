@@ -171,7 +171,11 @@ def order(**changes: Any) -> bytes:
 BAD_RECORDS: dict[Reason, tuple[Topic, bytes, bytes]] = {
     Reason.TOO_LARGE: (Topic.ORDERS, b"c1", b" " * 70_000),
     Reason.NOT_JSON: (Topic.ORDERS, b"c1", b"oops"),
-    Reason.WRONG_TYPE: (Topic.ORDERS, b"c1", order(order_id=True)),
+    Reason.WRONG_TYPE: (
+        Topic.INTERACTIONS,
+        b"c1",
+        b'{"type":"interaction","interaction_id":"i1","customer_id":"c1","occurred_at":"2026-03-01T10:00:00Z","kind":7}',
+    ),
     Reason.MISSING_FIELD: (Topic.ORDERS, b"c1", order().replace(b', "amount": "1"', b"")),
     Reason.UNKNOWN_TYPE: (Topic.ORDERS, b"c1", order(type="order.shipped")),
     Reason.KEY_MISMATCH: (Topic.ORDERS, b"c2", order()),
