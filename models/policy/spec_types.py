@@ -4,16 +4,22 @@
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.instants import parse_duration, parse_instant, zone
+from models.money import CURRENCIES
 from models.rules.comparisons import OPS
 from models.rules.metrics import METRICS
 
 _MAX_DEPTH = 8
+#: What people write for currencies.
+_NICKNAMES = {"RMB": "CNY", "YUA": "CNY", "NTD": "TWD", "UKP": "GBP", "STG": "GBP", "YEN": "JPY", "SFR": "CHF"}
 _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([+-]?\d{1,18}(?:\.\d{1,9})?)\s*", re.ASCII)
 
 
@@ -23,9 +29,33 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def did_you_mean(found: object, allowed: Iterable[str]) -> str:
+    """Return a question for the allowed word that is nearest to what was found; nothing if none is near."""
+    words = {word.lower(): word for word in allowed}
+    near = get_close_matches(str(found).lower(), words, n=1, cutoff=0.7)
+    return f"; did you mean {words[near[0]]!r}?" if near else ""
+
+
+def allowed_words(found: object, allowed: Iterable[str]) -> str:
+    """Return what is allowed instead of what was found, after the nearest of it; it continues a sentence."""
+    question, words = did_you_mean(found, allowed), ", ".join(allowed)
+    return f"{question} Allowed are {words}" if question else f"; allowed are {words}"
+
+
 def _zone_name(name: str) -> str:
-    zone(name)
+    try:
+        zone(name)
+    except ValueError as error:
+        raise ValueError(f"{error}{did_you_mean(name, available_timezones())}") from None
     return name
+
+
+def _currency_code(code: str) -> str:
+    if code not in CURRENCIES:
+        meant = _NICKNAMES.get(code)
+        question = f"; did you mean {meant!r}?" if meant else did_you_mean(code, CURRENCIES)
+        raise ValueError(f"found {code!r}, which ISO 4217 does not have{question}")
+    return code
 
 
 def _duration_text(text: str) -> str:
@@ -58,7 +88,7 @@ def _positive(text: str) -> str:
 
 def _metric_name(name: str) -> str:
     if name not in METRICS:
-        raise ValueError(f"unknown metric, allowed are {', '.join(METRICS)}")
+        raise ValueError(f"unknown metric{allowed_words(name, METRICS)}")
     return name
 
 
@@ -82,7 +112,7 @@ Number = Annotated[
     WithJsonSchema({"type": ["number", "string"], "examples": [300, "0.25"]}),
 ]
 Positive = Annotated[Number, AfterValidator(_positive)]
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"])]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"]), AfterValidator(_currency_code)]
 MetricName = Annotated[str, AfterValidator(_metric_name), Field(examples=["monetary"])]
 
 
@@ -110,7 +140,7 @@ def condition_mistakes(value: Any, path: str = "", depth: int = 0) -> list[str]:
                 for index, nested in enumerate(part):
                     mistakes += condition_mistakes(nested, f"{path}{key}.{index}.", depth + 1)
         elif key not in METRICS:
-            mistakes.append(f"{path}{key}: unknown metric, allowed are {', '.join(METRICS)}, all, any")
+            mistakes.append(f"{path}{key}: unknown metric{allowed_words(key, (*METRICS, 'all', 'any'))}")
         else:
             try:
                 parse_comparison(str(part))

@@ -250,19 +250,21 @@ def policy() -> None:
 @policy.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
 def policy_check(file: Path) -> None:
-    """Check a policy file. Prints one line per mistake; exit code 2 if there is any.
+    """Check a policy file. Prints one line per mistake; exit code 2 if there is any. Odd rules are remarked on.
 
     \b
     Example:
       tidemark policy check my-policy.yaml
     """
-    from config.policy_files import check_file
+    from config.policy_files import check_file, remarks
 
     mistakes = check_file(file)
     for mistake in mistakes:
         click.echo(f"{file}: {mistake}", err=True)
     if mistakes:
         sys.exit(EXIT_UNUSABLE)
+    for remark in remarks(file):
+        click.echo(f"{file}: {remark}", err=True)
     click.echo(f"{file}: the policy is valid")
 
 
