@@ -143,6 +143,8 @@ class _Teller:
             )
         if account.pending:
             yield words.counted("pending", str(account.pending))
+        if account.orphans:
+            yield words.counted("orphans", str(account.orphans))
 
     def _scheme(self, scheme: SchemeReport) -> Iterator[str]:
         words, tier = self._words, self._words.named("names", scheme.tier)

@@ -1,6 +1,6 @@
 """Policy files: reads, checks and compiles YAML. Every mistake has the path of its key."""
 
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,18 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from config.policy_mistakes import line_of, mistakes_of, remarks_of
 from models.errors import PolicyError
 from models.policy.compiled import compile_policy
 from models.policy.spec import PolicySpec
 from models.policy.timeline import Timeline
 
-_SCALARS = str | int | float | bool | None
+#: The parts that a file may have, counted each time that an alias repeats them, and the longest number.
+_MOST_PARTS, _MOST_DIGITS = 10_000, 40
+_MOST_CHARACTERS = 250_000
 #: The longest message (characters) about a mistake.
 _LINE = 500
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 POLICIES = Path(__file__).parent / "policies"
 
 
@@ -30,6 +34,33 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} occurs twice", key.start_mark)
         return super().construct_mapping(node, deep)
 
+    def get_node(self) -> yaml.Node | None:
+        """Return the next document. Raises YAMLError if it is larger than any policy, or has such a number."""
+        node = super().get_node()
+        if node is not None:
+            _size(node, {})
+        return node
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many parts a node has with all its aliases. Raises YAMLError for too many, and for a long number."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _MOST_PARTS + 1  # a node within itself
+    if isinstance(node, yaml.ScalarNode):
+        size = 1
+        if node.tag in _NUMBERS and len(node.value) > _MOST_DIGITS:
+            problem = f"a number of {len(node.value):,} characters, allowed are {_MOST_DIGITS}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    else:
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+        size = 1 + sum(_size(part, known) for part in parts)
+    if size > _MOST_PARTS:
+        problem = f"more than {_MOST_PARTS:,} keys and values, counted with every alias"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    known[id(node)] = size
+    return size
+
 
 def load_timeline(path: Path) -> Timeline:
     """Return the compiled versions of a policy file; a bare name such as `retail` finds a preset. Raises PolicyError.
@@ -43,8 +74,8 @@ def load_timeline(path: Path) -> Timeline:
 
 
 def check_file(path: Path) -> list[str]:
-    """Return the mistakes in a policy file, one line each: the path of the key, what was found, what is allowed."""
-    mistakes, specs = [], []
+    """Return the mistakes in a policy file, one line each: where, what was found, what is allowed."""
+    mistakes, specs, nodes = list[str](), list[PolicySpec](), list[yaml.Node | None]()
     try:
         documents = _read(path)
         for number, document in enumerate(documents, start=1):
@@ -52,7 +83,10 @@ def check_file(path: Path) -> list[str]:
             try:
                 specs.append(PolicySpec.model_validate(document))
             except ValidationError as error:
-                mistakes += [f"{prefix}{line}" for details in error.errors() for line in _mistakes(details)]
+                if not nodes:
+                    nodes = list(yaml.compose_all(policy_text(path), Loader=_UniqueKeys)) or [None]
+                node = nodes[number - 1] if number <= len(nodes) else None
+                mistakes += [f"{prefix}{line}" for line in _lines(error, document, node)]
         if not mistakes:
             Timeline([compile_policy(spec) for spec in specs])
     except PydanticSerializationError:
@@ -60,6 +94,16 @@ def check_file(path: Path) -> list[str]:
     except PolicyError as error:
         return [str(error)]
     return [line if len(line) <= _LINE else f"{line[:_LINE]} …" for line in mistakes]
+
+
+def remarks(path: Path) -> list[str]:
+    """Return what is odd in a valid policy file, one line each. Raises PolicyError if the file cannot be read."""
+    nodes = list(yaml.compose_all(policy_text(path), Loader=_UniqueKeys))
+    return [
+        f"line {line_of(node, where)}, {where}: {remark}"
+        for document, node in zip(_read(path), nodes, strict=True)
+        for where, remark in remarks_of(PolicySpec.model_validate(document))
+    ]
 
 
 def policy_text(path: Path) -> str:
@@ -75,15 +119,20 @@ def policy_text(path: Path) -> str:
 
 def _read(path: Path) -> list[Any]:
     text = policy_text(path)
+    if len(text) > _MOST_CHARACTERS:
+        raise PolicyError(f"not a policy: found {len(text):,} characters, allowed are {_MOST_CHARACTERS:,}")
     try:
         return list(yaml.load_all(text, Loader=_UniqueKeys)) or [None]  # a safe loader, see its base
-    except (ValueError, RecursionError) as error:  # an impossible date, a file that contains itself
+    except RecursionError:
+        raise PolicyError("not a policy: it is nested too deeply") from None
+    except ValueError as error:  # an impossible date
         raise PolicyError(f"not a policy: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = " ".join(str(getattr(error, "problem", error)).split())  # some messages have two lines
-        raise PolicyError(f"{where}not YAML: {problem}") from None
+        refused = isinstance(error, yaml.constructor.ConstructorError)  # it is YAML, but no policy
+        raise PolicyError(f"{where}{problem}" if refused else f"{where}not YAML: {problem}") from None
 
 
 def presets() -> list[str]:
@@ -91,24 +140,9 @@ def presets() -> list[str]:
     return sorted(path.stem for path in POLICIES.glob("*.yaml"))
 
 
-def _mistakes(details: Any) -> list[str]:
-    path = _path(details["loc"])
-    # A check of several keys names the keys itself, one line each.
-    lines = [_join(path, line) for line in _told(details).split("\n")]
-    return [line.removeprefix("(the whole file).") for line in lines]
-
-
-def _join(path: str, told: str) -> str:
-    return f"{path}.{told}" if re.match(r"[a-z_]+(\.\w+)*: ", told) else f"{path}: {told}"
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    # After the name of a scheme or the number of a care rule, pydantic adds the kind, which is not in the file.
-    written = (*loc[:2], *loc[3:]) if loc[:1] in (("schemes",), ("care",)) else loc
-    return ".".join(str(part) for part in written if part != "[key]") or "(the whole file)"
-
-
-def _told(details: Any) -> str:
-    message = str(details["msg"]).removeprefix("Value error, ")
-    found = details["input"]
-    return message if message.startswith("found") or not isinstance(found, _SCALARS) else f"found {found!r}: {message}"
+def _lines(error: ValidationError, document: Any, node: yaml.Node | None) -> Iterator[str]:
+    for details in error.errors():
+        for path, message in mistakes_of(details, document):
+            line = line_of(node, path)
+            where = path or "(the whole file)"
+            yield f"{where}: {message}" if line is None else f"line {line}, {where}: {message}"

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     """The closed list of reasons for which a record goes to `dead-letters`.
 
     With `FIELD_IGNORED` it is a copy: the record itself is applied, without the fields that the detail names.
+    `DAMAGED_ROW` is the only one of records of the changelog.
     """
 
     NOT_JSON = "not_json"
@@ -37,6 +38,7 @@ class Reason(StrEnum):
     WRONG_PARTITION = "wrong_partition"
     TOO_LARGE = "too_large"
     FIELD_IGNORED = "field_ignored"
+    DAMAGED_ROW = "damaged_row"
 
 
 class BadRecord(TidemarkError):
@@ -52,14 +54,17 @@ class BadRecord(TidemarkError):
         self.detail = detail
 
 
-class UnreadableRecords(bytes):  # bytes cannot have slots
-    """The empty value that stands for records that were fetched and cannot be read; decoding it raises BadRecord."""
+class Unreadable(bytes):
+    """Something that cannot be read as an event, as far as it is known: a row's cells, or nothing of a whole batch.
+
+    Decoding it raises BadRecord with its reason and detail.
+    """
 
     reason: Reason
     detail: str
 
-    def __new__(cls, reason: Reason, detail: str) -> "UnreadableRecords":
+    def __new__(cls, reason: Reason, detail: str, content: bytes = b"") -> "Unreadable":
         """Return a value whose decoding is refused with this reason and detail."""
-        self = super().__new__(cls)
+        self = super().__new__(cls, content)
         self.reason, self.detail = reason, detail
         return self

@@ -79,7 +79,7 @@ class Interaction(msgspec.Struct, array_like=True, frozen=True, tag="i", gc=Fals
 
 
 class Consent(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Whether marketing is allowed, and through which channels. `channels` None: any."""
+    """Whether marketing is allowed, and through which channels, in lower case. `channels` None: any."""
 
     marketing: bool = False
     channels: tuple[str, ...] | None = None

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from models.errors import BadRecord, Reason, UnreadableRecords
+from models.errors import BadRecord, Reason, Unreadable
 from models.events import (
     Campaign,
     Consent,
@@ -23,7 +23,7 @@ from models.events import (
     Profile,
     Topic,
 )
-from models.identity import id64
+from models.identity import check_id, id64
 from models.instants import (
     FIRST_NUMBER,
     LAST_NUMBER,
@@ -37,7 +37,8 @@ from models.instants import (
 )
 from models.money import Money
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+#: A whole number is the text of its digits.
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 When = int | Annotated[datetime, msgspec.Meta(tz=True)]
 Amount = str | int | float
@@ -117,6 +118,7 @@ _ANSWERS = frozenset({"care.delivered", "care.opened", "care.clicked", "care.con
 #: An earlier number is a mistake about its unit far more often than a time.
 _NUMBERS = "allowed are epoch milliseconds from 1980 on, and RFC 3339 with an offset for any time"
 _ATTRIBUTE_LEVELS = 16
+_OUT_OF_BOUNDS = re.compile("length|[<>]=|out of range")
 _SURVEY_MAX = 10
 _VALUE_MAX = 1e9
 #: Attributes travel with the state; they select and address customers and are no document store.
@@ -157,7 +159,7 @@ class Wire:
         try:
             return self._checked(self._read(topic, value), key, latest)
         except BadRecord as bad:
-            if topic is not Topic.CUSTOMERS or bad.reason in _WHOLE_RECORD:
+            if topic is not Topic.CUSTOMERS or bad.reason in _WHOLE_RECORD or isinstance(value, Unreadable):
                 raise
         return self._partial(value, key, latest)
 
@@ -209,7 +211,9 @@ class Wire:
         return raws if len(raws) == len(values) else None
 
     def _checked(self, raw: Any, key: bytes | None, latest: int) -> tuple[str, Event]:
-        customer_id: str = raw.customer_id
+        customer_id = raw.customer_id if type(raw.customer_id) is str else str(raw.customer_id)
+        if key is None:
+            check_id("customer_id", customer_id)
         if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")
         event = self._placed(raw) if type(raw) is _Placed else self._event(raw)
@@ -240,16 +244,16 @@ class Wire:
         if value is None:
             raise BadRecord(Reason.NOT_JSON, f"value: found none, allowed only on {Topic.CUSTOMERS.label}")
         raw = self._read(Topic.CAMPAIGNS, value)
-        campaign = Campaign(_ms(raw.occurred_at), raw.campaign_id, raw.subject, raw.tiers, raw.attributes)
+        campaign = Campaign(_ms(raw.occurred_at), str(raw.campaign_id), raw.subject, raw.tiers, raw.attributes)
         if campaign.at > latest:
             raise _too_far_ahead(campaign.at, latest)
         return campaign
 
     def _read(self, topic: Topic, value: bytes) -> Any:
+        if isinstance(value, Unreadable):
+            raise BadRecord(value.reason, value.detail)
         if len(value) > self._max_bytes:
             raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
-        if isinstance(value, UnreadableRecords):
-            raise BadRecord(value.reason, value.detail)
         try:
             return _DECODERS[topic].decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -268,7 +272,8 @@ class Wire:
 
     def _placed(self, raw: _Placed) -> OrderPlaced:
         margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
-        at, order, amount = _ms(raw.occurred_at), id64(raw.order_id), self._amount(raw)
+        order_id = raw.order_id if type(raw.order_id) is str else str(raw.order_id)
+        at, order, amount = _ms(raw.occurred_at), id64(order_id), self._amount(raw)
         if raw.currency is None or raw.currency == self._money.currency:
             return OrderPlaced(at, order, amount, margin)
         return OrderPlaced(at, order, amount, margin, self._money.own(raw.amount, raw.currency))
@@ -278,9 +283,9 @@ class Wire:
         if kind is _Refunded:
             at, amount = _ms(raw.occurred_at), self._amount(raw)
             own = self._money.own(raw.amount, raw.currency)
-            return OrderRefunded(at, id64(raw.refund_id), id64(raw.order_id), amount, own)
+            return OrderRefunded(at, id64(str(raw.refund_id)), id64(str(raw.order_id)), amount, own)
         if kind is _Cancelled:
-            return OrderCancelled(_ms(raw.occurred_at), id64(raw.order_id))
+            return OrderCancelled(_ms(raw.occurred_at), id64(str(raw.order_id)))
         return _interaction(raw) if kind is _Interaction else _profile(raw)
 
     def _amount(self, raw: Any) -> int:
@@ -302,8 +307,8 @@ def _interaction(raw: _Interaction) -> Interaction:
     if raw.kind in _ANSWERS and raw.action_id is None:
         raise BadRecord(Reason.MISSING_FIELD, f"action_id: {raw.kind} names the action it answers")
     thousandths = None if value is None else round(value * 1000)
-    action = None if raw.action_id is None else id64(raw.action_id)
-    return Interaction(_ms(raw.occurred_at), id64(raw.interaction_id), raw.kind, thousandths, action)
+    action = None if raw.action_id is None else id64(str(raw.action_id))
+    return Interaction(_ms(raw.occurred_at), id64(str(raw.interaction_id)), raw.kind, thousandths, action)
 
 
 def _profile(raw: _Profile) -> Profile:
@@ -318,10 +323,15 @@ def _profile(raw: _Profile) -> Profile:
     if raw.attributes is not None and len(msgspec.json.encode(raw.attributes)) > _ATTRIBUTES_MAX_BYTES:
         raise BadRecord(Reason.BAD_VALUE, f"attributes: allowed are {_ATTRIBUTES_MAX_BYTES} bytes of JSON")
     registered_at = None if raw.registered_at is None else _ms(raw.registered_at, "registered_at")
-    consent = None if raw.consent is None else Consent(raw.consent.marketing, raw.consent.channels)
+    consent = None if raw.consent is None else Consent(raw.consent.marketing, _channels(raw.consent.channels))
     updated_at = None if raw.updated_at is None else _ms(raw.updated_at, "updated_at")
     at = registered_at if updated_at is None else updated_at
     return Profile(at, raw.birthday, raw.timezone, raw.locale, consent, registered_at, raw.attributes or {}, updated_at)
+
+
+def _channels(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the channels of a consent without blanks around them and in lower case, as they are compared."""
+    return None if names is None else tuple(name.strip().lower() for name in names)
 
 
 def _fields(value: bytes) -> dict[str, Any]:
@@ -412,7 +422,8 @@ def _refusal(value: bytes, error: Exception) -> BadRecord:
     try:
         msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformed:
-        return BadRecord(Reason.NOT_JSON, f"value: {malformed}")
+        remedy = "; allowed is UTF-8" if isinstance(malformed, UnicodeDecodeError) else ""
+        return BadRecord(Reason.NOT_JSON, f"value: {malformed}{remedy}")
     message = str(error)
     if "missing required field" in message:
         return BadRecord(Reason.MISSING_FIELD, message)
@@ -421,4 +432,4 @@ def _refusal(value: bytes, error: Exception) -> BadRecord:
     if "datetime" in message:
         allowed = "allowed are RFC 3339 with an offset and integer epoch milliseconds"
         return BadRecord(Reason.BAD_TIME, f"{message}; {allowed}")
-    return BadRecord(Reason.BAD_VALUE if "length" in message else Reason.WRONG_TYPE, message)
+    return BadRecord(Reason.BAD_VALUE if _OUT_OF_BOUNDS.search(message) else Reason.WRONG_TYPE, message)

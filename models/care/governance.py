@@ -96,7 +96,7 @@ def consented_channel(customer: Customer, action: Action, tier: str | None) -> s
     if withdrawn is not None and (profile.updated_at is None or profile.updated_at <= withdrawn):
         return None
     allowed = profile.consent.channels
-    return next((channel for channel in channels if allowed is None or channel in allowed), None)
+    return next((name for name in channels if allowed is None or name in allowed or name.lower() in allowed), None)
 
 
 def is_held_out(customer_id: str, action: Action) -> bool:

@@ -173,6 +173,16 @@ class Ledger:
         if len(self.times) > MAX_ORDERS:
             self._fold_oldest()
 
+    def lacks_order(self, order: int) -> bool:
+        """Whether an order was refunded or cancelled that has not come itself."""
+        adjustment = self.adjusted.get(order)
+        return adjustment is not None and adjustment.at is None
+
+    @property
+    def orphans(self) -> int:
+        """How many orders were refunded or cancelled that have not come themselves."""
+        return sum(adjustment.at is None for adjustment in self.adjusted.values())
+
     def net(self, index: int) -> int:
         """Return the minor units that the counted order at `index` counts for."""
         return self.paid[index + 1] - self.paid[index]

@@ -19,6 +19,8 @@ from models.events import Interaction, OrderCancelled, OrderPlaced, OrderRefunde
 from models.instants import MIN_INSTANT
 
 ROW_VERSION = 1
+#: A release that changes the layout of rows raises their version by one. No row begins with more than this.
+MAX_VERSION = 15
 #: The due instant of a customer for whom time alone changes nothing.
 NEVER = 2**63 - 1
 
@@ -246,6 +248,26 @@ class Customer:
         customer.pending, customer.counters = row.pending, row.counters
         customer.policy_version, customer.care = row.policy_version, row.care
         return customer
+
+
+def row_flaw(data: bytes) -> str | None:
+    """Return why bytes are not a customer's row, without their content; None for a row, also of a newer release."""
+    if len(data) < _HEADER.size:
+        return f"row: found {len(data)} bytes, allowed are {_HEADER.size} or more"
+    if not ROW_VERSION <= data[0] <= MAX_VERSION:
+        return f"row: found version {data[0]}, allowed is {ROW_VERSION}"
+    if data[0] > ROW_VERSION:
+        return None
+    try:
+        row = _DECODER.decode(data[_HEADER.size :])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return "row: its fields cannot be decoded"
+    times, ids, paid, margins = row.orders
+    whole = len(times) == len(ids) == len(paid) == (len(margins) or len(paid)) and len(times) % 8 == 0
+    times, ids, kinds, values = row.interactions
+    if not whole or not len(times) == len(ids) == 8 * len(kinds) == 8 * len(values):
+        return "row: its arrays differ in length"
+    return None
 
 
 def row_orders(data: bytes) -> tuple[int | None, int, "array[int]", "array[int]"]:

@@ -73,6 +73,7 @@ def customer_report(customer: Customer, timeline: Timeline, at: int) -> Customer
         settled=waiting - len(customer.pending),
         passed=[Passed(c.scheme, c.from_tier, c.to_tier, c.direction, c.effective_at) for c in decisions.changes],
         pending=len(customer.pending),
+        orphans=customer.ledger.orphans,
         policy_version=policy.version,
         next_policy=None if starts is None else NextPolicy(timeline.at(starts).version, format_instant(starts)),
         timezone=policy.zone.key,

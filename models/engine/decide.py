@@ -121,7 +121,7 @@ class Engine:
         if customer.cursor is None:
             return False
         before, at = _noted(customer), max(at, customer.cursor)
-        evaluate(customer, self.timeline, at, "time", DecisionContext(decisions, now, budget))
+        evaluate(customer, self.timeline, at, self._cause_at(customer, at), DecisionContext(decisions, now, budget))
         return bool(self.timeline.at(at).care) or _noted(customer) != before
 
     def falls_due(self, customer: Customer, at: int, until: int) -> bool:
@@ -237,6 +237,8 @@ class Engine:
             customer.forget_due()
         else:
             customer.ledger.apply(event)
+            if type(event) is not OrderPlaced and customer.ledger.lacks_order(event.order):
+                decisions.counts["orphan"] += 1
 
     def _record_interaction(self, customer: Customer, event: Interaction, decisions: Decisions) -> None:
         if event.kind not in self.timeline.at(event.at).known_kinds:
@@ -254,8 +256,11 @@ class Engine:
     def _evaluate_due(self, customer: Customer, horizon: int, context: DecisionContext) -> None:
         while customer.due <= horizon:
             at = customer.due
-            started = self.timeline.at(at).version != customer.policy_version
-            evaluate(customer, self.timeline, at, "policy" if started else "time", context)
+            evaluate(customer, self.timeline, at, self._cause_at(customer, at), context)
+
+    def _cause_at(self, customer: Customer, at: int) -> Cause:
+        """Return the cause of what changes at an instant (ms) without an event: a version that begins, else time."""
+        return "time" if self.timeline.at(at).version == customer.policy_version else "policy"
 
 
 def _noted(customer: Customer) -> tuple[str | None, int, list[tuple[str, int, int | None]]]:

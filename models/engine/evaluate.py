@@ -12,19 +12,21 @@ from models.care.budgets import BudgetShare
 from models.care.evaluate_care import evaluate_care
 from models.codegen.outlook import at_risk
 from models.customer.state import NEVER, Customer, Standing
-from models.events import Campaign, Pending
+from models.events import Campaign, OrderCancelled, OrderRefunded, Pending
 from models.identity import event_id
 from models.instants import LAST_INSTANT, format_instant
 from models.outputs import Cause, Decisions, Direction, Move, TierChange
 from models.policy.evaluation import Evaluation, facts_of
 from models.policy.timeline import Timeline
-from models.rules.hysteresis import Position, fall_instant, settle
+from models.rules.hysteresis import Position, fall_instant, is_taken_back, settle
 from models.rules.scheme import Scheme
 
 #: A whole batch is decided at one instant, so its text is formatted once.
 _text_of_now = lru_cache(maxsize=8)(format_instant)
 #: Causes other than an event.
 _BY_TIME = frozenset({"time", "policy"})
+#: Events that take back what an order earned.
+_RETURNS = frozenset({OrderRefunded, OrderCancelled})
 
 
 class DecisionContext(msgspec.Struct, gc=False):
@@ -67,7 +69,7 @@ def evaluate(
         standing = standings.get(name)
         if standing is None or standing.below_since is not None or tiers[qualified] != standing.tier:
             evaluation = evaluation or Evaluation(customer, policy, at, facts)
-            falls = _place(_ChangeCause(evaluation, cause, context), scheme, qualified)
+            falls = _place(_ChangeCause(evaluation, cause, context, event), scheme, qualified)
             if falls is not None and falls < due:
                 due = falls
     if policy.care:
@@ -88,6 +90,7 @@ class _ChangeCause(msgspec.Struct, frozen=True, gc=False):
     evaluation: Evaluation
     cause: Cause
     context: DecisionContext
+    event: Pending | Campaign | None = None
 
 
 def _place(why: _ChangeCause, scheme: Scheme, qualified: int) -> int | None:
@@ -104,6 +107,9 @@ def _place(why: _ChangeCause, scheme: Scheme, qualified: int) -> int | None:
         if position is None or qualified != position.rank:
             _move(why, scheme, standing, position.rank if position else None, Position(qualified, at, None))
         standing.below_since = None
+        return None
+    if type(why.event) in _RETURNS and is_taken_back(scheme.demotion, position, qualified):
+        _move(why, scheme, standing, position.rank, Position(qualified, at, None))
         return None
     while (moved := settle(scheme.demotion, position, qualified, at, since, zone)) != position:
         if moved.rank != position.rank:

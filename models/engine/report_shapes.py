@@ -135,7 +135,8 @@ class CustomerReport(msgspec.Struct, frozen=True):
     """One customer as of an instant. `timezone` is the policy's.
 
     The stored state was decided up to `decided_to`. From there, time passes to `as_of`: `settled` counts the waiting
-    events that were applied on the way, and `passed` lists the moves. `pending` counts events after `as_of`, which are
+    events that were applied on the way, and `passed` lists the moves. `orphans` counts refunded or
+    cancelled orders that never came. `pending` counts events after `as_of`, which are
     not included.
     """
 
@@ -145,6 +146,7 @@ class CustomerReport(msgspec.Struct, frozen=True):
     settled: int
     passed: list[Passed]
     pending: int
+    orphans: int
     policy_version: str
     next_policy: NextPolicy | None
     timezone: str

@@ -103,6 +103,7 @@ def compile_scheme(name: str, spec: specs.SchemeSpec, policy_window: Window, boo
         spec.demotion.step,
         parse_duration(spec.demotion.min_stay),
         spec.demotion.keep,
+        spec.demotion.clawback,
     )
     ranks = {tier.name: rank for rank, tier in enumerate(tiers)}
     ladder = specs.is_ladder(spec)

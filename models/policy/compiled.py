@@ -13,6 +13,7 @@ from models.codegen.change_details import ChangeDetails
 from models.codegen.evaluate_rules import RenderMetrics, compile_evaluate_rules, compile_render_metrics
 from models.codegen.outlook import Outlook
 from models.events import KNOWN_KINDS
+from models.identity import id64
 from models.instants import MIN_INSTANT, format_instant, parse_instant, zone
 from models.money import Money
 from models.policy.care_rules import (
@@ -36,7 +37,8 @@ from models.rules.scheme import EvaluateRules, Scheme
 class Policy:
     """Everything that decides from `effective_from` (ms) on. Windows in ms, weights in thousandths.
 
-    `digest` is the specification as text; it is equal for equal policies.
+    `digest` is the specification as text; it is equal for equal policies. `content` is a hash of what it says beyond
+    defaults: it is also equal if a release adds keys.
     """
 
     version: str
@@ -49,6 +51,7 @@ class Policy:
     governance: Governance
     gauges: tuple[Gauge, ...]
     digest: str
+    content: str
 
     @cached_property
     def evaluate_rules(self) -> EvaluateRules:
@@ -157,6 +160,7 @@ def compile_policy(spec: PolicySpec) -> Policy:
         governance,
         book.gauges(),
         digest,
+        f"{id64(spec.model_dump_json(exclude_defaults=True)):016x}",
     )
 
 

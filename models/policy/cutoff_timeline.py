@@ -112,8 +112,15 @@ class RankedTimeline(Timeline):
         return known.policies[bisect_right(known.starts, instant)]
 
     def day_end(self, instant: int) -> int:
-        """Return the end of the business day that holds an instant (both ms), in the time zone of the version."""
-        return next_midnight(instant, super().at(instant).zone)
+        """Return the end of the business day that holds an instant (both ms), in the time zone of the version.
+
+        If a version with another zone begins in that day, the day ends at the first midnight of its zone.
+        """
+        tz = super().at(instant).zone
+        end, start = next_midnight(instant, tz), self.next_start(instant)
+        if start is None or start >= end or (new := super().at(start).zone) == tz:
+            return end
+        return next_midnight(start - 1, new)
 
     def day_start(self, instant: int) -> int:
         """Return the start of the business day that holds an instant (both ms)."""

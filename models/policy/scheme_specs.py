@@ -33,13 +33,16 @@ class DemotionSpec(Spec):
     """How a customer falls: after being below for `grace`, to the qualified tier or by one step.
 
     `min_stay` is the shortest stay in a tier. `keep` keeps a tier to the end of the period after the one in which the
-    customer last qualified for it: calendar years in the policy's time zone, or years since the registration.
+    customer last qualified for it: calendar years in the policy's time zone, or years since the registration. All of
+    these protect against time. With `clawback`, a refund or cancellation takes a tier at once that it takes the
+    conditions of.
     """
 
     grace: Duration = "0d"
     step: Literal["qualified", "one"] = "qualified"
     min_stay: Duration = "0d"
     keep: Literal["calendar_year", "anniversary"] | None = None
+    clawback: bool = False
 
 
 class SchemeSpec(Spec):

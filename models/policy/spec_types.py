@@ -4,18 +4,23 @@
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.instants import parse_duration, parse_instant, zone
+from models.money import CURRENCIES
 from models.rules.comparisons import OPS
 from models.rules.metrics import METRICS
 from models.rules.periods import parse_window
 
 _MAX_DEPTH = 8
+#: What people write for currencies.
+_NICKNAMES = {"RMB": "CNY", "YUA": "CNY", "NTD": "TWD", "UKP": "GBP", "STG": "GBP", "YEN": "JPY", "SFR": "CHF"}
 _COMPARISON = re.compile(r"\s*(>=|<=|==|>|<)\s*([+-]?\d{1,18}(?:\.\d{1,9})?)\s*", re.ASCII)
 
 
@@ -25,9 +30,33 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def did_you_mean(found: object, allowed: Iterable[str]) -> str:
+    """Return a question for the allowed word that is nearest to what was found; nothing if none is near."""
+    words = {word.lower(): word for word in allowed}
+    near = get_close_matches(str(found).lower(), words, n=1, cutoff=0.7)
+    return f"; did you mean {words[near[0]]!r}?" if near else ""
+
+
+def allowed_words(found: object, allowed: Iterable[str]) -> str:
+    """Return what is allowed instead of what was found, after the nearest of it; it continues a sentence."""
+    question, words = did_you_mean(found, allowed), ", ".join(allowed)
+    return f"{question} Allowed are {words}" if question else f"; allowed are {words}"
+
+
 def _zone_name(name: str) -> str:
-    zone(name)
+    try:
+        zone(name)
+    except ValueError as error:
+        raise ValueError(f"{error}{did_you_mean(name, available_timezones())}") from None
     return name
+
+
+def _currency_code(code: str) -> str:
+    if code not in CURRENCIES:
+        meant = _NICKNAMES.get(code)
+        question = f"; did you mean {meant!r}?" if meant else did_you_mean(code, CURRENCIES)
+        raise ValueError(f"found {code!r}, which ISO 4217 does not have{question}")
+    return code
 
 
 def _duration_text(text: str) -> str:
@@ -65,7 +94,7 @@ def _positive(text: str) -> str:
 
 def _metric_name(name: str) -> str:
     if name not in METRICS:
-        raise ValueError(f"unknown metric, allowed are {', '.join(METRICS)}")
+        raise ValueError(f"unknown metric{allowed_words(name, METRICS)}")
     return name
 
 
@@ -77,9 +106,7 @@ def text(value: Any) -> Any:
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", examples=["gold"])]
 Duration = Annotated[str, AfterValidator(_duration_text), Field(examples=["30d", "12h"])]
 Window = Annotated[str, AfterValidator(_window_text), Field(examples=["365d", "12w"])]
-MetricWindow = Annotated[
-    str, AfterValidator(_metric_window), Field(examples=["365d", "calendar_year", "12 months"])
-]
+MetricWindow = Annotated[str, AfterValidator(_metric_window), Field(examples=["365d", "calendar_year", "12 months"])]
 Instant = Annotated[str, BeforeValidator(text), AfterValidator(_instant_text), Field(examples=["2026-11-01T00:00:00Z"])]
 LocalTime = Annotated[
     str, BeforeValidator(_local_time), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["09:00"])
@@ -92,7 +119,7 @@ Number = Annotated[
     WithJsonSchema({"type": ["number", "string"], "examples": [300, "0.25"]}),
 ]
 Positive = Annotated[Number, AfterValidator(_positive)]
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"])]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"]), AfterValidator(_currency_code)]
 MetricName = Annotated[str, AfterValidator(_metric_name), Field(examples=["monetary"])]
 
 
@@ -120,7 +147,7 @@ def condition_mistakes(value: Any, path: str = "", depth: int = 0) -> list[str]:
                 for index, nested in enumerate(part):
                     mistakes += condition_mistakes(nested, f"{path}{key}.{index}.", depth + 1)
         elif key not in METRICS:
-            mistakes.append(f"{path}{key}: unknown metric, allowed are {', '.join(METRICS)}, all, any")
+            mistakes.append(f"{path}{key}: unknown metric{allowed_words(key, (*METRICS, 'all', 'any'))}")
         else:
             try:
                 parse_comparison(str(part))

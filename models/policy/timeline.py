@@ -26,6 +26,11 @@ class Timeline:
         self.fingerprint = id64("|".join(policy.digest for policy in self.versions)) >> 32
 
     @property
+    def contents(self) -> dict[str, str]:
+        """The content of each version, hashed, by its name."""
+        return {policy.version: policy.content for policy in self.versions}
+
+    @property
     def latest(self) -> Policy:
         """The version with the latest start."""
         return self.versions[-1]

@@ -54,6 +54,14 @@ def settle(demotion: Demotion, position: Position, qualified: int, at: int, anch
     return Position(lower, at, None if lower == qualified else at)
 
 
+def is_taken_back(demotion: Demotion, position: Position, qualified: int) -> bool:
+    """Whether a refund or cancellation, after which `qualified` is the tier's index, takes the held tier back.
+
+    It does if the customer qualified for the held tier until then. Who is below already lost it to time.
+    """
+    return demotion.clawback and position.below_since is None and qualified < position.rank
+
+
 def fallen(demotion: Demotion, rank: int, qualified: int) -> int:
     """Return the index of the tier to which a customer of tier `rank` falls who qualifies for a lower one."""
     return qualified if demotion.step == "qualified" else rank - 1

@@ -22,12 +22,16 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Demotion:
-    """How a customer falls. Durations are in ms; `keep` names the qualification period, if there is one."""
+    """How a customer falls. Durations are in ms; `keep` names the qualification period, if there is one.
+
+    `clawback`: a refund or cancellation that takes the held tier's conditions away takes the tier at once.
+    """
 
     grace: int = 0
     step: Literal["qualified", "one"] = "qualified"
     min_stay: int = 0
     keep: Literal["calendar_year", "anniversary"] | None = None
+    clawback: bool = False
 
     @property
     def immediate(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from streams.cli.options import (
     COLUMNS,
     FILE,
     INTERACTIONS,
+    MAX_BAD,
+    NULL,
     ORDERS,
     POLICY,
     Instant,
@@ -34,13 +37,7 @@ from streams.cli.options import (
     help="Number of partitions that share the care budgets (default: TIDEMARK_PARTITIONS).",
 )
 @click.option("--cutoffs-at", type=Instant(), multiple=True, help="Also compute cut-offs then. May be repeated.")
-@click.option(
-    "--max-bad",
-    type=click.FloatRange(0, 100),
-    default=5.0,
-    show_default=True,
-    help="Fail if more than this percentage of the records cannot be read.",
-)
+@MAX_BAD
 def replay(
     policy: Path,
     out: Path,
@@ -63,7 +60,7 @@ def replay(
     from config.settings import load_settings
     from streams.replay import publish as publishing
     from streams.replay.bootstrap import check_empty
-    from streams.replay.command import check_bad, first_letters, plan_of, replay_history
+    from streams.replay.command import bad_and_good, check_bad, plan_of, replay_history
     from streams.report.console import stage_bars, summary_tables
 
     suffix, live = options["publish"], options["publish_live"]
@@ -87,8 +84,8 @@ def replay(
             settings=settings,
             max_bad=max_bad / 100,
         )
-    summary_tables(summary, examples=first_letters(out / "dead-letters.jsonl"))
-    check_bad(summary, max_bad / 100)
+    summary_tables(summary)
+    check_bad(*bad_and_good(summary), max_bad / 100)
     if settings is not None and chosen:
         for line in publishing.announce(settings, chosen, summary):
             click.echo(f"publishing {line}", err=True)
@@ -101,13 +98,14 @@ def _requested(options: dict[str, Any]) -> Any:
     """Return the `Asked` (in streams.replay.command) that the options of `history_options` describe."""
     from config.settings import load_settings
     from models.events import Topic
+    from streams.history.columns import empty_cells
     from streams.replay.command import Asked
 
     bootstrap = options.get("bootstrap", False)
     partitions = None if bootstrap else options.get("partitions")
     return Asked(
         files={topic: options.get(topic.label, ()) for topic in Topic},
-        columns=options["columns"],
+        columns=(*options["columns"], *empty_cells(options["nulls"])),
         since=options["since"],
         to=options["to"],
         until=options["until"],
@@ -115,6 +113,7 @@ def _requested(options: dict[str, Any]) -> Any:
         bootstrap=bootstrap,
         cutoffs_at=options.get("cutoffs_at", ()),
         partitions=partitions or load_settings().partitions,
+        now=time.time_ns() // 1_000_000,
     )
 
 
@@ -122,8 +121,21 @@ def _requested(options: dict[str, Any]) -> Any:
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--topic", required=True, help="orders, interactions, customers or campaigns (without the prefix).")
 @click.option("--columns", multiple=True, help="For CSV and Parquet: field=column,field='constant',…")
-@click.option("--skip-invalid", is_flag=True, help="Leave lines without a customer_id out, and count them.")
-def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_invalid: bool) -> None:
+@click.option(
+    "--skip-invalid",
+    is_flag=True,
+    help="Leave out lines without a customer_id and rows that are no event, and count them.",
+)
+@NULL
+@MAX_BAD
+def load(
+    files: tuple[Path, ...],
+    topic: str,
+    columns: tuple[str, ...],
+    nulls: tuple[str, ...],
+    skip_invalid: bool,
+    max_bad: float,
+) -> None:
     """Produce the events in files to an input topic.
 
     Records are keyed by customer and have the timestamps of their events. Files are JSON lines, CSV or Parquet, plain
@@ -136,16 +148,19 @@ def load(files: tuple[Path, ...], topic: str, columns: tuple[str, ...], skip_inv
       tidemark load baskets.csv --topic orders --columns order_id=basket,amount=total
     """
     from config.settings import load_settings
-    from streams.history.columns import parse_columns
+    from streams.history.columns import empty_cells, parse_columns
+    from streams.replay.command import check_bad
     from streams.report.console import literal
     from streams.tools.load import Skipped, load_files
 
-    mapped = {known.label: fields for known, fields in parse_columns(columns).items()}
+    mapped = {known.label: fields for known, fields in parse_columns((*columns, *empty_cells(nulls))).items()}
     skipped = Skipped() if skip_invalid else None
     count = asyncio.run(load_files(load_settings(), list(files), topic, mapped, skipped))
     if skipped is not None and skipped.count:
         click.echo(f"{skipped.count:,} lines skipped, the first one: {literal(skipped.first)}", err=True)
     click.echo(f"{count} records produced to {topic}")
+    if skipped is not None:
+        check_bad(skipped.count, count, max_bad / 100)
 
 
 @click.command()
@@ -202,17 +217,20 @@ def diff(first: str, second: str, limit: int) -> None:
     metavar="TIER=PERCENT",
     help="Find the threshold that gives a tier this share of customers (default: its share under A).",
 )
+@MAX_BAD
 def simulate(
     policies: tuple[Path, ...],
     html: Path | None,
     names: tuple[str, ...],
     attributes: tuple[str, ...],
     shares: tuple[str, ...],
+    max_bad: float,
     **options: Any,
 ) -> None:
     """Decide over one history under two policies, and compare.
 
-    It shows who would move, how many, and which groups gain or lose.
+    It shows who would move, how many, and which groups gain or lose. Exit code 1 if more records than --max-bad allows
+    cannot be read, 2 if none can.
 
     \b
     Examples:
@@ -221,7 +239,8 @@ def simulate(
     """
     from config.policy_files import load_timeline
     from config.settings import load_settings
-    from streams.report.console import stage_bars
+    from streams.replay.command import bad_and_good, check_bad
+    from streams.report.console import stage_bars, trouble_tables
     from streams.simulate import facts, tables
     from streams.simulate.page import write_page
     from streams.simulate.population import Kept
@@ -243,6 +262,8 @@ def simulate(
             settings=settings,
         )
     tables.print_tables(population, timelines, targets)
+    trouble_tables(population.read)
+    check_bad(*bad_and_good(population.read), max_bad / 100)
     if html is not None:
         write_page(html, population, timelines, targets, until)
         click.echo(f"wrote the report to {html}")
@@ -254,6 +275,7 @@ def simulate(
 @ORDERS
 @INTERACTIONS
 @COLUMNS
+@NULL
 @click.option("--policy", required=True, type=POLICY, help="A policy file, or the name of a preset.")
 @click.option("--until", type=Instant(), help="As of this instant (default: the replay's end, else the last event).")
 @click.option("--lang", help="Language of the tables: en or zh (default: zh if LANG starts with zh, else en).")
@@ -266,7 +288,7 @@ def uplift(
     lang: str | None,
     as_json: bool,
     columns: tuple[str, ...],
-    **files: tuple[Path, ...],
+    **files: Any,
 ) -> None:
     """Compare customers who got care actions with those held out.
 
@@ -282,7 +304,7 @@ def uplift(
     from config.messages import catalogue
     from config.policy_files import load_timeline
     from models.events import Topic
-    from streams.history.columns import parse_columns
+    from streams.history.columns import empty_cells, parse_columns
     from streams.report.console import progress_bar
     from streams.tools.care_uplift import read_uplift, until_of
     from streams.tools.care_uplift_tables import print_uplift
@@ -297,7 +319,9 @@ def uplift(
         actions, until = result / "care-actions.jsonl", until_of(result) if until is None else until
     timeline = load_timeline(policy)
     with progress_bar("reading (bytes)") as progress:
-        mapped = {topic.label: fields for topic, fields in parse_columns(columns).items()}
+        mapped = {
+            topic.label: fields for topic, fields in parse_columns((*columns, *empty_cells(files["nulls"]))).items()
+        }
         found = read_uplift(timeline, actions, inputs, until, progress, mapped)  # type: ignore[arg-type]  # one is given
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))

@@ -11,7 +11,7 @@ import orjson
 
 from models.errors import TidemarkError, UnusableInput
 from streams.cli import history
-from streams.cli.options import COLUMNS, FILE, POLICY, Instant, default_language
+from streams.cli.options import COLUMNS, FILE, NULL, POLICY, Instant, default_language
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2
@@ -103,6 +103,27 @@ def topics_check() -> None:
     click.echo("all topics are as they should be")
 
 
+@topics.command("accept-loss")
+@click.argument("topic")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition (default: all that lost records).")
+def topics_accept_loss(topic: str, partition: int | None) -> None:
+    """Go on with an input topic that lost records.
+
+    If a topic was deleted and created again, or a broker lost its disk, the workers stop deciding in the partitions
+    concerned. This tells them to read TOPIC (orders, interactions, customers or campaigns) from the beginning of its
+    log. Partitions that lost nothing ignore it.
+
+    \b
+    Example:
+      tidemark topics accept-loss orders
+    """
+    from config.settings import load_settings
+    from streams.tools.accept_loss import accept_loss
+
+    count = asyncio.run(accept_loss(load_settings(), topic, partition))
+    click.echo(f"told the owners of {count} partitions to read {topic} from its beginning if it lost records")
+
+
 for command in (history.load, history.diff, history.uplift, history.simulate, history.replay):
     cli.add_command(command)
 
@@ -117,6 +138,7 @@ for command in (history.load, history.diff, history.uplift, history.simulate, hi
 @click.option("--customers", type=FILE, help="A file of customer profiles, instead of a running deployment.")
 @click.option("--campaigns", type=FILE, help="A file of campaigns, instead of a running deployment.")
 @COLUMNS
+@NULL
 @click.option("--policy", type=POLICY, help="A policy file or preset (default: TIDEMARK_POLICY).")
 @click.option("--until", type=Instant(), help="With files: the last instant to read (default: the last event).")
 def explain(
@@ -148,19 +170,27 @@ def explain(
     from config.policy_files import load_timeline
     from config.settings import load_settings
     from models.events import Topic
+    from streams.history.columns import empty_cells
     from streams.report.console import literal
     from streams.tools.explain import explain_files, explain_live
 
     language = lang or default_language()
     catalogue(language)  # fails on an unknown language before anything is read
     settings = load_settings() if policy is None else load_settings(policy=policy)
+    columns = (*columns, *empty_cells(files["nulls"]))
     inputs = {topic: files[topic.label] for topic in Topic if files[topic.label] is not None}
     if until is not None and not inputs:
         raise click.UsageError("--until needs files: add --orders, --interactions or --customers, or use --at")
     timeline = load_timeline(settings.policy)
     if inputs:
         report = explain_files(
-            settings.policy, inputs, customer, until, at, partitions=settings.partitions, columns=columns
+            settings.policy,
+            inputs,
+            customer,
+            until,
+            at,
+            partitions=settings.partitions,
+            columns=columns,
         )
     else:
         report = asyncio.run(explain_live(settings, timeline, customer, at))
@@ -220,19 +250,21 @@ def policy() -> None:
 @policy.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
 def policy_check(file: Path) -> None:
-    """Check a policy file. Prints one line per mistake; exit code 2 if there is any.
+    """Check a policy file. Prints one line per mistake; exit code 2 if there is any. Odd rules are remarked on.
 
     \b
     Example:
       tidemark policy check my-policy.yaml
     """
-    from config.policy_files import check_file
+    from config.policy_files import check_file, remarks
 
     mistakes = check_file(file)
     for mistake in mistakes:
         click.echo(f"{file}: {mistake}", err=True)
     if mistakes:
         sys.exit(EXIT_UNUSABLE)
+    for remark in remarks(file):
+        click.echo(f"{file}: {remark}", err=True)
     click.echo(f"{file}: the policy is valid")
 
 

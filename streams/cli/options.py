@@ -36,16 +36,29 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
 ORDERS = click.option("--orders", type=FILE, multiple=True, help="A file of order events. May be repeated.")
 INTERACTIONS = click.option("--interactions", type=FILE, multiple=True, help="A file of interactions. May be repeated.")
 COLUMNS = click.option("--columns", multiple=True, help="For CSV and Parquet: [TOPIC:]field=column,field='constant',…")
+MAX_BAD = click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 100),
+    default=5.0,
+    show_default=True,
+    help="Fail if more than this percentage of the records cannot be read.",
+)
+NULL = click.option("--null", "nulls", multiple=True, help="In CSV and Parquet, cells with this word are empty.")
 _HISTORY = (
     ORDERS,
     INTERACTIONS,
     click.option("--customers", type=FILE, multiple=True, help="A file of customer profiles. May be repeated."),
     click.option("--campaigns", type=FILE, multiple=True, help="A file of campaigns. May be repeated."),
     COLUMNS,
+    NULL,
     click.option("--offsets", multiple=True, help="Read topics: TOPIC[:PARTITION]=START..STOP. May be repeated."),
     click.option("--from", "since", type=Instant(), help="Read only events at or after this instant."),
     click.option("--to", type=Instant(), help="Read only events up to and including this instant."),
-    click.option("--until", type=Instant(), help="As --to, and stream time advances to it (default: the last event)."),
+    click.option(
+        "--until",
+        type=Instant(),
+        help="As --to, and stream time advances to it (default: the last event, but not after now).",
+    ),
     click.option("--processes", type=click.IntRange(1), help="Number of processes (default: number of cores)."),
 )
 

@@ -100,6 +100,19 @@ class MicroBatchConsumer(driver.Consumer):
         """Return how many offsets lie beyond the last stable one, by partition that has any, as of the last fetch."""
         return await self._thread.open_records(tps)
 
+    async def log_ends(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int, int]]:
+        """Return the ends of logs: as listed last, as of the last fetch, and when that was (ms; 0: never)."""
+        return await self._thread.log_ends(tps)
+
+    async def committed(self, tp: TP) -> int:
+        """Return the offset that the group has committed of a partition; 0 if there is none. Raises KafkaError."""
+        return await self._thread.committed(tp)
+
+    async def beginning(self, tp: TP) -> int:
+        """Return the first offset of a log. Raises KafkaError."""
+        begins: Mapping[TP, int] = await self._thread.earliest_offsets(tp)
+        return begins[tp]
+
     async def still_owner(self, tp: TP, offset: int) -> bool:
         """Return whether the group still accepts us as the owner of a partition. Raises KafkaError."""
         return await self._thread.still_owner(tp, offset)

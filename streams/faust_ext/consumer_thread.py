@@ -39,6 +39,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
         self._epochs: dict[TP, int] = {}
         self._fetched: Counter[TP] = Counter()
         self._last: set[TP] = set()  # the partitions of which the last fetch had records
+        self._listed: dict[TP, int] = {}
         self._pace = FIRST_PACE  # records a second that are processed, a running mean
 
     async def on_start(self) -> None:
@@ -188,6 +189,7 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
     async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
         """Return the last stable offsets, or those of the last fetch if they are later (Tansu's list lags)."""
         ends: Mapping[TP, int] = await super()._highwaters(partitions)
+        self._listed.update(ends)
         consumer, assigned = self._ensure_consumer(), self.assignment()
         fetched = {tp: consumer.last_stable_offset(tp) or 0 if tp in assigned else 0 for tp in ends}
         return {tp: max(end, fetched[tp]) for tp, end in ends.items()}
@@ -206,6 +208,28 @@ class MicroBatchThread(driver.AIOKafkaConsumerThread):
             if end is not None and stable is not None and 0 <= stable < end:
                 found[tp] = end - stable
         return found
+
+    async def log_ends(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int, int]]:
+        """Return the ends of logs: as listed last, as of the last fetch, and when that was (ms; 0: never)."""
+        return await self.call_thread(self._log_ends, tps)  # type: ignore[no-any-return]  # untyped upstream
+
+    async def _log_ends(self, tps: Iterable[TP]) -> dict[TP, tuple[int, int, int]]:
+        consumer, assigned = self._ensure_consumer(), self.assignment()
+        ends: dict[TP, tuple[int, int, int]] = {}
+        for tp in tps:
+            if tp in assigned and tp in self._listed:
+                stable = consumer.last_stable_offset(tp)
+                # A broker without transactions answers None or -1.
+                end = consumer.highwater(tp) if stable is None or stable < 0 else stable
+                ends[tp] = self._listed[tp], end or 0, int(consumer.last_poll_timestamp(tp) or 0)
+        return ends
+
+    async def committed(self, tp: TP) -> int:
+        """Return the offset that the group has committed of a partition; 0 if there is none."""
+        return await self.call_thread(self._committed, tp)  # type: ignore[no-any-return]  # untyped upstream
+
+    async def _committed(self, tp: TP) -> int:
+        return await self._ensure_consumer().committed(driver.ensure_aiokafka_TP(tp)) or 0
 
     async def seek_back(self, tp: TP, offset: int) -> int:
         """Seek in the thread that fetches; return the epoch of the chunks fetched from now on."""

@@ -14,8 +14,8 @@ from faust.stores import memory
 from faust.types import TP, EventT
 
 from streams.faust_ext.chunk import Chunk
-from streams.partition.fencing import CLAIM_KEY, NOBODY, Claim, Fence
-from streams.partition.state import Partition
+from streams.partition.fencing import NOBODY, Claim, Fence
+from streams.partition.state import CLAIM_KEY, Partition
 
 
 class PartitionStore(memory.Store[bytes, bytes]):
@@ -102,7 +102,7 @@ class PartitionStore(memory.Store[bytes, bytes]):
     def _admitted(self, number: int, records: Iterable[ConsumerRecord]) -> Iterator[ConsumerRecord]:
         """Yield the records that count: those that a replaced owner wrote late do not."""
         fence = self.fence(number)
-        return (record for record in records if fence.admits(record.key, record.headers))
+        return (record for record in records if fence.admits(record))
 
     def fence(self, number: int) -> Fence:
         """Return the verdict on a partition's changelog so far. It begins with the claim that is among the rows."""

@@ -4,6 +4,9 @@ The rows on disk are never ahead of the acknowledged changelog: writes wait in m
 `flush` writes them in one atomic batch together with their last changelog offset. So a crash at any point leaves rows
 and offset that belong together, and recovery reads only later records.
 
+Damaged rows are never used: a directory is checked whole when it is opened, and every later read is checked too. It is
+removed, and recovery reads the changelog from its beginning.
+
 Faust's own RocksDB store does not fit: it finds the partition by the event being processed, writes each row and the
 offset separately, and leaves closing to the garbage collector.
 """
@@ -13,9 +16,9 @@ import fcntl
 import logging
 import shutil
 import time
-from collections.abc import ItemsView, Iterable, Iterator, MutableMapping
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, ClassVar, cast
+from typing import IO, TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -23,7 +26,7 @@ from models.errors import TidemarkError, UnusableInput
 from models.instants import HOUR_MS
 
 if TYPE_CHECKING:
-    from rocksdict import Cache, Options
+    from rocksdict import Cache, Options, Rdict
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,10 @@ class RowsUnreadable(TidemarkError):
     """Rows on disk cannot be opened or read. Make room, or remove the directory: they are in the changelog."""
 
 
+class RowsDamaged(TidemarkError):
+    """Rows on disk were damaged, and were removed. Start again: they are read from the changelog. Check the disk."""
+
+
 class RowsUnwritable(TidemarkError):
     """Rows cannot be written to disk. Make room and start again: what is missing there is in the changelog."""
 
@@ -53,13 +60,15 @@ class RowsUnwritable(TidemarkError):
 class FlushMark(msgspec.Struct, array_like=True):
     """The changelog offsets of the last flush, which the rows on disk include, and when it was (ms).
 
-    `stale` are the keys whose latest record there does not count (`streams.partition.fencing`).
+    `stale` are the keys whose latest record there does not count (`streams.partition.fencing`), `damaged` the offsets
+    of those of them that cannot be read.
     """
 
     first: int
     last: int
     at: int
     stale: list[bytes] = []
+    damaged: dict[bytes, int] = {}
 
 
 def lock_directory(directory: Path) -> IO[str]:
@@ -89,30 +98,51 @@ class RocksRows(MutableMapping[bytes, bytes]):
     """The rows of one partition: flushed rows are on disk; pending ones, in memory, hide them."""
 
     _cache: ClassVar["Cache | None"] = None
+    _disk: "Rdict | None"
+    _mark: FlushMark | None
 
     def __init__(self, path: Path) -> None:
-        """Open or create the directory `path`. Raises RowsUnreadable."""
+        """Open or create the directory `path`; begin with no rows if it is damaged. Raises RowsUnreadable."""
         self._path = path
         self._pending: dict[bytes, bytes | None] = {}
         self._read: dict[bytes, bytes | None] = {}
         self._count: int | None = None
-        self._open()
-        if self._mark is not None and not 0 <= _now() - self._mark.at <= FRESH_MS:
+        damage = self._open()
+        if damage is not None:
+            log.warning("%s is damaged (%s) and is built again: the changelog is read from its beginning", path, damage)
+            self._begin_again()
+        elif self._mark is not None and not 0 <= _now() - self._mark.at <= FRESH_MS:
             log.info("%s was not updated for too long: the changelog is read from its beginning", path)
-            self.erase()
-            self._open()
+            self._begin_again()
 
-    def _open(self) -> None:
+    def _begin_again(self) -> None:
+        self.erase()
+        damage = self._open()
+        if damage is not None:
+            raise RowsUnreadable(f"{self._path} cannot be made again: {damage}; remove it, and check the disk")
+
+    def _open(self) -> str | None:
+        """Open the files and read all of them; return what is damaged, None if nothing is. Raises RowsUnreadable."""
         from rocksdict import Rdict
 
+        self._disk = self._mark = None
+        had_rows = any(self._path.glob("*.sst"))
         try:
             self._disk = Rdict(str(self._path), self._options())
+            stored = self._disk.get(MARK_KEY)
+            for _ in _rows_of(self._disk):
+                pass
+            self._mark = None if stored is None else msgspec.msgpack.decode(stored, type=FlushMark)
+        except msgspec.MsgspecError:
+            return "its offset cannot be decoded"
         except Exception as error:  # rocksdict has no narrower one
+            if _is_damage(error):
+                return _in_one_line(error)
             raise RowsUnreadable(
-                f"{self._path} cannot be opened: {error}; make room there, or remove it: its rows are in the changelog"
+                f"{self._path} cannot be opened: {_in_one_line(error)}; make room there, or remove it: its rows are in "
+                "the changelog"
             ) from error
-        stored = self._disk.get(MARK_KEY)
-        self._mark = None if stored is None else msgspec.msgpack.decode(stored, type=FlushMark)
+        return "its offset is missing" if had_rows and stored is None else None
 
     @property
     def offset(self) -> int | None:
@@ -125,13 +155,14 @@ class RocksRows(MutableMapping[bytes, bytes]):
         return self._mark is None or end >= self._mark.first
 
     @property
-    def stale(self) -> set[bytes]:
-        """The keys whose latest record in the changelog does not count."""
-        return set() if self._mark is None else set(self._mark.stale)
+    def stale(self) -> dict[bytes, int | None]:
+        """The keys whose latest record in the changelog does not count, and its offset if it is damaged."""
+        return {} if self._mark is None else dict.fromkeys(self._mark.stale) | self._mark.damaged
 
-    def flush(self, first: int, last: int, stale: Iterable[bytes]) -> None:
+    def flush(self, first: int, last: int, stale: Mapping[bytes, int | None]) -> None:
         """Write pending rows; the changelog has them at the offsets from `first` to `last`. Raises RowsUnwritable."""
-        self._write(FlushMark(first, last, _now(), sorted(stale)))
+        damaged = {key: offset for key, offset in stale.items() if offset is not None}
+        self._write(FlushMark(first, last, _now(), sorted(stale), damaged))
 
     def _write(self, mark: FlushMark) -> None:
         from rocksdict import WriteBatch
@@ -145,15 +176,18 @@ class RocksRows(MutableMapping[bytes, bytes]):
                 batch.put(key, row)
         batch.put(MARK_KEY, msgspec.msgpack.encode(self._mark))
         try:
-            self._disk.write(batch)
+            self._files.write(batch)
         except Exception as error:  # rocksdict has no narrower one
+            if _is_damage(error):
+                raise self._failed(error) from error  # it was found as files were merged
             raise RowsUnwritable(
-                f"{self._path} cannot be written: {error}; make room there: what is missing is in the changelog"
+                f"{self._path} cannot be written: {_in_one_line(error)}; make room there: what is missing is in the "
+                "changelog"
             ) from error
         self._pending.clear()
         self._read.clear()
 
-    def acknowledge(self, last: int, stale: Iterable[bytes]) -> None:
+    def acknowledge(self, last: int, stale: Mapping[bytes, int | None]) -> None:
         """Flush a micro-batch whose changelog records, one a pending row, end at `last`. Raises RowsUnwritable."""
         self.flush(min(last, max(0, last - len(self._pending) + 1)), last, stale)
 
@@ -169,13 +203,33 @@ class RocksRows(MutableMapping[bytes, bytes]):
 
     def close(self) -> None:
         """Close the files. Pending rows were not acknowledged, and are dropped."""
-        with contextlib.suppress(Exception):  # it raises a failed write again; rocksdict has no narrower one
-            self._disk.close()
+        if self._disk is not None:
+            with contextlib.suppress(Exception):  # it raises a failed write again; rocksdict has no narrower one
+                self._disk.close()
 
     def erase(self) -> None:
         """Close, and remove the directory."""
         self.close()
+        self._disk = self._mark = None
+        self._pending.clear()
+        self._read.clear()
         shutil.rmtree(self._path, ignore_errors=True)
+
+    @property
+    def _files(self) -> "Rdict":
+        if self._disk is None:
+            raise RowsUnreadable(f"{self._path} was removed")
+        return self._disk
+
+    def _failed(self, error: Exception) -> TidemarkError:
+        """Return the error of a read. If it is damage, remove the directory: the next start may not see the damage."""
+        why = _in_one_line(error)
+        if not _is_damage(error):
+            return RowsUnreadable(
+                f"{self._path} cannot be read: {why}; check the disk, or remove it: its rows are in the changelog"
+            )
+        self.erase()
+        return RowsDamaged(f"{self._path} is damaged ({why}) and was removed: start again, the changelog has its rows")
 
     # --- the mapping ---
 
@@ -215,12 +269,14 @@ class RocksRows(MutableMapping[bytes, bytes]):
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield (key, row) for all rows. Nothing may be written meanwhile."""
-        count, pending = 0, self._pending
-        on_disk = cast("Iterator[tuple[bytes, bytes]]", self._disk.items())
-        for key, row in on_disk:
-            if key != MARK_KEY and key not in pending:
-                count += 1
-                yield key, row
+        count, pending, files = 0, self._pending, self._files
+        try:
+            for key, row in _rows_of(files):
+                if key != MARK_KEY and key not in pending:
+                    count += 1
+                    yield key, row
+        except Exception as error:  # rocksdict has no narrower one
+            raise self._failed(error) from error
         for key, waiting in pending.items():
             if waiting is not None:
                 count += 1
@@ -234,7 +290,11 @@ class RocksRows(MutableMapping[bytes, bytes]):
             return self._read[key]
         if len(self._read) >= _READ_AT_MOST:
             self._read.clear()
-        row: bytes | None = self._disk.get(key)
+        files = self._files
+        try:
+            row: bytes | None = files.get(key)
+        except Exception as error:  # rocksdict has no narrower one
+            raise self._failed(error) from error
         self._read[key] = row
         return row
 
@@ -264,6 +324,30 @@ class _Items(ItemsView[bytes, bytes]):
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self._mapping.scan()
+
+
+def _rows_of(disk: "Rdict") -> Iterator[tuple[bytes, bytes]]:
+    """Yield all that is on disk. Raises what rocksdict does: at damage, an iterator only looks as if it were done."""
+    from rocksdict import ReadOptions
+
+    from_disk = ReadOptions()
+    # A scan would drive out what is read often. The stub lacks the argument.
+    from_disk.fill_cache(False)  # type: ignore[call-arg]
+    place = disk.iter(from_disk)
+    place.seek_to_first()
+    while place.valid():
+        yield place.key(), place.value()
+        place.next()
+    place.status()
+
+
+def _is_damage(error: Exception) -> bool:
+    """Return whether files are damaged or missing; otherwise there is no room or no permission, or they are in use."""
+    return any(sign in str(error) for sign in ("Corruption", "No such file or directory"))
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _now() -> int:

@@ -19,7 +19,7 @@ from aiokafka.record._crecords import default_records as c_default_records
 from aiokafka.record._crecords import legacy_records as c_legacy_records
 from aiokafka.record.memory_records import MemoryRecords
 
-from models.errors import Reason, UnreadableRecords
+from models.errors import Reason, Unreadable
 
 #: The bytes that one batch may decompress to, and those after which the rest of a fetched partition is fetched again.
 MAX_BATCH_BYTES = 67_108_864
@@ -165,4 +165,4 @@ class _Compressed:
         first, last = self._batch.base_offset, self._batch.next_offset - 1
         reason = Reason.TOO_LARGE if isinstance(error, BatchTooLargeError) else Reason.NOT_JSON
         detail = f"offsets {first} to {last}: they are one compressed batch that is not read: {error}"
-        return _Record(last, self._batch.max_timestamp, UnreadableRecords(reason, detail))
+        return _Record(last, self._batch.max_timestamp, Unreadable(reason, detail))

@@ -66,9 +66,12 @@ NOTES = MetricDefinition(
     "tidemark_notes_total",
     "counter",
     ("note",),
-    "Notable events: `duplicate`, `conflict`, `expired`, `late`, `unknown_kind`, `settled_early`, `campaign_refused` "
-    "(see docs/contract.md), `care_deferred`, and `care_` with a reason of refusal (see docs/care.md)",
-    "`conflict`: a producer uses an id twice. `late`: see the lateness. The others are for information.",
+    "Notable events: `duplicate`, `conflict`, `expired`, `late`, `unknown_kind`, `settled_early`, `orphan`, "
+    "`campaign_refused` (see docs/contract.md), `care_deferred`, and `care_` with a reason of refusal "
+    "(see docs/care.md)",
+    "`conflict`: a producer uses an id twice. `late`: see the lateness. "
+    "`orphan`: a refund or cancellation whose order has not come; if many, orders are lost. The others are for "
+    "information.",
 )
 LATENESS_SECONDS = MetricDefinition(
     "tidemark_lateness_seconds",
@@ -238,6 +241,20 @@ REWINDS = MetricDefinition(
     (),
     "How often a partition was fetched again because records were missing",
     "Rising steadily: check rebalances.",
+)
+LOST_RECORDS = MetricDefinition(
+    "tidemark_lost_records_total",
+    "counter",
+    ("topic",),
+    "Records that were deleted from an input log before they were read",
+    "Any: retention is shorter than a worker was away; lengthen it, and load what is missing again.",
+)
+LOG_LOST = MetricDefinition(
+    "tidemark_log_lost",
+    "gauge",
+    ("topic", "partition"),
+    "1 if the log of an input topic ended before what is applied of it, else 0",
+    "1: time stands still in the partition until `tidemark topics accept-loss`; see the runbook.",
 )
 REBALANCES = MetricDefinition(
     "tidemark_rebalances_total",

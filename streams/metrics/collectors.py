@@ -46,6 +46,7 @@ class Metrics:
         self.due_evaluated = self._counter(listed.DUE_EVALUATED)
         self.changelog_bytes = self._counter(listed.CHANGELOG_BYTES)
         self.rewinds = self._counter(listed.REWINDS)
+        self.lost_records = self._counter(listed.LOST_RECORDS)
         self.rebalances = self._counter(listed.REBALANCES)
         self.ticks = self._counter(listed.TICKS)
         self.ready = self._gauge(listed.READY)
@@ -83,6 +84,7 @@ class Metrics:
         for topic in Topic:
             for outcome in ("applied", "dead_letter", "skipped"):
                 self.events.labels(topic.label, outcome)
+            self.lost_records.labels(topic.label)
         for reason in Reason:
             self.dead_letters.labels(reason.value)
 
@@ -99,8 +101,7 @@ class Metrics:
         for outcome, count in (("applied", effects.events), ("dead_letter", dead), ("skipped", effects.skipped)):
             if count:
                 self.events.labels(topic, outcome).inc(count)
-        for reason, count in effects.reasons.items():
-            self.dead_letters.labels(reason.value).inc(count)
+        self.count_dead_letters(effects)
         if effects.evaluated:
             self.due_evaluated.inc(effects.evaluated)
         decisions = effects.decisions
@@ -113,6 +114,11 @@ class Metrics:
             self.changes.labels(*flow).inc(count)
         self._observe_care(decisions)
         self._observe_cutoffs(decisions.cutoffs)
+
+    def count_dead_letters(self, effects: Effects) -> None:
+        """Count the dead letters of one step by reason."""
+        for reason, count in effects.reasons.items():
+            self.dead_letters.labels(reason.value).inc(count)
 
     def _observe_care(self, decisions: Decisions) -> None:
         actions = Tally((a.rule, a.channel, "held_out" if a.holdout else "emitted") for a in decisions.actions)
@@ -201,6 +207,7 @@ class PartitionCollector(Collector):
         yield listed.DUE_SCHEDULED, [], len(partition.timers)
         for topic in Topic:
             yield listed.APPLIED_OFFSET, [topic.label], partition.next_offset(topic)
+            yield listed.LOG_LOST, [topic.label], topic.label in partition.progress.lost
         for (scheme, tier), count in dict(partition.tier_counts).items():
             if scheme in self._schemes:
                 yield listed.TIER_CUSTOMERS, [scheme, tier], count
@@ -228,6 +235,7 @@ class PartitionCollector(Collector):
 _HELD = (
     listed.LAG_RECORDS,
     listed.OPEN_TRANSACTION_RECORDS,
+    listed.LOG_LOST,
     listed.APPLIED_OFFSET,
     listed.STREAM_TIME,
     listed.STREAM_TIME_LAG,

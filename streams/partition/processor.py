@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from models.care.budgets import BudgetShare
 from models.customer.state import NEVER
 from models.engine.decide import Engine
+from models.errors import BadRecord, Reason
 from models.events import Topic
 from models.policy.timeline import Timeline
 from models.wire import Wire
@@ -54,7 +55,7 @@ class Processor:
         self._timing = timing
         self._partitions = partitions
         decoder: Decoder = Wire(timeline.latest.money, max_bytes) if wire is None else wire
-        dead_letters = DeadLetters(encoder)
+        self._dead_letters = dead_letters = DeadLetters(encoder)
         self._records = RecordSteps(self.engine, decoder, dead_letters, partition_for)
         self._campaigns = CampaignSteps(self.engine, decoder, dead_letters)
         self._time = TimeSteps(self.engine, self._campaigns)
@@ -104,9 +105,16 @@ class Processor:
             self._write_back(step, step.touched.items())
         return step.effects
 
-    def restate(self, partition: Partition, keys: Iterable[bytes]) -> Effects:
-        """Write the rows of some keys and their `customer-tiers` again: another worker wrote over them."""
+    def restate(
+        self, partition: Partition, keys: Iterable[bytes], name: str, damaged: Iterable[tuple[Record, str]] = ()
+    ) -> Effects:
+        """Write the rows of some keys and their `customer-tiers` again: records that do not count came after them.
+
+        `damaged` are those of them that cannot be read, and why. They become dead letters; `name` is the changelog.
+        """
         step = Step(partition)
+        for record, flaw in damaged:
+            self._dead_letters.add(step.effects, BadRecord(Reason.DAMAGED_ROW, flaw), name, partition.number, record)
         for key in keys:
             if key.startswith(b"\0"):
                 continue  # tidemark's own; the progress row is written with every step

@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping, MutableMapping
 import msgspec
 
 from models.care.budgets import BudgetShare, Spent
-from models.customer.state import Standing, row_instant, row_standings
+from models.customer.state import ROW_VERSION, Standing, row_instant, row_standings
+from models.errors import TidemarkError
 from models.events import Campaign, Topic
 from models.instants import MIN_INSTANT
 from models.outputs import TierChange
 from models.rules.ranking import CutoffSet
 from streams.partition.campaigns import Announcements, customer_keys
-from streams.partition.fencing import CLAIM_KEY
 from streams.partition.rank_index import RankIndex
 from streams.partition.timers import TimerIndex
 
@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 
 #: Keys that start so are tidemark's own; a customer_id never contains NUL.
 PROGRESS_KEY = b"\x00progress/"
+#: Those of claims (`streams.partition.fencing`), which are kept among the rows.
+CLAIM_KEY = PROGRESS_KEY + b"claim/"
+
+
+class NewerRows(TidemarkError):
+    """A newer release wrote rows that this one cannot read. Start that release again, or a later one."""
 
 
 class Days(msgspec.Struct):
@@ -72,7 +78,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     `applied`: per topic the next offset to apply. `latest`: per topic the latest event time (ms) applied.
     `days` is None if no cut-offs are computed, and before the first day. `spent`: what care has spent of the
     partition's share of its budgets. `reserved`: the part of it that was spent by steps whose end is not in the state,
-    because a crash cut them off; they are repeated. `campaigns`: those that wait or are under way.
+    because a crash cut them off; they are repeated. `campaigns`: those that wait or are under way. `lost`: topics whose
+    log ended before what was applied, and where it ended; nothing of them is applied until an operator accepts that.
     """
 
     applied: dict[str, int] = {}
@@ -82,17 +89,19 @@ class Progress(msgspec.Struct, omit_defaults=True):
     spent: Spent = {}
     reserved: list[Reservation] = []
     campaigns: Announcements | None = None
+    lost: dict[str, int] = {}
 
 
 class Watermark(msgspec.Struct):
     """A watermark, the record that moves stream time: it may move to `time` (ms); None while nothing is known yet.
 
     `claim` is that of the owner who made it (`streams.partition.fencing`): the state may lack what a replaced owner
-    had read.
+    had read. `accept_loss` makes it an operator's order instead: go on with this topic from the beginning of its log.
     """
 
     time: int | None
     claim: bytes | None = None
+    accept_loss: str | None = None
 
 
 def decode_watermark(value: bytes | None) -> Watermark | None:
@@ -108,7 +117,10 @@ class Partition:
     """The state of one partition. `rows` maps customer keys to rows, and holds the progress row too."""
 
     def __init__(self, number: int, rows: MutableMapping[bytes, bytes] | None = None, *, timeline: int = 0) -> None:
-        """`timeline` is the fingerprint of the policy versions in force: rows evaluated under others are due."""
+        """`timeline` is the fingerprint of the policy versions in force: rows evaluated under others are due.
+
+        Raises NewerRows.
+        """
         self.number = number
         self.rows: MutableMapping[bytes, bytes] = {} if rows is None else rows
         self.progress = Progress()
@@ -130,6 +142,11 @@ class Partition:
             self.progress = msgspec.msgpack.decode(stored, type=Progress)
         for key, row in self.rows.items():
             if not key.startswith(b"\0"):
+                if row[0] != ROW_VERSION:
+                    raise NewerRows(
+                        f"partition {self.number}: found a row of version {row[0]} in the changelog, which a newer "
+                        f"release wrote; this release reads version {ROW_VERSION}: start the newer one again"
+                    )
                 self.timers.schedule(key, row_instant(row, timeline))
                 self.row_bytes += len(row)
                 self.enter(row_standings(row))  # counted here, not stored: a crash may part rows and progress
@@ -149,6 +166,19 @@ class Partition:
         if latest is not None:
             known = self.progress.latest.get(topic.label)
             self.progress.latest[topic.label] = latest if known is None else max(known, latest)
+
+    def lose(self, label: str, end: int) -> bool:
+        """Note that the log of an input topic ended at an offset before what is applied; return whether it is news."""
+        news = label not in self.progress.lost
+        self.progress.lost.setdefault(label, end)
+        return news
+
+    def accept_loss(self, label: str) -> bool:
+        """Have an input topic that lost records read from its beginning; return whether it had."""
+        if self.progress.lost.pop(label, None) is None:
+            return False
+        self.progress.applied.pop(label, None)
+        return True
 
     def count_bytes(self, size: int) -> None:
         """Add the size of customers' rows; a negative size takes rows out that are about to be replaced."""

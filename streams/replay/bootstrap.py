@@ -92,5 +92,6 @@ def _note_latest(work: Work, progress: dict[int, Progress]) -> None:
             latest[label] = max(report.last, latest.get(label, report.last))
     if after:
         raise BootstrapError(
-            f"{after} events lie after --to or --until, and the group would not read them; bootstrap without these"
+            f"{after} events lie after --to or --until, or after now, and the group would not read them; bootstrap "
+            "without these options, or with an --until after them"
         )

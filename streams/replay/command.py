@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from config.settings import Settings
-from models.errors import TidemarkError, UnusableInput
+from models.errors import Reason, TidemarkError, UnusableInput
 from models.events import Topic
 from models.policy.timeline import Timeline
 from streams.history.columns import parse_columns
@@ -31,6 +29,7 @@ class Asked:
     """Which history is asked for, and how it is to be read. Instants in ms.
 
     `partitions` share the budgets of care if files are read. `only`: the one customer that matters; None: all do.
+    `now` is the wall clock: unless `to` or `until` says more, later events are not read. None: all are.
     """
 
     files: Mapping[Topic, Sequence[Path]] = field(default_factory=dict)
@@ -43,6 +42,7 @@ class Asked:
     cutoffs_at: Sequence[int] = ()
     partitions: int = 1
     only: str | None = None
+    now: int | None = None
 
     @property
     def topics(self) -> bool:
@@ -76,6 +76,7 @@ def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | No
         partitions=asked.partitions if depend and shared else 1,
         cutoffs_at=tuple(sorted(asked.cutoffs_at)),
         only=None if depend else asked.only,
+        now=asked.now,
     )
     if request.topics is None or settings is None:
         return plan_files(request)
@@ -83,38 +84,22 @@ def plan_of(asked: Asked, timelines: Sequence[Timeline], settings: Settings | No
     return plan_topics(request, *find_parts(settings, asked.since, parse_offsets(asked.offsets), campaigns=campaigns))
 
 
-def bad_share(summary: Mapping[str, Any]) -> float:
-    """Return the share of dead letters in what a replay read; 0 if it read nothing."""
-    bad = summary["dead_letters"]["total"]
-    return bad / (bad + sum(summary["events"].values())) if bad else 0.0
+def bad_and_good(summary: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many records of a summary could not be used, and how many could, if without an ignored field."""
+    letters = summary["dead_letters"]
+    return letters["total"] - letters["by_reason"].get(Reason.FIELD_IGNORED, 0), sum(summary["events"].values())
 
 
-def check_bad(summary: Mapping[str, Any], max_bad: float) -> None:
-    """Raise UnusableInput if a replay could use nothing of what it read, TidemarkError if too little of it."""
-    bad, share = summary["dead_letters"]["total"], bad_share(summary)
+def check_bad(bad: int, good: int, max_bad: float) -> None:
+    """Raise UnusableInput if none of the records could be used, TidemarkError if a larger share than `max_bad` not."""
+    share = bad / (bad + good) if bad else 0.0
     if share == 1.0:
-        raise UnusableInput(f"none of the {bad:,} records could be read; dead-letters.jsonl says why")
+        raise UnusableInput(f"none of the {bad:,} records could be read: see the mistakes above")
     if share > max_bad:
         raise TidemarkError(
-            f"{bad:,} records ({share:.1%}) are dead letters, allowed are {max_bad:.1%}: correct the input, or allow "
-            "more with --max-bad. The files were written; nothing was published or bootstrapped"
+            f"{bad:,} of {bad + good:,} records ({share:.1%}) could not be read, allowed are {max_bad:.1%}: correct "
+            "the input, or allow more with --max-bad"
         )
-
-
-def first_letters(path: Path) -> dict[str, str]:
-    """Return, for each reason in a replay's dead letters, where the first was and its detail."""
-    first: dict[str, str] = {}
-    with path.open("rb") as file:
-        for line in file:
-            letter = orjson.loads(line)
-            if letter["reason"] not in first:
-                place = (
-                    f"{letter['file']}, line {letter['line']}"
-                    if "file" in letter
-                    else f"{letter['topic']} {letter['partition']}, offset {letter['offset']}"
-                )
-                first[letter["reason"]] = f"{place}: {letter['detail']}"
-    return first
 
 
 def _described(asked: Asked, settings: Settings) -> dict[str, str]:
@@ -152,6 +137,7 @@ def replay_history(  # noqa: PLR0913  # one for each option of the command
         except OSError as error:  # what cannot be read has another name by now
             problem = f"{out} cannot be written: {error.strerror}; --resume goes on when it can"
             raise InterruptedRun(problem) from None
-        if settings is not None and work.plan.request.keep_rows and bad_share(summary) <= max_bad:
+        bad, good = bad_and_good(summary)
+        if settings is not None and work.plan.request.keep_rows and bad <= max_bad * (bad + good):
             summary["bootstrapped"] = asyncio.run(write_state(work, settings, job.until_of(work)))
         return summary

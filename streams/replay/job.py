@@ -4,6 +4,7 @@ Each piece of work leaves a file; what is there is not done again. The outputs d
 the work, nor on how often it was interrupted.
 """
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,19 +16,22 @@ from typing import IO, Any, NamedTuple, TypeVar
 import msgspec
 import orjson
 
+from models.instants import format_instant
 from streams.history.files import write_atomically
 from streams.history.formats import lines_before
 from streams.replay.collect import ACTIONS, CHANGES, CUSTOMERS, CUTOFFS, ShardReport, outputs_of
 from streams.replay.coupled import SortedReport, decide_coupled, sort_shard
 from streams.replay.decide import decide_shard
 from streams.replay.histories import campaigns_of, take_in
-from streams.replay.outputs import Figures, dead_letter, encode_summary, summarise
+from streams.replay.outputs import Figures, dead_letter, encode_summary, place_text, summarise
 from streams.replay.plan import Part, check_unchanged
 from streams.replay.process_pool import Pool
 from streams.replay.segments import SegmentFile
 from streams.replay.shuffle import Letter, PartReport, shuffle
 from streams.replay.sorted_runs import boundaries, merge
 from streams.replay.workspace import Work
+
+log = logging.getLogger(__name__)
 
 LETTERS = "dead-letters"
 SUMMARY = "summary.json"
@@ -50,12 +54,16 @@ class Stretch(NamedTuple):
 
 @dataclass
 class Reading:
-    """What all parts held. `with_letters` are the parts that had dead letters."""
+    """What all parts held. `with_letters` are the parts that had dead letters.
+
+    `first_after` says which event was the first that was not used because it is after now.
+    """
 
     figures: Figures = field(default_factory=Figures)
     before: int = 0
     events: int = 0
     with_letters: list[int] = field(default_factory=list)
+    first_after: str | None = None
 
 
 def read_parts(work: Work, pool: Pool, progress: Progress) -> Reading:
@@ -76,9 +84,19 @@ def read_parts(work: Work, pool: Pool, progress: Progress) -> Reading:
         reading.events += report.events
         reading.before += report.before
         counted = {part.topic.label: report.events} if report.events else {}
-        reading.figures.add(Figures(events=counted, after_until=report.after))
+        bounded = plan.request.limit is not None
+        reading.figures.add(Figures(events=counted))
+        if bounded:
+            reading.figures.after_until += report.after
+        else:
+            reading.figures.after_now += report.after
+        if report.first_after is not None and not bounded and reading.first_after is None:
+            reading.first_after = _event_text(part, *report.first_after)
         if report.letters:
             reading.with_letters.append(number)
+    if reading.first_after is not None:
+        many = "1 event is" if reading.figures.after_now == 1 else f"{reading.figures.after_now:,} events are"
+        log.warning("%s after now and not used; the first: %s. --until uses them", many, reading.first_after)
     return reading
 
 
@@ -142,8 +160,9 @@ def write_outputs(
 
 
 def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]:
-    """Do all the work that is left of a plan, and put the files into a directory, the summary last; return it.
+    """Do all the work that is left of a plan, and put the files into a directory, the summary last.
 
+    Return the summary, and in it also what the first dead letter of each reason was.
     Raises FileError, RangeError, PoolError.
     """
     reading = read_parts(work, pool, progress)
@@ -155,12 +174,13 @@ def run(work: Work, pool: Pool, out: Path, progress: Progress) -> dict[str, Any]
     if not work.plan.request.coupled:  # else the partitions counted them
         for campaigns in campaigns_of(work).values():
             figures.add(Figures(notes=take_in(campaigns).notes))
-    figures.by_reason = dict(Counter(reason for _, (reason, _, _) in _letters(work, reading)))
+    first = note_letters(work, reading)
     summary = summarise(figures, until, work.timeline())
     if work.plan.request.since is not None:
         summary["before_from"] = reading.before
     write_outputs(work, pool, reading, reports, out, progress)
     write_atomically(out / SUMMARY, lambda file: file.write(encode_summary(summary)))
+    summary["dead_letters"]["first"] = first
     return summary
 
 
@@ -194,22 +214,39 @@ def _join(pieces: Sequence[Path], file: IO[bytes]) -> None:
         piece.unlink()
 
 
+def note_letters(work: Work, reading: Reading) -> dict[str, str]:
+    """Count the dead letters of what was read, by reason; return where the first of each was, and its detail."""
+    counts, first = Counter[str](), dict[str, str]()
+    for place, (reason, detail, _) in _letters(work, reading):
+        first.setdefault(reason, f"{place_text(place)}: {detail}")
+        counts[reason] += 1
+    reading.figures.by_reason = dict(counts)
+    return first
+
+
 def _letters(work: Work, reading: Reading) -> Iterator[tuple[dict[str, Any], tuple[str, str, bytes | None]]]:
     """Yield where each dead letter was, and (reason, detail, value), in the order of the input."""
     for number in reading.with_letters:
         part = work.plan.parts[number]
-        first = 0 if part.partition is not None else lines_before(Path(part.source), part.start)
+        first = _lines_before(part)
         with SegmentFile(work.part(number), PartReport) as done:
             for letter in msgspec.msgpack.decode(done.read(0), type=list[Letter]):
-                yield _place(part, letter, first), (letter.reason, letter.detail, letter.value)
+                place = _place(part, letter.place, first)
+                if part.partition is not None:
+                    place["timestamp"] = letter.timestamp
+                yield place, (letter.reason, letter.detail, letter.value)
 
 
-def _place(part: Part, letter: Letter, first: int) -> dict[str, Any]:
+def _event_text(part: Part, place: int, at: int) -> str:
+    """Return where an event of a part was, and its instant (ms), in words."""
+    return f"{place_text(_place(part, place, _lines_before(part)))}: {format_instant(at)}"
+
+
+def _lines_before(part: Part) -> int:
+    return 0 if part.partition is not None else lines_before(Path(part.source), part.start)
+
+
+def _place(part: Part, place: int, first: int) -> dict[str, Any]:
     if part.partition is None:
-        return {"file": Path(part.source).name, "line": first + letter.place}
-    return {
-        "topic": part.source,
-        "partition": part.partition,
-        "offset": letter.place,
-        "timestamp": letter.timestamp,
-    }
+        return {"file": Path(part.source).name, "line": first + place}
+    return {"topic": part.source, "partition": part.partition, "offset": place}

@@ -34,6 +34,7 @@ class Figures(msgspec.Struct):
 
     events: dict[str, int] = {}
     after_until: int = 0
+    after_now: int = 0
     customers: int = 0
     tiers: dict[str, dict[str, int]] = {}
     by_direction: dict[str, int] = {}
@@ -47,6 +48,7 @@ class Figures(msgspec.Struct):
     def add(self, other: "Figures") -> None:
         """Add what another part counted."""
         self.after_until += other.after_until
+        self.after_now += other.after_now
         self.customers += other.customers
         for name in ("events", "by_direction", "by_cause", "by_rule", "held_out", "by_reason", "notes"):
             setattr(self, name, dict(Counter(getattr(self, name)) + Counter(getattr(other, name))))
@@ -89,8 +91,7 @@ def summarise(figures: Figures, until: int | None, timeline: Timeline) -> dict[s
     return {
         "policy_version": policy.version,
         "until": None if until is None else format_instant(until),
-        "events": figures.events,
-        "after_until": figures.after_until,
+        **read_summary(figures),
         "customers": figures.customers,
         "tiers": {
             scheme.name: {tier.name: figures.tiers.get(scheme.name, {}).get(tier.name, 0) for tier in scheme.tiers}
@@ -102,6 +103,15 @@ def summarise(figures: Figures, until: int | None, timeline: Timeline) -> dict[s
             "held_out": figures.held_out,
             "refused": figures.refused,
         },
+    }
+
+
+def read_summary(figures: Figures) -> dict[str, Any]:
+    """Return what a summary says about the input: what was read, what was not used, and why."""
+    return {
+        "events": figures.events,
+        "after_until": figures.after_until,
+        "after_now": figures.after_now,
         "dead_letters": _counted(by_reason=figures.by_reason),
         "notes": figures.notes,
     }
@@ -119,6 +129,13 @@ def dead_letter(place: Mapping[str, Any], reason: str, detail: str, value: bytes
     except UnicodeDecodeError:
         content = {"value_base64": base64.b64encode(value or b"").decode()}
     return {**place, "reason": reason, "detail": detail, **content}
+
+
+def place_text(place: Mapping[str, Any]) -> str:
+    """Return where a record was, in words."""
+    if "file" in place:
+        return f"{place['file']}, line {place['line']}"
+    return f"{place['topic']} {place['partition']}, offset {place['offset']}"
 
 
 def encode_summary(summary: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ import msgspec
 
 from models.errors import UnusableInput
 from models.events import Topic
+from models.instants import MAX_INSTANT
 from models.policy.timeline import Timeline
 from streams.history.formats import FileError, check_header, format_of, row_groups
 
@@ -62,6 +63,8 @@ class Part(msgspec.Struct, frozen=True):
 class Request(msgspec.Struct, frozen=True):
     """What was asked for. `since` and `limit` (ms) bound the events that are read, `until` is where time goes.
 
+    Without a limit, events after `now` (ms), the wall clock when it was asked, are not read; None: there is no clock.
+
     `topics` is the stretch of which topics, as text; None if files are read. `keep_rows`: the final rows are kept,
     for a bootstrap. `coupled`: customers depend on each other and are decided in the order of time; `partitions` share
     budgets then if files are read. `cutoffs_at` are instants (ms) at which cut-offs are computed besides the days'
@@ -81,6 +84,13 @@ class Request(msgspec.Struct, frozen=True):
     partitions: int = 1
     cutoffs_at: tuple[int, ...] = ()
     only: str | None = None
+    now: int | None = None
+
+    @property
+    def latest(self) -> int:
+        """The latest instant (ms) whose events are read."""
+        bounds = [bound for bound in (self.limit, self.now) if bound is not None]
+        return bounds[0] if bounds else MAX_INSTANT
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -24,7 +24,6 @@ from models.events import (
     Profile,
     Topic,
 )
-from models.instants import MAX_INSTANT
 from models.wire import PartialProfile, Wire
 from streams.history.formats import read_values
 from streams.partition.inputs import Record
@@ -61,17 +60,23 @@ class Letter(msgspec.Struct, array_like=True, frozen=True):
 
 
 class PartReport(msgspec.Struct):
-    """What a part held. `last` (ms) is the latest instant of its events, None where there is none."""
+    """What a part held. `last` (ms) is the latest instant of its events, None where there is none.
+
+    `after` events were too late to be read; `first_after` is the first of them: its place, and its instant (ms).
+    """
 
     events: int = 0
     before: int = 0
     after: int = 0
+    first_after: tuple[int, int] | None = None
     last: int | None = None
     chunks: int = 0
     letters: int = 0
 
 
 Decoded = tuple[str, Any]
+#: The places of some records, and what they came to; None for a dead letter.
+Batch = tuple[Sequence[int], list[Decoded | None]]
 
 
 def shuffle(work: Work, number: int) -> PartReport:
@@ -100,39 +105,42 @@ def shuffle(work: Work, number: int) -> PartReport:
     return report
 
 
-def _file_batches(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[list[Decoded]]:
+def _file_batches(plan: Plan, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[Batch]:
     columns = plan.request.columns.get(part.topic.label, {})
     lines = read_values(Path(part.source), part.topic, columns, part.start, part.stop)
     while block := list(islice(lines, BATCH_EVENTS)):
-        decoded: list[Decoded] = []
+        decoded: list[Decoded | None] = []
         for (place, value), found in zip(block, _decode(wire, part.topic, [value for _, value in block]), strict=True):
             if isinstance(found, BadRecord):
-                letters.append(Letter(place, found.reason.value, found.detail, value))
+                letters.append(Letter(place, found.reason.value, found.detail, bytes(value)))
+                decoded.append(None)
                 continue
             if isinstance(found, PartialProfile):
                 letters.append(Letter(place, found.note.reason.value, found.note.detail, value))
             decoded.append(found)
-        yield decoded
+        yield [place for place, _ in block], decoded
 
 
-def _topic_batches(work: Work, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[list[Decoded]]:
+def _topic_batches(work: Work, part: Part, wire: Wire, letters: list[Letter]) -> Iterator[Batch]:
     records = read_range(work.settings, part)
     while block := list(islice(records, BATCH_EVENTS)):
-        decoded: list[Decoded] = []
+        decoded: list[Decoded | None] = []
         values, keys = [record.value for record in block], [record.key for record in block]
         for record, found in zip(block, _decode(wire, part.topic, values, keys), strict=True):
             if isinstance(found, BadRecord):
                 letters.append(_letter(record, found))
+                decoded.append(None)
                 continue
             if isinstance(found, PartialProfile):
                 letters.append(_letter(record, found.note))
             customer_id, event = found
             decoded.append((customer_id, Forgotten(record.timestamp) if type(event) is Erasure else event))
-        yield decoded
+        yield [record.offset for record in block], decoded
 
 
 def _letter(record: Record, bad: BadRecord) -> Letter:
-    return Letter(record.offset, bad.reason.value, bad.detail, record.value, record.key, record.timestamp)
+    value = None if record.value is None else bytes(record.value)
+    return Letter(record.offset, bad.reason.value, bad.detail, value, record.key, record.timestamp)
 
 
 def _decode(
@@ -149,19 +157,21 @@ def _decode(
     return found
 
 
-def _within(batches: Iterator[list[Decoded]], request: Request, report: PartReport) -> Iterator[list[Decoded]]:
+def _within(batches: Iterator[Batch], request: Request, report: PartReport) -> Iterator[list[Decoded]]:
     """Yield the events within the bounds of a request, of the one customer that it names if it does; count them."""
     since = BEGINNING if request.since is None else request.since
-    limit = MAX_INSTANT if request.limit is None else request.limit
-    only, last = request.only, BEGINNING
-    for batch in batches:
+    limit, only, last = request.latest, request.only, BEGINNING
+    for places, batch in batches:
         within = []
-        for decoded in batch:
+        for index, decoded in enumerate(batch):
+            if decoded is None:
+                continue
             at = decoded[1].at
             if at is None:
                 at = BEGINNING  # a profile without any time is within all bounds
             elif at > limit:
                 report.after += 1
+                report.first_after = report.first_after or (places[index], at)
                 continue
             elif at < since:
                 report.before += 1

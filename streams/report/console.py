@@ -118,13 +118,8 @@ def _cutoff(cutoff: Cutoff) -> str:
     return f"{cutoff.cut} ({cutoff.share:.2%}{held})"
 
 
-def summary_tables(
-    summary: Mapping[str, Any], console: Console = OUT, examples: Mapping[str, str] | None = None
-) -> None:
-    """Print a summary: customers per tier, tier changes by direction and cause, care actions, what went wrong.
-
-    `examples` says where the first dead letter of each reason was, and what was found there.
-    """
+def summary_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
+    """Print a summary: customers per tier, tier changes by direction and cause, care actions, what went wrong."""
     for scheme, tiers in summary["tiers"].items():
         table(f"customers per tier, {scheme}", tiers, ("tier", "customers"), console)
     changes = summary["tier_changes"]
@@ -132,9 +127,14 @@ def summary_tables(
     table("tier changes by cause", changes["by_cause"], ("cause", "changes"), console)
     actions = summary["care_actions"]
     table("care actions", {**actions["by_rule"], "total": actions["total"]}, ("rule", "actions"), console)
+    trouble_tables(summary, console)
+
+
+def trouble_tables(summary: Mapping[str, Any], console: Console = OUT) -> None:
+    """Print what a summary says went wrong with the input: dead letters, the first of each reason, other notes."""
     letters = summary["dead_letters"]
     table("dead letters", {**letters["by_reason"], "total": letters["total"]}, ("reason", "records"), console)
-    for reason, example in (examples or {}).items():
+    for reason, example in letters.get("first", {}).items():
         console.print(f"  the first {reason}: {example}", soft_wrap=True)
     if summary.get("notes"):
         table("events that were repeated, late or not understood", summary["notes"], ("what", "events"), console)

@@ -16,7 +16,7 @@ from models.policy.timeline import Timeline
 from streams.replay.decide import blocks, decide, heard_campaigns
 from streams.replay.histories import histories
 from streams.replay.workspace import Work
-from streams.simulate.population import AGE, OTHER, UNKNOWN, Kept, NamedMove, Population, Side, empty
+from streams.simulate.population import AGE, OTHER, UNKNOWN, Kept, NamedMove, Population, Side, add_counts, empty
 
 #: Age bands of the fairness table, by the first age that is not in them any more.
 AGE_BANDS = ((25, "under 25"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
@@ -57,6 +57,7 @@ def count_shard(work: Work, shard: int, until: int | None, kept: Kept) -> Popula
                     found.named += (NamedMove(history.customer_id, place, *each[:3], each.at) for each in moves[named:])
             moved[place].update(by_day(moves))
             count_actions(side, decisions.actions, engine.timeline)
+            add_counts(side.notes, decisions.counts)
         ends.update(zip(values, *tiers, strict=True))
         found.known += [history.customer_id for history in block if history.customer_id in kept.names]
     for side, of_side in zip(found.sides, moved, strict=True):

@@ -16,7 +16,7 @@ from streams.replay.coupled import customers_of, step_through
 from streams.replay.workspace import Work
 from streams.simulate import counting
 from streams.simulate.counting import End, Moved, Tiers
-from streams.simulate.population import Kept, NamedMove, Population, Side
+from streams.simulate.population import Kept, NamedMove, Population, Side, add_counts
 
 
 class SideResult(NamedTuple):
@@ -39,6 +39,7 @@ def decide_side(place: int, work: Work, until: int | None, kept: Kept) -> SideRe
         outcome.side.cutoffs += decisions.cutoffs
         moved.update(counting.by_day(map(_in_short, decisions.changes)))
         counting.count_actions(outcome.side, decisions.actions, timeline)
+        add_counts(outcome.side.notes, decisions.counts)
         named = (change for change in decisions.changes if change.customer_id in kept.names)
         outcome.moves.extend(NamedMove(each.customer_id, place, *_in_short(each)[:3], _at(each)) for each in named)
 

@@ -23,7 +23,8 @@ class Side(msgspec.Struct):
     """What one policy does: customers per tier, changes of that per day, moves, actions, and metrics by scheme.
 
     `spent`: what the actions that are to be sent took of each budget, over the whole history.
-    `days` are by scheme, tier and day (days since 1970 in UTC). `cutoffs` are in order, where any were computed.
+    `days` are by scheme, tier and day (days since 1970 in UTC). `cutoffs` are in order, if any were computed.
+    `notes` count what was repeated, late or not understood.
     """
 
     held: dict[str, dict[str, int]] = {}
@@ -33,6 +34,7 @@ class Side(msgspec.Struct):
     spent: dict[str, int] = {}
     metrics: dict[str, dict[str, list[float]]] = {}
     cutoffs: list[TierCutoffs] = []
+    notes: dict[str, int] = {}
 
 
 class NamedMove(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class Population(msgspec.Struct):
     """Both sides of some customers.
 
     `flows` are by scheme, tier under A and tier under B; `fair` by attribute, value, scheme and what is counted.
+    `read` is what the summary of a replay says about the input.
     """
 
     sides: tuple[Side, Side]
@@ -58,12 +61,13 @@ class Population(msgspec.Struct):
     fair: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
     named: list[NamedMove] = []
     known: list[str] = []
+    read: dict[str, Any] = {}
 
     def add(self, other: "Population") -> None:
         """Add what other customers counted."""
         self.customers += other.customers
         for mine, theirs in zip(self.sides, other.sides, strict=True):
-            for name in ("held", "days", "moves", "actions", "spent"):
+            for name in ("held", "days", "moves", "actions", "spent", "notes"):
                 add_counts(getattr(mine, name), getattr(theirs, name))
             for scheme, metrics in theirs.metrics.items():
                 for metric, values in metrics.items():

@@ -13,6 +13,7 @@ from models.errors import UnusableInput
 from models.policy.timeline import Timeline
 from streams.replay import job
 from streams.replay.command import Asked, plan_of
+from streams.replay.outputs import read_summary
 from streams.replay.process_pool import Pool, pool_of
 from streams.replay.workspace import Work, working_in
 from streams.simulate.counting import count_shard
@@ -49,7 +50,9 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="tidemark-") as directory, working_in(Path(directory), settings) as work:
         work.begin(plan, policies)
         with pool_of(min(processes, max(len(plan.parts), len(policies) if coupled else plan.shards))) as pool:
-            events = job.read_parts(work, pool, progress).events
+            reading = job.read_parts(work, pool, progress)
+            first = job.note_letters(work, reading)
+            events = reading.events
             until = job.until_of(work)
             if coupled:
                 job.sort_shards(work, pool, progress)
@@ -62,6 +65,9 @@ def simulate(
                 if coupled
                 else _decide_independent(work, pool, until, kept, tell)
             )
+    reading.figures.notes = found.sides[0].notes
+    found.read = read_summary(reading.figures)
+    found.read["dead_letters"]["first"] = first
     found.named.sort(key=lambda move: (move.customer_id, move.side, move.at))
     missing = sorted(kept.names - set(found.known))
     if missing:

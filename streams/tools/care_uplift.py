@@ -37,9 +37,9 @@ class _Action(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    interaction_id: str
+    interaction_id: str | int
     kind: str
-    action_id: str | None = None
+    action_id: str | int | None = None
 
 
 class _Summary(msgspec.Struct):
@@ -132,7 +132,7 @@ def _note_answer(line: bytes, answers: dict[str, set[str]]) -> None:
     answer = msgspec.json.decode(line, type=_Answer)
     outcome = answer.kind.removeprefix("care.")
     if answer.action_id is not None and answer.kind != outcome and outcome in OUTCOMES:
-        answers[answer.action_id].add(outcome)
+        answers[str(answer.action_id)].add(outcome)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

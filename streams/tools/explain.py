@@ -4,7 +4,6 @@ It only reads: it produces nothing, commits no offset and joins no consumer grou
 """
 
 import asyncio
-import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from config.settings import Settings
 from models.customer.state import Customer
 from models.engine.customer_report import customer_report
 from models.engine.report_shapes import CustomerReport
-from models.errors import TidemarkError, UnusableInput
+from models.errors import UnusableInput
 from models.events import Topic
 from models.policy.cutoff_timeline import RankedTimeline, ranked
 from models.policy.timeline import Timeline
@@ -63,7 +62,9 @@ def explain_files(
     """
     bounds = [bound for bound in (until, at) if bound is not None]
     files = {topic: [path] for topic, path in inputs.items()}
-    asked = Asked(files, until=min(bounds, default=None), columns=columns, partitions=partitions, only=customer_id)
+    asked = Asked(
+        files, until=min(bounds, default=None), columns=columns, partitions=partitions, only=customer_id, now=_now()
+    )
     ended = final_state(plan_of(asked, [load_timeline(policy)]), policy, customer_id)
     if ended.customer is None:
         raise ExplainError(f"customer {customer_id!r} does not occur in the files, up to the requested instant")
@@ -79,17 +80,14 @@ async def explain_live(
     """Return the report on a customer from the state of a running deployment, as of `at` (ms; default: now).
 
     Raises ExplainError for an unknown customer, TopicsError or BrokerError if the topics cannot be read, TidemarkError
-    if the customer's row cannot be decoded.
+    if a newer release wrote the customer's row.
     """
     row = await latest_row(settings, customer_id)
     if ranked(timeline):
         timeline = await _with_cutoffs(settings, timeline)
     if row is None:
         raise ExplainError(f"customer {customer_id!r} is not in {changelog_name(settings)} at {settings.broker}")
-    try:
-        customer = Customer.from_row(customer_id, row)
-    except (msgspec.MsgspecError, struct.error, ValueError) as error:
-        raise TidemarkError(f"the state of customer {customer_id!r} cannot be read: {error}") from None
+    customer = Customer.from_row(customer_id, row)  # damaged rows are not found: the row before them counts
     if at is None:
         # If stream time follows the events, decisions may be ahead of the wall clock.
         at = max(_now(), customer.cursor or 0)
@@ -104,7 +102,7 @@ async def latest_row(settings: Settings, customer_id: str) -> bytes | None:
     key = customer_id.encode()
     if not key or b"\0" in key:
         return None  # no customer_id is empty or has a NUL; keys with a NUL are internal rows
-    return await _latest_value(settings, changelog_name(settings), key)
+    return await _latest_value(settings, changelog_name(settings), key, fenced=True)
 
 
 async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
@@ -116,14 +114,17 @@ async def _with_cutoffs(settings: Settings, timeline: Timeline) -> Timeline:
     return known
 
 
-async def _latest_value(settings: Settings, topic: str, key: bytes) -> bytes | None:
-    """Return the latest value of a key in a topic, None if there is none. Raises TopicsError, BrokerError."""
+async def _latest_value(settings: Settings, topic: str, key: bytes, *, fenced: bool = False) -> bytes | None:
+    """Return the latest value of a key in a topic, None if there is none. Raises TopicsError, BrokerError.
+
+    `fenced`: the topic is a changelog, whose records must count.
+    """
     consumer = make_consumer(settings)
     try:
         await _start(consumer, settings)
         home, others = await _partitions(settings, topic, key)
         # A producer may use another partitioner, so the customer may be in any one partition.
-        record = await _latest(consumer, [home], key) or await _latest(consumer, others, key)
+        record = await _latest(consumer, [home], key, fenced) or await _latest(consumer, others, key, fenced)
     except (KafkaError, TimeoutError) as error:
         raise BrokerError(
             f"the broker at {settings.broker} cannot be read: {str(error) or 'it stopped answering'}"
@@ -153,7 +154,9 @@ async def _partitions(settings: Settings, name: str, key: bytes) -> tuple[TopicP
     return TopicPartition(name, home), [TopicPartition(name, number) for number in numbers if number != home]
 
 
-async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: bytes) -> ConsumerRecord | None:
+async def _latest(
+    consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: bytes, fenced: bool
+) -> ConsumerRecord | None:
     """Return the latest record of a key in partitions, up to their current ends, None if there is none.
 
     Raises TimeoutError, KafkaError.
@@ -173,7 +176,7 @@ async def _latest(consumer: AIOKafkaConsumer, tps: list[TopicPartition], key: by
             raise TimeoutError
         for tp, records in chunks.items():
             for record in records:
-                if fences[tp].admits(record.key, record.headers) and record.key == key:
+                if (not fenced or fences[tp].admits(record)) and record.key == key:
                     found[tp] = record
     # The last record of each partition counts; if several have one, the most recently written wins.
     return max(found.values(), key=lambda record: int(record.timestamp), default=None)

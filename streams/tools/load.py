@@ -14,8 +14,9 @@ from typing import Annotated
 import msgspec
 
 from config.settings import Settings
-from models.errors import UnusableInput
+from models.errors import BadRecord, Unreadable, UnusableInput
 from models.events import Topic
+from models.identity import check_id
 from models.instants import from_datetime
 from streams.history.columns import Mapped
 from streams.history.formats import check_header, read_values
@@ -44,7 +45,7 @@ class Skipped:
 
 
 class _Keyed(msgspec.Struct, gc=False):
-    customer_id: str
+    customer_id: str | int
 
 
 class _Timed(_Keyed, gc=False):
@@ -54,7 +55,7 @@ class _Timed(_Keyed, gc=False):
 
 
 class _Announced(msgspec.Struct, gc=False):
-    campaign_id: str
+    campaign_id: str | int
     occurred_at: _When = None
 
 
@@ -69,25 +70,35 @@ class KeyedLine(msgspec.Struct, frozen=True, gc=False):
 def keyed_lines(
     path: Path, topic: Topic, columns: Mapping[str, Mapped] = MappingProxyType({}), skipped: Skipped | None = None
 ) -> Iterator[KeyedLine]:
-    """Yield each event of a file. Raises LoadError if a line has no customer_id, FileError if it cannot be read.
+    """Yield each event of a file. Raises LoadError if a line is no event of a customer, FileError if it cannot be read.
 
-    If `skipped` is given, lines without a customer_id are counted there instead.
+    If `skipped` is given, lines that are no event of a customer are counted there instead.
     """
     timed, keyed = msgspec.json.Decoder(_Timed), msgspec.json.Decoder(_Keyed)
     for number, value in read_values(path, topic, columns.get(topic.label, {})):
         try:
-            event = timed.decode(value)
-            yield KeyedLine(
-                event.customer_id.encode(), value, _timestamp(event.occurred_at, event.updated_at, event.registered_at)
-            )
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            try:
-                yield KeyedLine(keyed.decode(value).customer_id.encode(), value, None)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                bad = f"{path}, line {number}: {error}; allowed is JSON with a customer_id"
-                if skipped is None:
-                    raise LoadError(f"{bad}. With --skip-invalid such lines are left out and counted") from None
-                skipped.add(bad)
+            yield _keyed_line(value, timed, keyed)
+        except (msgspec.DecodeError, UnicodeDecodeError, BadRecord) as error:
+            allowed = "" if isinstance(error, BadRecord) else "; allowed is JSON with a customer_id"
+            bad = f"{path}, line {number}: {error}{allowed}"
+            if skipped is None:
+                raise LoadError(f"{bad}. With --skip-invalid such lines are left out and counted") from None
+            skipped.add(bad)
+
+
+def _keyed_line(value: bytes, timed: msgspec.json.Decoder[_Timed], keyed: msgspec.json.Decoder[_Keyed]) -> KeyedLine:
+    """Return an event to produce. Raises DecodeError, UnicodeDecodeError or BadRecord if it has no customer."""
+    if isinstance(value, Unreadable):
+        raise BadRecord(value.reason, value.detail)
+    try:
+        event = timed.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        customer_id, timestamp = str(keyed.decode(value).customer_id), None
+    else:
+        customer_id = str(event.customer_id)
+        timestamp = _timestamp(event.occurred_at, event.updated_at, event.registered_at)
+    check_id("customer_id", customer_id)
+    return KeyedLine(customer_id.encode(), value, timestamp)
 
 
 def campaign_lines(path: Path) -> Iterator[KeyedLine]:
@@ -98,7 +109,7 @@ def campaign_lines(path: Path) -> Iterator[KeyedLine]:
             campaign = announced.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise LoadError(f"{path}, line {number}: {error}; allowed is JSON with a campaign_id") from None
-        yield KeyedLine(campaign.campaign_id.encode(), value, _timestamp(campaign.occurred_at))
+        yield KeyedLine(str(campaign.campaign_id).encode(), value, _timestamp(campaign.occurred_at))
 
 
 def _timestamp(*whens: _When) -> int | None:

@@ -20,7 +20,14 @@ from streams.faust_ext.recovery import StateTables
 from streams.faust_ext.table import StateTable
 from streams.kafka.partitioner import partition_for
 from streams.kafka.range_reader import read_range
-from streams.kafka.topics import changelog_name, populations_label, ticks_name
+from streams.kafka.topics import (
+    BrokerError,
+    TopicsError,
+    changelog_name,
+    check_topics,
+    populations_label,
+    ticks_name,
+)
 from streams.metrics.collectors import Metrics, PartitionCollector
 from streams.partition.cutoff_coordinator import CutoffCoordinator, cutoff_coordinator
 from streams.partition.encoder import Encoder
@@ -37,6 +44,8 @@ from streams.worker.web import add_pages
 
 log = logging.getLogger(__name__)
 
+#: The interval (seconds) at which the topics are checked.
+TOPICS_CHECK_S = 30.0
 #: How far (ms) beyond the lateness after a day's end records are read while it is not decided. Without a backlog it is
 #: decided within a few seconds.
 READ_BEYOND_MS = 60_000
@@ -63,13 +72,14 @@ def build(settings: Settings) -> TidemarkApp:
     timeline = load_timeline(settings.policy)
     metrics = Metrics()
     metrics.expect(timeline)
-    app = faust_app(settings, metrics)
+    app = faust_app(settings, metrics, timeline)
     processor = make_processor(settings, timeline)
     table = _table(app, settings, processor)
     context = _context(app, settings, table)
     worker = Worker(context, processor, metrics)
     _agent(app, settings, context, worker)
     _lifecycle(app, settings, worker, Watermarks(settings, context, worker))
+    _watch_topics(app, settings)
     readiness = Readiness(app, settings, lambda: table.data, worker)
     metrics.ready.set_function(lambda: not readiness.obstacles())
     clock = context.clock if settings.clock == "wall" else None
@@ -164,6 +174,20 @@ def _follow(app: TidemarkApp, settings: Settings, coordinator: CutoffCoordinator
         await follow_cutoffs(settings, history)
 
     return history
+
+
+def _watch_topics(app: TidemarkApp, settings: Settings) -> None:
+    """End the worker if its topics change: added partitions would never be read."""
+
+    @app.task
+    async def check_now_and_then() -> None:
+        async for _ in app.itertimer(TOPICS_CHECK_S, name="topics"):
+            try:
+                mistakes = await check_topics(settings)
+            except BrokerError:
+                continue  # the worker waits for its broker
+            if mistakes:
+                await app.crash(TopicsError(f"the topics are no longer as they should be: {'; '.join(mistakes)}"))
 
 
 def _lifecycle(app: TidemarkApp, settings: Settings, worker: Worker, watermarks: Watermarks) -> None:

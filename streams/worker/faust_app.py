@@ -1,6 +1,7 @@
 """The Faust app of a worker: transport, tables, settings, the end after a crash. Making it connects nothing."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +9,8 @@ import faust
 
 from config.settings import Settings
 from models.errors import UnusableInput
+from models.policy.timeline import Timeline
+from streams.faust_ext.assignor import AgreeingAssignor
 from streams.faust_ext.clients import credentials
 from streams.faust_ext.consumer import MicroBatchConsumer, MicroBatchTransport
 from streams.faust_ext.recovery import StateTables
@@ -30,8 +33,10 @@ QUEUED_BATCHES = 8
 class TidemarkApp(faust.App):
     """A Faust app with the micro-batched transport."""
 
-    def __init__(self, *args: Any, metrics: Metrics, **options: Any) -> None:
+    def __init__(self, *args: Any, metrics: Metrics, policy_contents: Mapping[str, str], **options: Any) -> None:
+        """`policy_contents` are the hashes of the policy's versions by name, on which the group must agree."""
         self.metrics = metrics
+        self.policy_contents = policy_contents
         self._owns_process = False
         super().__init__(*args, **options)
 
@@ -59,11 +64,13 @@ class TidemarkApp(faust.App):
         return Pages(self)
 
 
-def faust_app(settings: Settings, metrics: Metrics) -> TidemarkApp:
+def faust_app(settings: Settings, metrics: Metrics, timeline: Timeline) -> TidemarkApp:
     """Return the app, configured and not started. Raises UnusableInput if the data directory cannot be used."""
     return TidemarkApp(
         settings.app_id,
         metrics=metrics,
+        policy_contents=timeline.contents,
+        PartitionAssignor=AgreeingAssignor,
         broker_credentials=credentials(settings),
         broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         store="memory://",
@@ -80,6 +87,7 @@ def faust_app(settings: Settings, metrics: Metrics) -> TidemarkApp:
         broker_heartbeat_interval=2.0,
         broker_max_poll_records=settings.max_batch,
         consumer_max_fetch_size=16_777_216,
+        consumer_metadata_max_age_ms=30_000,  # how soon a topic that was created again is assigned
         stream_buffer_maxsize=QUEUED_BATCHES,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,

@@ -83,10 +83,11 @@ def _is_not_faust_chatter(record: logging.LogRecord) -> bool:
 def _is_not_a_repetition(record: logging.LogRecord) -> bool:
     """Return False for Faust's and asyncio's traceback of an error raised on purpose, which was logged in one line."""
     again = record.name == "asyncio" or str(record.msg).startswith("[^")
-    return not (
-        str(record.msg).endswith("Reraising original exception...")
-        or (again and record.exc_info and _comes_of_ours(record.exc_info[1]))
-    )
+    errors = [each for each in record.args or () if isinstance(each, BaseException)]  # Faust's "Crashed reason=%r"
+    if record.exc_info and record.exc_info[1] is not None:
+        errors.append(record.exc_info[1])
+    ours = again and any(_comes_of_ours(error) for error in errors)
+    return not (ours or str(record.msg).endswith("Reraising original exception..."))
 
 
 def _comes_of_ours(error: BaseException | None) -> bool:

@@ -82,6 +82,8 @@ class Worker:
                     continue
                 if message.topic == self._context.ticks:
                     await self._advance(partition, message.tp, message.value)
+                elif self._context.inputs[message.topic].label in partition.progress.lost:
+                    pass  # it is fetched again from the beginning of the log once the loss is accepted
                 elif message.tp in self.paused:
                     self.paused.append(message.tp, message.value)
                 else:
@@ -167,7 +169,32 @@ class Worker:
         if effects.reasons:
             self._log_dead_letters(tp, effects, chunk)
 
+    async def note_loss(self, tp: TP, end: int) -> bool:
+        """Note that an input log ended at an offset before what is applied: nothing more of it is applied.
+
+        Return whether that is news. Raises KafkaError, Fenced.
+        """
+        async with self.quiet():
+            partition = await self._owned(tp)
+            if partition is None or not partition.lose(self._context.inputs[tp.topic].label, end):
+                return False
+            self.paused.drop(tp)
+            await self._ownership.perform(partition, Effects(changelog=[partition.progress_row()]))
+            return True
+
+    async def _accept_losses(self, partition: Partition, chunk: Chunk) -> None:
+        """Do what operators order among some watermarks: go on with topics that lost records."""
+        orders = [decode_watermark(record.value) for record in chunk.records]
+        labels = {order.accept_loss for order in orders if order is not None and order.accept_loss is not None}
+        for name, topic in self._context.inputs.items():
+            if topic.label in labels and partition.accept_loss(topic.label):
+                tp = TP(name, partition.number)
+                log.warning("the loss is accepted: the log is read from its beginning", extra=_place(tp, 0))
+                await self._ownership.perform(partition, Effects(changelog=[partition.progress_row()]))
+                await self._seek_back(tp, 0)
+
     async def _advance(self, partition: Partition, tp: TP, chunk: Chunk) -> None:
+        await self._accept_losses(partition, chunk)
         watermark = self._latest_watermark(partition, chunk)
         more = watermark is not None
         while more and watermark is not None:
@@ -190,7 +217,7 @@ class Worker:
         """Return the last watermark under our claim. Others may rest on records that are not in our state."""
         claim = self._context.store().claims[partition.number].encoded
         watermarks = (decode_watermark(record.value) for record in reversed(chunk.records))
-        ours = [each for each in watermarks if each is not None and each.claim == claim]
+        ours = [each for each in watermarks if each is not None and each.claim == claim and each.accept_loss is None]
         return next((each for each in ours if each.time is not None), ours[0] if ours else None)
 
     async def advance_after(self, keys: Iterable[bytes | None]) -> None:
@@ -214,10 +241,30 @@ class Worker:
             return True  # it was on its way when the partition was sought
         if first <= expected or (again and chunk.number == 0):
             self._probes.pop(tp, None)
+            if first > expected:
+                await self._note_hole(tp, expected, first)
             return False
         log.info("fetching again: expected offset %d, found %d", expected, first, extra=_place(tp, expected))
         await self._seek_back(tp, expected)
         return True
+
+    async def _note_hole(self, tp: TP, expected: int, first: int) -> None:
+        """Say what retention took before it was read. Offsets of markers, and those compaction took, are no loss."""
+        label = self._context.inputs[tp.topic].label
+        partition = self._context.store().partition(tp.partition)
+        if partition is None or label not in partition.progress.applied:
+            return  # nothing was read of it before: it is read from where it begins
+        lost = min(first, await self._context.consumer().beginning(tp)) - expected
+        if lost > 0:
+            self.metrics.lost_records.labels(label).inc(lost)
+            log.warning(
+                "%d records are lost: they were deleted before they were read. The log begins at offset %d, the "
+                "records before %d are applied; see TidemarkRecordsLost in docs/runbook.md",
+                lost,
+                expected + lost,
+                expected,
+                extra=_place(tp, expected),
+            )
 
     async def resume(self, tp: TP) -> None:
         """Fetch a partition that makes no progress again, from the offset of its state."""

@@ -9,15 +9,17 @@ contiguous unless another process writes: there are no transactions in this topi
 import logging
 import os
 import time
+from collections.abc import Iterator
 
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
-from streams.partition.fencing import CLAIM_KEY, Fenced
+from streams.partition.fencing import ChangelogLost, Fenced, flaw_of
 from streams.partition.processor import Processor
-from streams.partition.state import Partition
+from streams.partition.state import CLAIM_KEY, Partition
 from streams.worker.committer import Committer
 from streams.worker.context import WorkerContext
 
@@ -29,6 +31,10 @@ RENEW_S = 60.0
 _CLAIMS = 5
 #: How long (seconds) a partition may stay without an owner after it was dropped.
 _UNSETTLED_S = 60.0
+#: The number of damaged rows that are logged with their offsets; the dead letters name all of them.
+_LOG_DAMAGED = 20
+#: Damaged rows that lie no further apart (offsets) are read together.
+_READ_TOGETHER = 1_000
 
 
 class Ownership:
@@ -58,11 +64,13 @@ class Ownership:
             claim = store.fence(number).next_claim(self._owner)
             offsets = await self._committer().write(number, [(CLAIM_KEY + str(number).encode(), claim.encoded)], claim)
             # Records before the claim that were not recovered are the previous owner's, and count.
+            self._check_log(number, self._next_offset(number), offsets)
             unread = range(self._next_offset(number), offsets.stop)
             partition = await store.catch_up(number, await self._context.read_changelog(number, unread))
             self._written(number, offsets)
             if store.fence(number).holder == claim:
                 store.note_claim(number, claim)
+                await self._check_state(partition)
                 if store.fence(number).stale:
                     await self._restate(partition)
                 return store.partition(number)
@@ -96,6 +104,10 @@ class Ownership:
         number, store = partition.number, self._context.store()
         expected = self._next_offset(number)
         offsets = await self._committer().write(number, rows, store.claims[number])
+        if offsets.start < expected:
+            # The rows, and the progress among them, would pass for the whole state of the partition.
+            await self._committer().write(number, [(key, None) for key, _ in rows], store.claims[number])
+        self._check_log(number, expected, offsets)
         self._written(number, offsets)
         if offsets.start != expected or len(offsets) != len(rows):
             await self._defend(partition, range(expected, offsets.stop))
@@ -111,7 +123,7 @@ class Ownership:
         store, number = self._context.store(), partition.number
         fence = store.fence(number)
         for record in await self._context.read_changelog(number, offsets):
-            fence.admits(record.key, record.headers)
+            fence.admits(record)
         if fence.holder != store.claims[number]:
             if await self._is_member(partition):
                 raise Fenced(f"partition {number} was taken by a worker that is not its owner")
@@ -121,11 +133,62 @@ class Ownership:
             self._drop(partition)
 
     async def _restate(self, partition: Partition) -> None:
+        """Write rows again whose latest record does not count; those that cannot be read become dead letters."""
         stale = self._context.store().fence(partition.number).take_stale()
+        damaged = await self._read_damaged(partition.number, {at for at in stale.values() if at is not None})
+        for record, flaw in damaged[:_LOG_DAMAGED]:
+            log.warning(
+                "a damaged row of the changelog becomes a dead letter, and the row before it counts: %s",
+                flaw,
+                extra={"topic": self._context.changelog, "partition": partition.number, "offset": record.offset},
+            )
         log.warning(
-            "a replaced owner wrote over %d rows: writing them again", len(stale), extra={"partition": partition.number}
+            "writing %d rows again that a replaced owner or damage has written over",
+            len(stale),
+            extra={"partition": partition.number},
         )
-        await self.perform(partition, self._processor.restate(partition, stale))
+        effects = self._processor.restate(partition, stale, self._context.changelog, damaged)
+        self._metrics.count_dead_letters(effects)
+        await self.perform(partition, effects)
+
+    async def _read_damaged(self, number: int, offsets: set[int]) -> list[tuple[ConsumerRecord, str]]:
+        """Return the damaged records at some offsets, unless compaction has removed them, and why they are damaged."""
+        records = [
+            record
+            for stretch in _stretches(sorted(offsets))
+            for record in await self._context.read_changelog(number, stretch)
+            if record.offset in offsets
+        ]
+        return [(record, flaw) for record in records if (flaw := flaw_of(record)) is not None]
+
+    def _check_log(self, number: int, expected: int, offsets: range) -> None:
+        """Raise ChangelogLost if rows were written before where the changelog ended: it is another log."""
+        if offsets.start < expected:
+            raise ChangelogLost(
+                f"{self._context.changelog}, partition {number}: a row was written at offset {offsets.start}, but the "
+                f"changelog had ended at {expected}: it was deleted or lost records. Its state is incomplete: see "
+                "docs/runbook.md#a-changelog-that-lost-records"
+            )
+
+    async def _check_state(self, partition: Partition) -> None:
+        """Raise ChangelogLost if the state is gone although the group had read input, and cannot be read again."""
+        consumer, number = self._context.consumer(), partition.number
+        if partition.progress.applied:
+            return
+        for name in self._context.inputs:
+            tp = TP(name, number)
+            if tp in consumer.assignment() and (committed := await consumer.committed(tp)):
+                if begin := await consumer.beginning(tp):
+                    raise ChangelogLost(
+                        f"{self._context.changelog}, partition {number}: it has no state, but {name} was read up "
+                        f"to offset {committed}, and that begins at {begin}: it cannot be rebuilt. See "
+                        "docs/runbook.md#a-changelog-that-lost-records"
+                    )
+                log.warning(
+                    "the changelog has no state, but input was read: the state is rebuilt from the beginning of %s",
+                    name,
+                    extra={"partition": number},
+                )
 
     def check(self) -> None:
         """Raise Fenced if a partition was dropped, and is still assigned here without being ours after a minute."""
@@ -144,8 +207,11 @@ class Ownership:
 
     async def _is_member(self, partition: Partition) -> bool:
         """Return whether the group still accepts us as the owner: otherwise it refuses a commit."""
-        name, topic = next(iter(self._context.inputs.items()))
-        return await self._context.consumer().still_owner(TP(name, partition.number), partition.next_offset(topic))
+        consumer = self._context.consumer()
+        for name, topic in self._context.inputs.items():
+            if (tp := TP(name, partition.number)) in consumer.assignment():  # unless that topic is missing
+                return await consumer.still_owner(tp, partition.next_offset(topic))
+        return False
 
     def _next_offset(self, number: int) -> int:
         known = self._context.store().persisted_offset(TP(self._context.changelog, number))
@@ -157,3 +223,11 @@ class Ownership:
 
     def _committer(self) -> Committer:
         return Committer(self._context.producer(), self._context.name_of, self._context.changelog)
+
+
+def _stretches(offsets: list[int]) -> Iterator[range]:
+    """Yield ranges that hold sorted offsets, without the wide gaps between them."""
+    while offsets:
+        count = next((n for n in range(1, len(offsets)) if offsets[n] - offsets[n - 1] > _READ_TOGETHER), len(offsets))
+        yield range(offsets[0], offsets[count - 1] + 1)
+        offsets = offsets[count:]

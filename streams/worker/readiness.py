@@ -42,8 +42,18 @@ class Readiness:
             for number in sorted(self._store().partitions)
             if now - advanced_at.get(number, float("-inf")) > self._patience_s
         ]
-        return stalled + [
-            f"{topic}, partition {number}: {lag} records are unread and none was applied for {now - since:.0f} s"
-            for (topic, number), (lag, since) in sorted(self._worker.waiting.items())
-            if now - since > self._patience_s
+        lost = [
+            f"{topic}, partition {number}: the log ended at {end} before the applied offset; `tidemark topics "
+            f"accept-loss {topic}` goes on from the beginning of the log"
+            for number, partition in sorted(self._store().partitions.items())
+            for topic, end in sorted(partition.progress.lost.items())
         ]
+        return (
+            lost
+            + stalled
+            + [
+                f"{topic}, partition {number}: {lag} records are unread and none was applied for {now - since:.0f} s"
+                for (topic, number), (lag, since) in sorted(self._worker.waiting.items())
+                if now - since > self._patience_s
+            ]
+        )

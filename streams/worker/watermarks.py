@@ -16,6 +16,7 @@ from config.settings import Settings
 from models.instants import MAX_INSTANT
 from streams.partition.state import Partition, Watermark
 from streams.worker.context import WorkerContext
+from streams.worker.log_loss import LogLoss
 from streams.worker.loop import Worker
 
 
@@ -39,6 +40,7 @@ class Watermarks:
         self._worker = worker
         self._metrics = worker.metrics
         self._inputs = {name: topic.label for name, topic in context.inputs.items()}
+        self._losses = LogLoss(context, worker)
         self._idle: dict[TP, tuple[int, int]] = {}
         self._asked: dict[TP, tuple[int, int]] = {}
         self._applied: dict[tuple[str, int], int] = {}
@@ -53,6 +55,7 @@ class Watermarks:
             # past events of another topic that arrived with them.
             partitions = dict(self._context.store().partitions)
             seen = {number: dict(partition.progress.latest) for number, partition in partitions.items()}
+            applied = {number: dict(partition.progress.applied) for number, partition in partitions.items()}
             claims = {number: claim.encoded for number, claim in self._context.store().claims.items()}
         now = self._context.clock()
         assigned = self._context.consumer().assignment()
@@ -61,10 +64,11 @@ class Watermarks:
             return []
         ends = await self._context.consumer().highwaters(*tps)
         in_transaction = await self._context.consumer().open_records(tps)
+        held = await self._losses.held(applied, tps)
         async with self._worker.quiet():
             unread = await self._unread(partitions, {tp: ends.get(tp) or 0 for tp in tps})
         self._hold_for_transactions(unread.lagging, in_transaction)
-        for number in partitions:
+        for number in partitions.keys() - held:
             watermark = Watermark(self._time_of(number, seen, unread, now), claims.get(number))
             value = msgspec.json.encode(watermark)
             sent = await self._context.producer().send(self._context.ticks, value, partition=number)

@@ -25,7 +25,7 @@ from models.policy.compiled import Policy
 from models.policy.timeline import Timeline
 from models.rules.comparisons import OPS
 from models.rules.metrics import METRICS
-from tests.models.build import day, order, policy, tiers
+from tests.models.build import T0, Run, day, order, policy, tiers
 
 LANGUAGES = ["en", "zh"]
 ENGLISH, CHINESE = (catalogue(language).messages for language in LANGUAGES)
@@ -157,7 +157,9 @@ def eventful() -> CustomerReport:
     ]
     care = [UpcomingCare("b", "birthday_offer", "sms", "2026-03-01T09:00:00Z")]
     following = NextPolicy("test-2", "2026-06-01T00:00:00Z")
-    return msgspec.structs.replace(whole, passed=passed, settled=1, pending=2, care=care, next_policy=following)
+    return msgspec.structs.replace(
+        whole, passed=passed, settled=1, pending=2, orphans=2, care=care, next_policy=following
+    )
 
 
 def everything() -> CustomerReport:
@@ -271,3 +273,19 @@ def test_numbers_are_rounded_and_have_units() -> None:
 def test_instants_are_in_local_time_with_the_offset(instant: str, tz: str, english: str, chinese: str) -> None:
     tellers = [_Teller(catalogue(language), zone(tz), "USD") for language in LANGUAGES]
     assert [teller.instant(instant) for teller in tellers] == [english, chinese]
+
+
+@pytest.mark.parametrize(
+    ("language", "window", "text"),
+    [
+        ("en", "calendar_year", "the number of orders from 1 January 2026 to 31 December 2026"),
+        ("zh", "calendar_year", "2026年1月1日至2026年12月31日的订单数"),
+        ("en", "12 months", "the number of orders since 1 February 2025"),
+        ("zh", "12 months", "自2025年2月1日起的订单数"),
+    ],
+)
+def test_counting_periods_are_named_by_their_dates(language: str, window: str, text: str) -> None:
+    rules = policy(tiers({"frequency": ">= 1"}, window=window))
+    customer = Run(rules).take(order(T0, "a")).customer
+    report = customer_report(customer, Timeline([rules]), T0)
+    assert any(text in sentence for sentence in render(report, language))

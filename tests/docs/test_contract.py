@@ -12,6 +12,7 @@ from config.policy_files import POLICIES, load_timeline
 from models import wire
 from models.customer.interactions import MAX_INTERACTIONS
 from models.customer.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
+from models.customer.state import row_flaw
 from models.engine.decide import MAX_PENDING, MAX_PENDING_PROFILES
 from models.errors import Reason
 from models.events import KNOWN_KINDS, Topic
@@ -170,7 +171,11 @@ def order(**changes: Any) -> bytes:
 BAD_RECORDS: dict[Reason, tuple[Topic, bytes, bytes]] = {
     Reason.TOO_LARGE: (Topic.ORDERS, b"c1", b" " * 70_000),
     Reason.NOT_JSON: (Topic.ORDERS, b"c1", b"oops"),
-    Reason.WRONG_TYPE: (Topic.ORDERS, b"c1", order(order_id=7)),
+    Reason.WRONG_TYPE: (
+        Topic.INTERACTIONS,
+        b"c1",
+        b'{"type":"interaction","interaction_id":"i1","customer_id":"c1","occurred_at":"2026-03-01T10:00:00Z","kind":7}',
+    ),
     Reason.MISSING_FIELD: (Topic.ORDERS, b"c1", order().replace(b', "amount": "1"', b"")),
     Reason.UNKNOWN_TYPE: (Topic.ORDERS, b"c1", order(type="order.shipped")),
     Reason.KEY_MISMATCH: (Topic.ORDERS, b"c2", order()),
@@ -181,6 +186,7 @@ BAD_RECORDS: dict[Reason, tuple[Topic, bytes, bytes]] = {
     Reason.FIELD_IGNORED: (Topic.CUSTOMERS, b"c1", b'{"customer_id": "c1", "birthday": "1990-13-01"}'),
     Reason.TOO_FAR_AHEAD: (Topic.ORDERS, b"c1", order()),
     Reason.WRONG_PARTITION: (Topic.ORDERS, b"c1", order()),
+    Reason.DAMAGED_ROW: (Topic.ORDERS, b"c1", b"oops"),
 }
 
 
@@ -200,7 +206,11 @@ def test_reasons_are_given_with_the_details_documented(reason: Reason):
         partition_for=(lambda _key: 0) if reason is Reason.WRONG_PARTITION else None,
     )
     now = parse_instant("2026-02-02T00:00:00Z" if ahead else "2026-06-01T00:00:00Z")
-    effects = processor.process(Partition(3), topic, topic.label, [FileRecord(0, 0, key, value)], now)
+    partition, record = Partition(3), FileRecord(0, 0, key, value)
+    if reason is Reason.DAMAGED_ROW:
+        effects = processor.restate(partition, [key], "changelog", [(record, row_flaw(value))])
+    else:
+        effects = processor.process(partition, topic, topic.label, [record], now)
     (letter,) = effects.outputs["dead-letters"]
     headers = {name: text.decode() for name, text in letter.headers}
     assert (headers["reason"], headers["detail"]) == (reason, documented[reason])

@@ -7,10 +7,12 @@ from plain lists each time. The tests compare the engine with it, change for cha
 import heapq
 import operator
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from models.events import Interaction, OrderCancelled, OrderPlaced, OrderRefunded, Pending, Profile
 
@@ -40,6 +42,22 @@ class Change(NamedTuple):
 def milliseconds(duration: str) -> int:
     unit = "ms" if duration.endswith("ms") else "d"
     return int(duration.removesuffix(unit)) * UNITS[unit]
+
+
+def month_start(year: int, month: int, zone: ZoneInfo) -> int:
+    """Return the instant (ms) at which a month begins; months beyond December are those of later years."""
+    years, month = divmod(month - 1, 12)
+    return int(datetime(year + years, month + 1, 1, tzinfo=zone).timestamp() * 1_000)
+
+
+def looks_back(window: str, at: int, zone: ZoneInfo) -> int:
+    """Return how far (ms) a window looks back as of an instant: what counts came later than that."""
+    day = datetime.fromtimestamp(at / 1_000, zone)
+    if window == "calendar_year":
+        return at - month_start(day.year, 1, zone) + 1
+    if window.endswith("months"):
+        return at - month_start(day.year - 10, 120 + day.month - int(window.split(maxsplit=1)[0]) + 1, zone) + 1
+    return milliseconds(window)
 
 
 def comparisons(rule: dict[str, Any]) -> Iterator[tuple[str, str, Fraction]]:
@@ -169,25 +187,30 @@ class Past:
 class Ladder:
     """One scheme and the customer's position in it."""
 
-    def __init__(self, name: str, spec: dict[str, Any], window: str) -> None:
+    def __init__(self, name: str, spec: dict[str, Any], window: str, zone: ZoneInfo) -> None:
         self.name = name
         self.names = [tier["name"] for tier in spec["tiers"]]
         self.rules = [tier.get("when") for tier in spec["tiers"]]
-        self.window = milliseconds(spec["window"] or window)
+        self.window, self.zone = spec["window"] or window, zone
         self.grace = milliseconds(spec["demotion"]["grace"])
         self.one = spec["demotion"]["step"] == "one"
+        self.clawback = spec["demotion"]["clawback"]
         self.held: int | None = None
         self.below_since: int | None = None
         self.sequence = 0
 
     def judge(self, past: Past, at: int, cause: str) -> Iterator[Change]:
         qualified = max(
-            rank for rank, rule in enumerate(self.rules) if rule is None or past.holds(rule, at, self.window)
+            rank
+            for rank, rule in enumerate(self.rules)
+            if rule is None or past.holds(rule, at, looks_back(self.window, at, self.zone))
         )
         if self.held is None:
             yield self.move(qualified, "enter", at, cause)
         elif qualified > self.held:
             yield self.move(qualified, "up", at, cause)
+        if qualified < self.held and self.clawback and cause == "refund" and self.below_since is None:
+            yield self.move(qualified, "down", at, cause)
         while qualified < self.held:
             if self.below_since is None:
                 self.below_since = at
@@ -205,9 +228,19 @@ class Ladder:
         """Yield every instant at which time alone could matter, given the events so far."""
         if self.below_since is not None:
             yield self.below_since + self.grace
+        spans = set[int]()
+        if self.window in ("calendar_year", "3 months"):
+            for number in range(1, 121):
+                start = month_start(2022, number, self.zone)
+                yield from range(start - 1, start + 2)
+        else:
+            half = milliseconds(self.window) // 2
+            spans = {milliseconds(self.window), half, 2 * half}
+        yield from self._after_spans(past, spans)
+
+    def _after_spans(self, past: Past, spans: set[int]) -> Iterator[int]:
+        """Yield the instants around some spans after each event, and those that the rules name."""
         times = [event.at for event in past.events if event.at is not None]
-        half = self.window // 2
-        spans = {self.window, half, 2 * half}
         for rule in self.rules:
             for name, _, threshold in comparisons(rule or {}):
                 if name in ("recency_days", "tenure_days", "first_order_days"):
@@ -222,7 +255,9 @@ class Ladder:
 def judge(spec: dict[str, Any], history: list[Pending], until: int) -> list[Change]:
     """Return every tier change of a history given in order, up to and including `until` (ms)."""
     past = Past({kind: Fraction(weight) for kind, weight in spec["weights"].items()})
-    ladders = [Ladder(name, scheme, spec["window"]) for name, scheme in spec["schemes"].items()]
+    ladders = [
+        Ladder(name, scheme, spec["window"], ZoneInfo(spec["timezone"])) for name, scheme in spec["schemes"].items()
+    ]
     changes: list[Change] = []
     instants: list[int] = []
     now = None

@@ -15,6 +15,8 @@ from models.instants import DAY_MS, HOUR_MS, format_instant, parse_instant
 
 START = parse_instant("2023-06-01T00:00:00Z")
 WINDOWS = {"30d": 30, "90d": 90}
+#: Windows by the calendar; `growth` and computed cut-offs want the others.
+CALENDAR = ("calendar_year", "3 months")
 GRACES = {"0d": 0, "1ms": 0, "10d": 10, "30d": 30}
 RECENCIES = ("30", "45.5", "90")
 
@@ -186,6 +188,12 @@ RULES = st.recursive(
 )
 
 
+def _window(scheme: Any) -> st.SearchStrategy[str | None]:
+    """Draw a scheme's window; None: the policy's."""
+    rolling = "growth" in str(scheme) or "percentile" in str(scheme)
+    return st.sampled_from((None, *WINDOWS, *(() if rolling else CALENDAR)))
+
+
 @st.composite
 def _scheme(draw: st.DrawFn) -> dict[str, Any]:
     rules = draw(st.lists(RULES, min_size=1, max_size=3))
@@ -193,8 +201,9 @@ def _scheme(draw: st.DrawFn) -> dict[str, Any]:
     rules = [{"all": [rule]} if len(rule) == 1 and not rule.keys() & {"all", "any"} else rule for rule in rules]
     grace, step = draw(st.sampled_from(sorted(GRACES))), draw(st.sampled_from(("qualified", "one")))
     tiers = [{"name": "t0"}, *({"name": f"t{number}", "when": rule} for number, rule in enumerate(rules, start=1))]
-    window = draw(st.sampled_from((None, *WINDOWS)))
-    return {"tiers": tiers, "window": window, "demotion": {"grace": grace, "step": step}}
+    window = draw(_window(tiers))
+    demotion = {"grace": grace, "step": step, "clawback": draw(st.booleans())}
+    return {"tiers": tiers, "window": window, "demotion": demotion}
 
 
 def _level(highest: int) -> st.SearchStrategy[str]:
@@ -269,8 +278,9 @@ def _kept_scheme(draw: st.DrawFn) -> dict[str, Any]:
         "step": draw(st.sampled_from(("qualified", "one"))),
         "min_stay": draw(st.sampled_from(("0d", "0d", "1ms", "45d"))),
         "keep": draw(st.sampled_from((None, None, "calendar_year", "anniversary"))),
+        "clawback": draw(st.booleans()),
     }
-    return {**scheme, "window": draw(st.sampled_from((None, *WINDOWS))), "demotion": demotion}
+    return {**scheme, "window": draw(_window(scheme)), "demotion": demotion}
 
 
 _CARES: dict[str, dict[str, Any]] = {

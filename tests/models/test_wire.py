@@ -176,6 +176,63 @@ def test_an_empty_field_of_a_profile_is_absent(field: str) -> None:
     assert found == ("c1", Profile(MS, consent=Consent(False), updated_at=MS))
 
 
+@pytest.mark.parametrize(
+    ("topic", "record", "names"),
+    [
+        (Topic.ORDERS, ORDER, ("order_id",)),
+        (Topic.ORDERS, {**ORDER, "type": "order.refunded", "refund_id": 7}, ("order_id", "refund_id")),
+        (Topic.ORDERS, {**ORDER, "type": "order.cancelled"}, ("order_id",)),
+        (Topic.INTERACTIONS, {**CONTACT, "kind": "care.opened"}, ("interaction_id", "action_id")),
+        (Topic.CUSTOMERS, PROFILE, ()),
+    ],
+)
+def test_whole_numbers_are_ids_everywhere(topic: Topic, record: dict[str, Any], names: tuple[str, ...]) -> None:
+    numbers = {name: 450_789_469 + place for place, name in enumerate(("customer_id", *names))}
+    texts = {name: str(number) for name, number in numbers.items()}
+    as_text = WIRE.decode(topic, b"450789469", value(record, **texts))
+    assert WIRE.decode(topic, b"450789469", value(record, **numbers)) == as_text
+    assert WIRE.decode_batch(topic, [value(record, **numbers)] * 2, [b"450789469"] * 2) == [as_text] * 2
+    assert as_text[0] == "450789469"
+    assert refused(topic, value(record, **numbers), b"450789460").reason is Reason.KEY_MISMATCH
+
+
+def test_a_campaign_may_have_a_number() -> None:
+    campaign = {"type": "campaign", "campaign_id": 5, "occurred_at": "2026-03-01T00:00:00Z", "subject": "launch"}
+    assert WIRE.decode_campaign(value(campaign)).campaign == "5"
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, 2**64, 10**300])
+def test_numbers_beyond_64_bits_or_below_zero_are_no_ids(number: int) -> None:
+    assert refused(Topic.ORDERS, value(ORDER, order_id=number)).reason is Reason.BAD_VALUE
+
+
+NO_IDS = {
+    **dict.fromkeys(("NULL", "None", "nan", "\\N", "<NA>", "#N/A"), Reason.MISSING_FIELD),
+    **dict.fromkeys((" c1", "c1\t", "17850.0", "4.50789E+12", "4,50789E+12", "b'c1'", 'b"c1"'), Reason.BAD_VALUE),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), NO_IDS.items())
+def test_a_customer_of_a_file_has_an_id(text: str, reason: Reason) -> None:
+    with pytest.raises(BadRecord) as caught:
+        WIRE.decode(Topic.ORDERS, None, value(ORDER, customer_id=text))
+    assert caught.value.reason is reason
+    assert caught.value.detail.startswith("customer_id: found ")
+    assert WIRE.decode(Topic.ORDERS, text.encode(), value(ORDER, customer_id=text))[0] == text
+
+
+@pytest.mark.parametrize("text", ["nancy", "1001.1", "12E45", "b'c", "NULL-1", "a b", "ann@example.com", "-1", "Nadia"])
+def test_ids_that_only_resemble_such_are_ids(text: str) -> None:
+    assert WIRE.decode(Topic.ORDERS, None, value(ORDER, customer_id=text))[0] == text
+
+
+def test_channels_are_compared_without_case_and_blanks() -> None:
+    consent = {"marketing": True, "channels": [" SMS", "email "]}
+    _, profile = WIRE.decode(Topic.CUSTOMERS, b"c1", value(PROFILE, consent=consent))
+    assert isinstance(profile, Profile)
+    assert profile.consent == Consent(marketing=True, channels=("sms", "email"))
+
+
 def test_odd_channels_allow_none_and_empty_consent_is_none() -> None:
     for channels in ("sms", ["sms", ""], ["x"] * 17):
         found = WIRE.decode(Topic.CUSTOMERS, b"c1", value(PROFILE, consent={"marketing": True, "channels": channels}))
@@ -233,7 +290,9 @@ def test_no_value_means_nothing_but_on_customers() -> None:
         (Topic.ORDERS, b"[]"),
         (Topic.ORDERS, b'"order"'),
         (Topic.ORDERS, value(ORDER, type=5)),
-        (Topic.ORDERS, value(ORDER, order_id=17)),
+        (Topic.ORDERS, value(ORDER, order_id=17.0)),
+        (Topic.ORDERS, value(ORDER, customer_id=4.50789e12)),
+        (Topic.ORDERS, value(ORDER, customer_id=True)),
         (Topic.ORDERS, value(ORDER, customer_id=None)),
         (Topic.ORDERS, value(ORDER, amount=True)),
         (Topic.ORDERS, value(ORDER, amount=None)),
@@ -459,3 +518,22 @@ def test_records_decoded_at_once_come_to_what_each_of_them_comes_to() -> None:
             shown = [(each.reason, each.detail) if isinstance(each, BadRecord) else each for each in found]
             records = zip(values, [None] * len(values) if keys is None else [key or b"" for key in keys], strict=True)
             assert shown == [alone(value, key) for value, key in records]
+
+
+@pytest.mark.parametrize("key", [b"17", None])
+def test_integers_are_ids(key: bytes | None) -> None:
+    wire = WIRE
+    for topic, fields, ids in (
+        (Topic.ORDERS, ORDER, ("order_id", "customer_id")),
+        (Topic.INTERACTIONS, CONTACT, ("interaction_id", "customer_id")),
+        (Topic.CUSTOMERS, PROFILE, ("customer_id",)),
+    ):
+        numbers = value(fields, **dict.fromkeys(ids, 17))
+        texts = value(fields, **dict.fromkeys(ids, "17"))
+        expected = wire.decode(topic, key, texts)
+        assert expected[0] == "17"
+        assert wire.decode(topic, key, numbers) == expected
+        keys = None if key is None else [key] * 3
+        assert wire.decode_batch(topic, [texts, numbers, texts], keys) == [expected] * 3
+    odd = value(PROFILE, customer_id=17, birthday="soon")
+    assert wire.decode(Topic.CUSTOMERS, key, odd)[0] == "17"

@@ -40,7 +40,8 @@ one only when, at one look, they have been below for `grace` without interruptio
 and the period is over that follows the one in which they last qualified, which was a millisecond before they stood
 below: a calendar year of the policy's time zone, or a year since the registration (since the first event without one).
 Then they get the tier that they qualify for, or with `step: one` the next lower one. If they are below that too,
-everything starts again at that instant.
+everything starts again at that instant. With `clawback`, who qualified for their tier until a refund or cancellation,
+and does not after it, gets the tier that they qualify for at once.
 
 *Instants looked at:* every event; each event's instant plus the window or half window, a millisecond before and after;
 every order, and the registration, plus each number of days that the scheme names, and a millisecond after; if
@@ -115,12 +116,13 @@ class Ladder:
         self.min_stay = duration(demotion.get("min_stay", "0d"))
         self.one = demotion.get("step") == "one"
         self.keep = demotion.get("keep")
+        self.clawback = demotion.get("clawback", False)
         self.zone = zone
         self.rank: int | None = None
         self.since = 0
         self.below: int | None = None
 
-    def look(self, qualified: int, now: int, registered: int) -> Iterator[tuple[int | None, int]]:
+    def look(self, qualified: int, now: int, registered: int, cause: str) -> Iterator[tuple[int | None, int]]:
         """Yield each move (from, to) that happens now."""
         while True:
             before = self.rank
@@ -128,6 +130,8 @@ class Ladder:
                 self._hold(qualified, now)
             elif qualified == before:
                 self.below = None
+            elif self.clawback and cause == "refund" and self.below is None:
+                self._hold(qualified, now)
             else:
                 self.below = now if self.below is None else self.below
                 if now >= self.fall(registered):
@@ -161,6 +165,21 @@ def day_of(at: int, zone: ZoneInfo) -> date:
     return (EPOCH + timedelta(milliseconds=at)).astimezone(zone).date()
 
 
+def month_start(year: int, month: int, zone: ZoneInfo) -> int:
+    """The instant at which a month begins; months after the twelfth are those of later years."""
+    return midnight(date(year + (month - 1) // 12, (month - 1) % 12 + 1, 1), zone)
+
+
+def looks_back(written: str, now: int, zone: ZoneInfo) -> int:
+    """How far a window of the calendar looks back: to the start of its first month."""
+    day = day_of(now, zone)
+    if written == "calendar_year":
+        first = month_start(day.year, 1, zone)
+    else:
+        first = month_start(day.year - 10, 120 + day.month - int(written.split(maxsplit=1)[0]) + 1, zone)
+    return now - first + 1
+
+
 def midnight(day: date, zone: ZoneInfo) -> int:
     return instant(datetime(day.year, day.month, day.day, tzinfo=zone).isoformat())
 
@@ -190,10 +209,13 @@ def history(customer: str, name: str, policy: dict[str, Any], events: list[Event
     """Every tier change of one customer in one scheme, by looking at every instant."""
     scheme = policy["schemes"][name]
     names, qualify = KINDS[scheme.get("kind", "thresholds")](scheme)
-    window = duration(scheme.get("window", policy.get("window", "365d")))
+    written, zone = scheme.get("window", policy.get("window", "365d")), _zone(policy)
+    calendar = "month" in written or "calendar" in written
+    window = 0 if calendar else duration(written)
     overdue = [native(metric, number) for metric, number in _named(scheme) if metric == "overdue"]
     dated = [(_when(event), event) for event in events]
     waiting = list(candidates(dated, scheme, window, until))
+    waiting += _months(min(at for at, _ in dated), until, zone) if calendar else []
     heapq.heapify(waiting)
     by_instant: dict[int, list[Event]] = defaultdict(list)
     for at, event in dated:
@@ -210,8 +232,8 @@ def history(customer: str, name: str, policy: dict[str, Any], events: list[Event
             if event is not None:
                 known.add(now, event)
             cause = "time" if event is None else CAUSES.get(event.get("type"), "profile")
-            qualified = qualify(Look(known, now, window))
-            for before, after in ladder.look(qualified, now, known.since):
+            qualified = qualify(Look(known, now, looks_back(written, now, zone) if calendar else window))
+            for before, after in ladder.look(qualified, now, known.since, cause):
                 left = None if before is None else names[before]
                 changes.append(Change(now, customer, name, left, names[after], cause))
         more = [] if ladder.below is None else [ladder.fall(known.since)]
@@ -222,6 +244,13 @@ def history(customer: str, name: str, policy: dict[str, Any], events: list[Event
             if later > now:
                 heapq.heappush(waiting, later)
     return changes
+
+
+def _months(first: int, until: int, zone: ZoneInfo) -> list[int]:
+    """The starts of all months after an instant, and a millisecond before them."""
+    numbers = range(first // MS["d"] // 31, until // MS["d"] // 28 + 1)
+    starts = [month_start(1970, 1 + number, zone) for number in numbers]
+    return [start + off for start in starts for off in (-1, 0) if start > first]
 
 
 def _zone(policy: dict[str, Any]) -> ZoneInfo:

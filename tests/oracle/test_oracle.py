@@ -115,11 +115,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "demotion": {"grace": "5d", "step": "qualified", "keep": "calendar_year"},
     },
 }
+#: Windows by the calendar, which growth has not.
+CALENDAR: dict[str, dict[str, Any]] = {
+    "the calendar year, kept": {"window": "calendar_year", "demotion": {"keep": "calendar_year", "step": "one"}},
+    "three whole months, a grace": {"window": "3 months", "demotion": {"grace": "3d"}},
+}
 ADJUSTED: dict[str, dict[str, Any]] = {
     "a month, a short grace": {"window": "30d", "demotion": {"grace": "3d", "step": "one"}},
     "two months, kept to the anniversary": {
         "window": "60d",
         "demotion": {"grace": "1d", "step": "one", "min_stay": "10d", "keep": "anniversary"},
+    },
+    "two months, kept for a year, taken back at once": {
+        "window": "60d",
+        "demotion": {"grace": "5d", "step": "one", "keep": "calendar_year", "clawback": True},
     },
 }
 
@@ -253,6 +262,15 @@ def test_replay_agrees_on_refunds_cancellations_and_the_rest(
     causes = compare(adjusted, setting(kind, changed), tmp_path)
     assert causes["order"] > HOUSEHOLDS / 4
     assert causes["time"] > HOUSEHOLDS / 4
+
+
+@pytest.mark.parametrize("changed", CALENDAR.values(), ids=CALENDAR)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "growth" not in str(KINDS[kind])])
+def test_replay_agrees_on_windows_by_the_calendar(
+    adjusted: Path, tmp_path: Path, kind: str, changed: dict[str, Any]
+) -> None:
+    causes = compare(adjusted, setting(kind, changed), tmp_path)
+    assert causes["order"] > HOUSEHOLDS / 4
 
 
 @pytest.mark.parametrize("name", ["oracle", "kinds"])

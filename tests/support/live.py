@@ -24,8 +24,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from config.settings import PREFIX, Settings, load_settings
 from models.customer.state import Customer
 from streams.kafka.topics import changelog_name, create_topics
-from streams.partition.fencing import CLAIM_KEY, Fence
-from streams.partition.state import PROGRESS_KEY, Progress
+from streams.partition.fencing import Fence
+from streams.partition.state import CLAIM_KEY, PROGRESS_KEY, Progress
 from tests.support.process import LiveWorker
 
 #: Seconds in which a worker must be up, caught up, or whatever else is waited for, on a machine that is busy.
@@ -283,7 +283,7 @@ class Rig:
     def state(self) -> State:
         """Return what a worker that starts now would recover. Only what is new in the changelog is read."""
         for record in run(self._read([self.changelog], self._changelog_read))[self.changelog]:
-            if not self.fences[record.partition].admits(record.key, record.headers):
+            if not self.fences[record.partition].admits(record):
                 self.stale_rows += 1
             elif not record.key.startswith(CLAIM_KEY):
                 self._rows[record.key] = record.value

@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -305,3 +306,18 @@ def moves(customer: Customer, timeline: Timeline) -> list[ExpectedMove]:
 def test_it_goes_through_json_and_back() -> None:
     whole = report_of(policy(tiers({"frequency": ">= 2"}, grace="10d")), day(3), order(day(0), "a"))
     assert msgspec.json.decode(msgspec.json.encode(whole), type=CustomerReport) == whole
+
+
+@pytest.mark.parametrize(
+    ("window", "counted"),
+    [
+        ("calendar_year", Counted(None, date(2026, 1, 1), date(2026, 12, 31))),
+        ("calendar_month", Counted(None, date(2026, 1, 1), date(2026, 1, 31))),
+        ("12 months", Counted(None, date(2025, 2, 1))),
+    ],
+)
+def test_a_counting_period_is_named_by_its_dates(window: str, counted: Counted) -> None:
+    scheme = only(policy(tiers({"frequency": ">= 1"}, {"frequency": ">= 3"}, window=window)), T0, order(T0, "a"))
+    assert [each.counted for each in scheme.why] == [counted]
+    assert scheme.next is not None
+    assert [(need.counted, need.missing) for need in scheme.next.needs] == [(counted, 2)]

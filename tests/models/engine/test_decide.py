@@ -1,11 +1,13 @@
 """The engine from instant to instant: what moves a customer, exactly when, and because of what."""
 
+from typing import Any
+
 import pytest
 
 from models.customer.state import NEVER, Customer
 from models.engine import decide as module
 from models.errors import TidemarkError
-from models.events import Erasure, Event, Profile, order_of
+from models.events import Erasure, Event, OrderCancelled, OrderRefunded, Profile, order_of
 from models.identity import event_id
 from models.instants import format_instant, parse_instant
 from models.outputs import AtRisk, Decisions
@@ -413,3 +415,45 @@ def test_an_anniversary_year_counts_from_the_registration() -> None:
     run = Run(policy(scheme)).take(Profile(day(-1), registered_at=registered, updated_at=day(-1)), order(day(0), "a"))
     # Last qualified for on day 100, 11 April 2026: in the year that began on 5 May 2025.
     assert run.until(day(9_999)).moves[-1][2:] == (parse_instant("2027-05-05T00:00:00Z"), "time")
+
+
+KEPT: dict[str, Any] = {"grace": "5d", "min_stay": "30d", "keep": "calendar_year", "step": "one"}
+
+
+def _taking_back(**demotion: Any) -> dict[str, Any]:
+    scheme = tiers({"monetary": ">= 300"}, {"monetary": ">= 800"})
+    return scheme | {"demotion": KEPT | {"clawback": True} | demotion}
+
+
+@pytest.mark.parametrize("taken", [refund(day(1), "r", "b", 90_000), cancel(day(1), "b")])
+def test_a_refund_or_cancellation_takes_back_at_once_what_the_order_earned(
+    taken: OrderRefunded | OrderCancelled,
+) -> None:
+    bought = order(day(0), "a", 40_000), order(day(0, 1), "b", 90_000)
+    run = Run(policy(_taking_back())).take(*bought, taken).until(day(3))
+    assert run.moves[-1] == ("t2", "t1", day(1), "refund")  # it still has the first order's tier
+    kept = Run(policy(_taking_back(clawback=False))).take(*bought, taken).until(day(3))
+    assert [move[1] for move in kept.moves] == ["t1", "t2"]
+
+
+def test_what_is_taken_back_falls_past_several_tiers_whatever_the_step() -> None:
+    run = Run(policy(_taking_back())).take(order(day(0), "a", 90_000), cancel(day(0, 5), "a")).until(day(3))
+    assert run.moves[-1] == ("t2", "t0", day(0, 5), "refund")
+
+
+def test_a_refund_does_not_take_what_was_lost_to_time_and_is_kept() -> None:
+    events = order(day(0), "a", 90_000), order(day(50), "b", 1_000), refund(day(120), "r", "b", 1_000)
+    run = Run(policy(_taking_back())).take(*events).until(day(130))
+    assert [move[1] for move in run.moves] == ["t2"]  # below since day 100; kept to the end of the next year
+    assert run.customer.standings["loyalty"].below_since == day(100)
+
+
+def test_a_refund_that_leaves_enough_takes_nothing() -> None:
+    run = Run(policy(_taking_back())).take(order(day(0), "a", 90_000), refund(day(1), "r", "a", 5_000)).until(day(3))
+    assert [move[1] for move in run.moves] == ["t2"]
+
+
+def test_a_late_refund_takes_back_at_the_instant_that_is_reached() -> None:
+    events = order(day(0), "a", 90_000), order(day(2), "b", 1_000), refund(day(1), "r", "a", 90_000)
+    run = Run(policy(_taking_back())).take(*events).until(day(3))
+    assert run.moves[-1] == ("t2", "t0", day(2), "late")

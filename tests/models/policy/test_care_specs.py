@@ -1,5 +1,6 @@
 """Care rules and governance as a file writes them: every mistake with the path of its key."""
 
+import re
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_mistake_is_reported_at_its_key(
 ) -> None:
     found = mistakes(care, governance, tmp_path)
     assert found
-    assert found[0].startswith(expected), found
+    assert re.sub(r"^line \d+, ", "", found[0]).startswith(expected), found
 
 
 def test_channels_may_be_written_short() -> None:

@@ -184,6 +184,37 @@ def test_a_day_ends_at_midnight_of_the_policy_s_time_zone(at: str, zone: str, en
     assert known.day_start(parse_instant(end) - 1) <= parse_instant(at)
 
 
+@pytest.mark.parametrize(
+    ("starts", "at", "end"),
+    [
+        ("2026-03-02T16:00:00Z", "2026-03-02T12:00:00Z", "2026-03-02T16:00:00Z"),  # at a midnight of its own zone
+        ("2026-03-02T10:00:00Z", "2026-03-02T08:00:00Z", "2026-03-02T16:00:00Z"),
+        ("2026-03-02T10:00:00Z", "2026-03-02T12:00:00Z", "2026-03-02T16:00:00Z"),
+        ("2026-03-02T20:00:00Z", "2026-03-02T08:00:00Z", "2026-03-03T16:00:00Z"),
+        ("2026-03-02T20:00:00Z", "2026-03-01T08:00:00Z", "2026-03-02T00:00:00Z"),
+    ],
+)
+def test_the_first_day_of_a_version_with_another_zone_ends_by_that_zone(starts: str, at: str, end: str) -> None:
+    old = policy(scheme("10", "20"))
+    new = policy(scheme("10", "20"), timezone="Asia/Shanghai", version="test-2", effective_from=starts)
+    assert timeline(old, new).day_end(parse_instant(at)) == parse_instant(end)
+
+
+def test_what_new_cut_offs_change_as_a_version_begins_is_because_of_the_policy() -> None:
+    old, new = (
+        policy(scheme("0.05", "0.10"), version=name, effective_from=format_instant(day(number)))
+        for number, name in ((0, "test-1"), (3, "test-2"))
+    )
+    for start, cause in ((3, "policy"), (2, "time")):
+        known = timeline(old, new)
+        engine, customer, decisions = Engine(known), Customer("c1"), Decisions()
+        engine.ingest(customer, order(day(1), "a", 8), decisions)
+        known.learn(known.compute(day(start), {LABEL: sketch(*range(1, 9))})[0])
+        decisions.changes.clear()
+        assert engine.rerank(customer, day(start), decisions)
+        assert [change.cause for change in decisions.changes] == [cause]
+
+
 # --- events -------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.app.base import App
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.memory import Store
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -31,6 +32,7 @@ from mode.utils.queues import ThrowableQueue
 from packaging.requirements import Requirement
 
 from config.settings import load_settings
+from streams.faust_ext.assignor import AgreeingAssignor
 from streams.faust_ext.chunk import Chunk
 from streams.faust_ext.consumer import MicroBatchConsumer, MicroBatchTransport
 from streams.faust_ext.consumer_thread import FETCH_WAIT_MS, MicroBatchThread
@@ -39,6 +41,7 @@ from streams.faust_ext.recovery import ChangelogQueue, StateRecovery
 from streams.faust_ext.table import StateTable
 from streams.worker.app import build
 from streams.worker.faust_app import TidemarkApp
+from tests.support.tables import row
 
 ROOT = Path(__file__).parents[3]
 ORDERS = TP("orders", 0)
@@ -94,6 +97,9 @@ def test_faust_is_of_one_minor_series() -> None:
         (ChangelogQueue, ThrowableQueue, "get", ["self"]),
         (StateRecovery, Recovery, "_build_offsets", ["self", "consumer", "tps", "destination", "title"]),
         (StateTable, Table, "_new_store", ["self"]),
+        (AgreeingAssignor, PartitionAssignor, "metadata", ["self", "topics"]),
+        (AgreeingAssignor, PartitionAssignor, "_perform_assignment", ["self", "cluster", "member_metadata"]),
+        (AgreeingAssignor, PartitionAssignor, "on_assignment", ["self", "assignment"]),
         (PartitionStore, Store, "persisted_offset", ["self", "tp"]),
         (PartitionStore, Store, "set_persisted_offset", ["self", "tp", "offset"]),
         (PartitionStore, Store, "need_active_standby_for", ["self", "tp"]),
@@ -196,8 +202,11 @@ def test_upstream_calls_what_is_relied_on_in_this_order(function: Callable[..., 
         (AIOKafkaProducer, "send_batch", ["self", "batch", "topic", "partition"]),
         (BatchBuilder, "append", ["self", "timestamp", "key", "value", "headers"]),
         (BatchBuilder, "record_count", ["self"]),
+        (AIOKafkaConsumer, "beginning_offsets", ["self", "partitions"]),
+        (AIOKafkaConsumer, "committed", ["self", "partition"]),
         (AIOKafkaConsumer, "highwater", ["self", "partition"]),
         (AIOKafkaConsumer, "last_stable_offset", ["self", "partition"]),
+        (AIOKafkaConsumer, "last_poll_timestamp", ["self", "partition"]),
         (AIOKafkaConsumer, "seek", ["self", "partition", "offset"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -241,7 +250,7 @@ def test_the_broker_may_not_hold_a_fetch_for_long(app: TidemarkApp) -> None:
 
 def test_faust_knows_every_setting_it_is_given(app: TidemarkApp) -> None:
     source = inspect.getsource(build.__globals__["faust_app"])
-    given = set(re.findall(r"^        (\w+)=", source, re.MULTILINE)) - {"metrics"}  # ours
+    given = set(re.findall(r"^        (\w+)=", source, re.MULTILINE)) - {"metrics", "policy_contents"}  # ours
     assert len(given) > 20
     assert [name for name in given if not hasattr(type(app.conf), name)] == []
 
@@ -279,7 +288,7 @@ def recovered(
 
         def comes(number: int, first: int, last: int, generation: int = 0) -> None:
             records = [
-                SimpleNamespace(offset=at, key=b"k%d" % at, value=b"row", headers=()) for at in range(first, last + 1)
+                SimpleNamespace(offset=at, key=b"k%d" % at, value=row("k"), headers=()) for at in range(first, last + 1)
             ]
             message = SimpleNamespace(tp=tp, partition=1, offset=last, value=Chunk(records, epoch, number))
             message.generation_id = generation

@@ -42,6 +42,8 @@ class FakeKafka:
         self.positions: dict[Any, int] = {}
         self.listed: dict[TP, int] = {}
         self.told: dict[TP, int | None] = {}
+        #: When (ms) the last fetch was answered, by partition.
+        self.polled: dict[TP, float] = {}
 
     async def fetched_records(self, partitions: Any, *, timeout: float, max_records: int | None) -> Any:  # noqa: ASYNC109  # aiokafka's
         self.asked.append(max_records)
@@ -60,6 +62,15 @@ class FakeKafka:
 
     async def end_offsets(self, partitions: Any) -> dict[TP, int]:
         return {tp: self.listed[tp] for tp in partitions}
+
+    async def beginning_offsets(self, partitions: Any) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 3)
+
+    async def committed(self, tp: TP) -> int | None:
+        return self.told[tp]
+
+    def last_poll_timestamp(self, tp: TP) -> float | None:
+        return self.polled.get(tp)
 
     def highwater(self, tp: TP) -> int | None:
         return self.told[tp]
@@ -311,5 +322,32 @@ def test_the_end_of_a_fetch_counts_if_the_list_is_behind(tmp_path: Path) -> None
             kafka.listed = {ORDERS: 5, other: 9, foreign: 4, fresh: 2}
             kafka.told = {ORDERS: 8, other: 7, fresh: None}
             assert await thread.highwaters(ORDERS, other, foreign, fresh) == {ORDERS: 8, other: 9, foreign: 4, fresh: 2}
+
+    asyncio.run(check())
+
+
+def test_the_ends_of_logs_are_those_listed_those_fetched_and_when(tmp_path: Path) -> None:
+    other, foreign = TP("orders", 1), TP("orders", 2)
+
+    async def check() -> None:
+        async with thread_in(tmp_path) as (thread, kafka):
+            kafka.listed = {ORDERS: 5, other: 6, foreign: 3}
+            kafka.told = {ORDERS: 8, other: None}
+            kafka.polled = {ORDERS: 17.0}
+            await thread.highwaters(ORDERS, other, foreign)
+            assert await thread.log_ends([ORDERS, other, foreign]) == {ORDERS: (5, 8, 17), other: (6, 0, 0)}
+            kafka.last_stable_offset = lambda _: -1  # type: ignore[method-assign]  # a broker without transactions
+            assert await thread.log_ends([ORDERS]) == {ORDERS: (5, 8, 17)}
+
+    asyncio.run(check())
+
+
+def test_where_a_log_begins_and_what_is_committed_is_asked_of_the_broker(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with thread_in(tmp_path) as (thread, kafka):
+            kafka.told = {ORDERS: 8, TP("orders", 1): None}
+            assert (await thread.earliest_offsets(ORDERS))[ORDERS] == 3
+            assert await thread.committed(ORDERS) == 8
+            assert await thread.committed(TP("orders", 1)) == 0
 
     asyncio.run(check())

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from config.policy_files import load_timeline
-from models.customer.state import Customer
+from models.customer.state import ROW_VERSION, Customer
 from models.events import Topic
 from models.instants import MIN_INSTANT
-from streams.partition.fencing import CLAIM_KEY, Claim
-from streams.partition.state import Partition
+from streams.partition.fencing import Claim
+from streams.partition.state import CLAIM_KEY, NewerRows, Partition
 from tests.support.tables import Held, Rows, held, row
 
 
@@ -196,7 +196,18 @@ def test_rows_count_and_behave_as_a_mapping(run: Any) -> None:
     run(scenario)
 
 
-def test_rows_that_cannot_be_read_end_the_worker(run: Any) -> None:
+def test_a_damaged_row_leaves_the_one_before_it_and_is_remembered(run: Any) -> None:
+    async def scenario(held: Held) -> None:
+        assigned = await held.rebalance(1)
+        held.recover(1, 0, [(b"ann", row("ann")), (b"ann", b"x"), (b"bob", b"x"), (b"bob", row("bob")), (b"eve", b"")])
+        await held.table.on_recovery_completed(assigned, set())
+        assert dict(held.partition(1).rows.items()) == {b"ann": row("ann"), b"bob": row("bob")}
+        assert held.table.data.fence(1).stale == {b"ann": 1, b"eve": 4}
+
+    run(scenario)
+
+
+def test_rows_of_a_newer_release_end_the_worker_before_it_is_ready(run: Any) -> None:
     """Faust would log it, and serve the partitions as if they were not there."""
 
     async def scenario(held: Held) -> None:
@@ -207,10 +218,10 @@ def test_rows_that_cannot_be_read_end_the_worker(run: Any) -> None:
 
         held.app.crash = crash
         assigned = await held.rebalance(1)
-        held.recover(1, 0, [(b"ann", b"x")])
-        with pytest.raises(Exception, match="buffer"):
+        held.recover(1, 0, [(b"ann", bytes([ROW_VERSION + 1]) + row("ann")[1:])])
+        with pytest.raises(NewerRows, match=f"partition 1: found a row of version {ROW_VERSION + 1} in the changelog"):
             await held.table.on_recovery_completed(assigned, set())
         await held.table.data._failure
-        assert crashed == ["error"]
+        assert crashed == ["NewerRows"]
 
     run(scenario)

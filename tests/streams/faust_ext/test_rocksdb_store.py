@@ -13,7 +13,8 @@ from config.settings import load_settings
 from models.customer.state import Customer
 from models.errors import UnusableInput
 from streams.faust_ext import rocksdb_rows as rocks
-from streams.partition.fencing import CLAIM_KEY, Claim
+from streams.partition.fencing import Claim
+from streams.partition.state import CLAIM_KEY
 from streams.worker.app import build
 from tests.support.tables import Held, held, row
 
@@ -123,13 +124,13 @@ def test_rows_on_disk_know_whose_writes_count(tmp_path: Path) -> None:
         await held.rebalance(1)
         held.recover(1, 0, [(b"ann", late)], old.headers)
         held.recover(1, 1, [(CLAIM_KEY + b"1", new.encoded), (b"ann", ann)], new.headers)
-        held.recover(1, 3, [(b"bob", late)], old.headers)
+        held.recover(1, 3, [(b"bob", late), (b"eve", b"damaged")], old.headers)
 
     async def after(held: Held) -> None:
         assigned = await held.rebalance(1)
-        assert held.table.persisted_offset(held.tp(1)) == 3
-        assert held.table.data.fence(1).stale == {b"bob"}
-        held.recover(1, 4, [(b"ann", late)], old.headers)
+        assert held.table.persisted_offset(held.tp(1)) == 4
+        assert held.table.data.fence(1).stale == {b"bob": None, b"eve": 4}
+        held.recover(1, 5, [(b"ann", late)], old.headers)
         await held.table.on_recovery_completed(assigned, set())
         assert held.partition(1).rows[b"ann"] == ann
         assert held.partition(1).customers == 1
@@ -194,10 +195,22 @@ def test_a_missing_extra_is_reported_in_one_line(tmp_path: Path, monkeypatch: py
         build(load_settings(data_dir=tmp_path, policy="demo", store="rocksdb"))
 
 
-def test_damaged_files_are_reported_with_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_partition_is_recovered_from_the_beginning_of_the_changelog(tmp_path: Path) -> None:
     async def damaged(held: Held) -> None:
         (held.table.data.path(1) / "CURRENT").write_text("no manifest")
-        with pytest.raises(rocks.RowsUnreadable, match="cannot be opened"):
-            await held.rebalance(1)
+        assigned = await held.rebalance(1)
+        assert held.table.persisted_offset(held.tp(1)) is None
+        held.recover(1, 0, [(b"ann", row("ann"))])
+        await held.table.on_recovery_completed(assigned, set())
+        assert dict(held.partition(1).rows.items()) == {b"ann": row("ann")}
 
     on_disk(tmp_path, wrote_two_batches, damaged)
+
+
+def test_a_directory_that_cannot_be_opened_is_reported_with_what_to_do(tmp_path: Path) -> None:
+    async def in_the_way(held: Held) -> None:
+        held.table.data.path(1).write_text("a file")
+        with pytest.raises(rocks.RowsUnreadable, match=r"cannot be opened: .*; make room there, or remove it"):
+            await held.rebalance(1)
+
+    on_disk(tmp_path, in_the_way)

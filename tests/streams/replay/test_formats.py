@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from models.errors import UnusableInput
-from models.events import Topic
+from models.errors import BadRecord, Reason, Unreadable, UnusableInput
+from models.events import Consent, Topic
 from models.money import Money
 from models.wire import Wire
 from streams.history.columns import ColumnsError, RowMapper, parse_columns
@@ -110,6 +110,99 @@ def test_rows_of_parquet_are_counted_over_its_groups(tmp_path: Path) -> None:
     assert [place for place, _ in group] == list(range(1, 11))
 
 
+def decoded_parquet(path: Path, topic: Topic, **columns: Any) -> list[Any]:
+    """Return the events of a table that is written as Parquet and read where there is no pandas."""
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as writing
+
+    names = [name.replace("__", ".") for name in columns]
+    writing.write_table(arrow.table(list(columns.values()), names=names), path)
+    wire = Wire(Money("USD"))
+    found: list[Any] = wire.decode_batch(topic, [value for _, value in read_values(path, topic, {})])
+    return found
+
+
+def test_nanoseconds_are_cut_off_and_want_no_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    at = arrow.array([1_772_359_200_123_456_789], arrow.timestamp("ns", "UTC"))
+    unread = arrow.array([1_772_359_200_123_456_789], arrow.timestamp("ns"))
+    columns = {"order_id": ["o1"], "customer_id": ["c1"], "occurred_at": at, "amount": ["5"], "made": unread}
+    ((customer, event),) = decoded_parquet(tmp_path / "o.parquet", Topic.ORDERS, **columns)
+    assert (customer, event.at, event.amount) == ("c1", 1_772_359_200_123, 500)
+
+
+def test_bytes_of_parquet_are_text(tmp_path: Path) -> None:
+    columns = {"order_id": [b"o1"], "customer_id": [b"c1"], "occurred_at": [b"2026-03-01T10:00:00Z"], "amount": [b"5"]}
+    ((customer, event),) = decoded_parquet(tmp_path / "o.parquet", Topic.ORDERS, **columns)
+    assert (customer, event.amount) == ("c1", 500)
+    columns["customer_id"] = [b"\xff\xfe"]
+    decoded_parquet(tmp_path / "bad.parquet", Topic.ORDERS, **columns)
+    ((_, refused),) = read_values(tmp_path / "bad.parquet", Topic.ORDERS, {})
+    assert isinstance(refused, Unreadable)
+    assert refused.reason is Reason.BAD_VALUE
+
+
+def test_ids_of_parquet_are_text_or_whole_numbers(tmp_path: Path) -> None:
+    kinds: list[tuple[list[Any], Reason | str]] = [
+        ([17_850], "17850"),
+        ([Decimal(17_850)], "17850"),
+        ([17_850.0], Reason.BAD_VALUE),
+        ([float("nan")], Reason.MISSING_FIELD),
+        ([None, "c1"], Reason.MISSING_FIELD),
+        ([True], Reason.BAD_VALUE),
+        (["nan"], Reason.MISSING_FIELD),
+        ([b"c1"], "c1"),
+    ]
+    for number, (ids, right) in enumerate(kinds):
+        path = tmp_path / f"{number}.parquet"
+        decoded_parquet(path, Topic.CUSTOMERS, customer_id=ids)
+        _, value = next(read_values(path, Topic.CUSTOMERS, {}))
+        found = Wire(Money("USD")).decode_batch(Topic.CUSTOMERS, [value])[0]
+        assert (found.reason if isinstance(found, BadRecord) else found[0]) == right, ids
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "birthday"),
+    [
+        ("date32", 7_373, "1990-03-10"),
+        ("timestamp[ns]", 7_373 * 86_400 * 10**9, "1990-03-10"),
+        ("timestamp[ms]", 7_373 * 86_400 * 10**3, "1990-03-10"),
+        ("timestamp[ms]", 7_373 * 86_400 * 10**3 + 1, None),
+    ],
+)
+def test_a_day_of_parquet_is_a_birthday(tmp_path: Path, kind: str, number: int, birthday: str | None) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    unit = arrow.date32() if kind == "date32" else arrow.timestamp(kind[-3:-1])
+    day = arrow.array([number]).cast(arrow.int32() if kind == "date32" else arrow.int64()).cast(unit)
+    ((_, profile),) = decoded_parquet(tmp_path / "c.parquet", Topic.CUSTOMERS, customer_id=["c1"], birthday=day)
+    assert profile.birthday == birthday
+
+
+def test_numbers_of_parquet_are_yes_or_no_and_no_number_is_empty(tmp_path: Path) -> None:
+    columns = {"customer_id": ["a", "b", "c", "d"], "consent__marketing": [1.0, 0.0, float("nan"), None]}
+    found = decoded_parquet(tmp_path / "c.parquet", Topic.CUSTOMERS, **columns)
+    assert [profile.consent and profile.consent.marketing for _, profile in found] == [True, False, None, None]
+
+
+def test_structs_of_parquet_are_columns(tmp_path: Path) -> None:
+    consent = [{"marketing": True, "channels": ["sms"]}, None]
+    columns = {"customer_id": ["a", "b"], "consent": consent, "attributes": [{"region": "East"}, {"region": None}]}
+    (_, a), (_, b) = decoded_parquet(tmp_path / "c.parquet", Topic.CUSTOMERS, **columns)
+    assert (a.consent, a.attributes) == (Consent(marketing=True, channels=("sms",)), {"region": "East"})
+    assert (b.consent, b.attributes) == (None, {})
+
+
+def test_two_columns_of_parquet_with_one_name_are_refused(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as writing
+
+    names = ["order_id", "customer_id", "occurred_at", "amount", "amount"]
+    writing.write_table(arrow.table([["x"]] * 5, names=names), tmp_path / "o.parquet")
+    with pytest.raises(ColumnsError, match="2 columns are named 'amount'"):
+        check_header(tmp_path / "o.parquet", Topic.ORDERS, {})
+
+
 # --- columns ------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +219,31 @@ def test_columns_are_fields_by_topic() -> None:
 def test_columns_that_mean_nothing_are_refused(text: str) -> None:
     with pytest.raises(ColumnsError, match="--columns: found"):
         parse_columns([text])
+
+
+def test_names_of_columns_may_have_commas() -> None:
+    text = "amount=Total, incl. VAT,order_id=\"a=b, c=d\",type='order.placed'"
+    assert parse_columns([f"orders:{text}"])[Topic.ORDERS] == {
+        "amount": "Total, incl. VAT",
+        "order_id": "a=b, c=d",
+        "type": "'order.placed'",
+    }
+
+
+def test_a_constant_that_no_field_can_have_is_refused() -> None:
+    with pytest.raises(ColumnsError, match=r"--columns: consent\.marketing: found neither yes nor no"):
+        RowMapper("c.csv", Topic.CUSTOMERS, ["customer_id"], {"consent.marketing": "'maybe'"})
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1_000"])
+def test_a_text_that_only_python_takes_for_a_number_is_no_value(text: str) -> None:
+    mapper = RowMapper(
+        "i.csv", Topic.INTERACTIONS, ["value", "interaction_id", "customer_id", "occurred_at", "kind"], {}
+    )
+    (found,) = Wire(Money("USD")).decode_batch(
+        Topic.INTERACTIONS, [mapper.value([text, "i1", "c1", "2026-03-01T10:00:00Z", "visit"])]
+    )
+    assert isinstance(found, BadRecord)
 
 
 def test_a_row_of_a_profile_becomes_nested_json() -> None:
@@ -172,7 +290,7 @@ def cut(data: bytes) -> bytes:
         ("orders.csv", b"", "is empty; its first line must name the columns"),
         ("orders.csv", b"who,occurred_at,amount\n", "no column for order_id, customer_id"),
         ("orders.csv", table().replace(b",x\r\n", b',"x\r\n', 1), "cannot be read: unexpected end of data"),
-        ("orders.csv", table().replace(b"ann", b"\xff", 1), "cannot be read: 'utf-8' codec can't decode"),
+        ("orders.csv", table().replace(b"ann", b"\xff", 1), "cannot be read: the byte 0xff in line 2 is not UTF-8"),
         ("orders.parquet", b"PAR1 and nothing else", "cannot be read: "),
     ],
 )

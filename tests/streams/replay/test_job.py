@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -248,10 +249,10 @@ def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
     ("good", "bad", "options_", "status", "line"),
     [
         (20, 1, (), 0, ""),
-        (19, 2, (), 1, "2 records (9.5%) are dead letters, allowed are 5.0%: correct the input"),
+        (19, 2, (), 1, "2 of 21 records (9.5%) could not be read, allowed are 5.0%: correct the input"),
         (19, 2, ("--max-bad", "10"), 0, ""),
-        (19, 1, ("--max-bad", "0"), 1, "1 records (5.0%) are dead letters, allowed are 0.0%"),
-        (0, 3, ("--max-bad", "100"), 2, "none of the 3 records could be read; dead-letters.jsonl says why"),
+        (19, 1, ("--max-bad", "0"), 1, "1 of 20 records (5.0%) could not be read, allowed are 0.0%"),
+        (0, 3, ("--max-bad", "100"), 2, "none of the 3 records could be read: see the mistakes above"),
     ],
 )
 def test_input_that_is_mostly_bad_is_a_failure(
@@ -267,6 +268,74 @@ def test_input_that_is_mostly_bad_is_a_failure(
     assert line in done.stderr
     assert f"the first missing_field: orders.jsonl, line {good + 1}: Object missing required field" in done.stdout
     assert len((tmp_path / "out" / "dead-letters.jsonl").read_text().splitlines()) == bad
+
+
+def test_a_profile_that_is_taken_without_a_field_is_no_bad_input(tmp_path: Path) -> None:
+    profile = '{"type":"customer.updated","customer_id":"c","updated_at":"2026-03-01T00:00:00Z","birthday":"soon"}\n'
+    (tmp_path / "customers.jsonl").write_text(profile)
+    done = tidemark(tmp_path, "replay", "--customers", "customers.jsonl", "--policy", "demo", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "the first field_ignored: customers.jsonl, line 1: birthday" in done.stdout
+
+
+FUTURE = [
+    '{"type":"order.placed","order_id":"o1","customer_id":"c1","occurred_at":"2026-03-01T00:00:00Z","amount":"900"}\n',
+    '{"type":"order.placed","order_id":"o2","customer_id":"c1","occurred_at":"2999-01-01T00:00:00Z","amount":"1"}\n',
+    '{"type":"order.placed","order_id":"o3","customer_id":"c2","occurred_at":"2998-01-01T00:00:00Z","amount":"1"}\n',
+]
+NOT_USED = "2 events are after now and not used; the first: orders.jsonl, line 2: 2999-01-01T00:00:00Z. --until uses"
+
+
+@pytest.mark.parametrize("policy", ["demo", "abc"])
+def test_events_after_now_are_not_used_but_named(tmp_path: Path, policy: str) -> None:
+    (tmp_path / "orders.jsonl").write_text("".join(FUTURE))
+    asked = ("--orders", "orders.jsonl", "--policy", policy)
+    done = tidemark(tmp_path, "replay", *asked, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert NOT_USED in done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_bytes())
+    assert (summary["until"], summary["after_now"], summary["customers"]) == ("2026-03-01T00:00:00Z", 2, 1)
+    assert "down" not in summary["tier_changes"]["by_direction"]
+
+    done = tidemark(tmp_path, "simulate", *asked, "--policy", policy)
+    assert NOT_USED in done.stderr
+    assert "1 customers" in done.stdout
+    done = tidemark(tmp_path, "explain", "c1", *asked)
+    assert NOT_USED in done.stderr
+    assert "2026" in done.stdout
+    assert "2999" not in done.stdout
+
+
+def test_events_after_now_are_used_if_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "orders.jsonl").write_text("".join(FUTURE))
+    asked = ("--orders", "orders.jsonl", "--policy", "demo", "--until", "2999-06-01T00:00:00Z")
+    done = tidemark(tmp_path, "replay", *asked, "--out", "out")
+    assert "after now" not in done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_bytes())
+    assert (summary["until"], summary["after_now"], summary["customers"]) == ("2999-06-01T00:00:00Z", 0, 2)
+
+
+def test_refunds_of_orders_that_never_came_are_shown(tmp_path: Path) -> None:
+    refund = '{"type":"order.refunded","refund_id":"r%d","order_id":"o%d","customer_id":"c1",'
+    refund += '"occurred_at":"2026-03-02T00:00:00Z","amount":"1"}\n'
+    (tmp_path / "orders.jsonl").write_text(FUTURE[0] + refund % (1, 1) + refund % (2, 7))
+    asked = ("--orders", "orders.jsonl", "--policy", "demo")
+    for command in (("replay", *asked, "--out", "out"), ("simulate", *asked, "--policy", "demo")):
+        done = tidemark(tmp_path, *command)
+        assert ["│", "orphan", "│", "1", "│"] in [line.split() for line in done.stdout.splitlines()], done.stdout
+    done = tidemark(tmp_path, "explain", "c1", *asked, "--lang", "en")
+    assert "1 order was refunded or cancelled but never came itself" in done.stdout
+
+
+@pytest.mark.parametrize(("good", "bad", "status"), [(20, 1, 0), (19, 2, 1), (0, 3, 2)])
+def test_a_simulation_says_what_was_bad_and_fails_if_it_is_much(
+    tmp_path: Path, good: int, bad: int, status: int
+) -> None:
+    (tmp_path / "orders.jsonl").write_text(FUTURE[0] * good + "nonsense\n" * bad)
+    done = tidemark(tmp_path, "simulate", "--orders", "orders.jsonl", "--policy", "demo", "--policy", "retail")
+    assert done.returncode == status, done.stderr
+    assert f"the first not_json: orders.jsonl, line {good + 1}: " in done.stdout
+    assert ("could " in done.stderr) is bool(status)
 
 
 def test_repeated_and_contradicting_events_are_printed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from models.errors import TidemarkError
 from streams.worker.logs import Console, Json, set_up_logging
 
 
@@ -59,6 +60,8 @@ def test_upstream_chatter_is_left_out_unless_asked_for(
         logging.getLogger("faust.app").debug("a customer")
         logging.getLogger("streams.worker.app").info("[^Worker]: chatter")
         logging.getLogger("streams.worker.app").info("ours")
+        logging.getLogger("streams.worker.app").error("[^Worker]: Crashed reason=%r", TidemarkError("a row"))
+        logging.getLogger("streams.worker.app").error("[^Worker]: Crashed reason=%r", OSError("a bug"))
     finally:
         root.setLevel(before[0])
         for logger, old in zip(loggers, before[1], strict=True):
@@ -67,3 +70,5 @@ def test_upstream_chatter_is_left_out_unless_asked_for(
     assert "ours" in lines
     assert not {"a password", "a customer"} & {*lines}
     assert any("chatter" in line for line in lines) is told
+    assert any("a bug" in line for line in lines)
+    assert any("a row" in line for line in lines) is told, "the worker says in one line why it ends"

@@ -34,12 +34,17 @@ class Broker:
         #: Of orders, the first offset that lies beyond the day's end.
         self.day_end = 1_000
         self.claims = {0: SimpleNamespace(encoded=None)}
+        #: Where the log of orders begins.
+        self.begin = 0
 
     def partition(self, number: int) -> Partition | None:
         return self.open.get(number)
 
     def assignment(self) -> set[TP]:
         return self.assigned
+
+    async def beginning(self, _tp: TP) -> int:
+        return self.begin
 
     async def seek_back(self, _tp: TP, offset: int) -> int:
         self.rewound.append(offset)
@@ -135,6 +140,54 @@ def test_a_hole_in_the_log_is_asked_for_once_and_then_passed() -> None:
     broker = Broker()
     assert take(broker, chunk(0, 4), chunk(8, 9), chunk(8, 12, 1), chunk(13, 13, 1)) == [0, 1, 2, 3, 4, *range(8, 14)]
     assert broker.rewound == [5]
+
+
+@pytest.mark.parametrize(("begin", "lost"), [(0, 0), (5, 0), (7, 2), (8, 3), (9, 3)])
+def test_what_was_deleted_before_it_was_read_is_counted_as_lost(
+    begin: int, lost: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Broker()
+    broker.begin = begin
+    worker, processed = worker_of(broker)
+    asyncio.run(worker.run(stream(chunk(0, 4), chunk(8, 9), chunk(8, 12, 1))))
+    assert processed == [0, 1, 2, 3, 4, *range(8, 13)]
+    assert worker.metrics.registry.get_sample_value("tidemark_lost_records_total", {"topic": "orders"}) == lost
+    assert (f"{lost} records are lost" in caplog.text) is bool(lost)
+    assert (f"The log begins at offset {5 + lost}, the records before 5 are applied" in caplog.text) is bool(lost)
+
+
+def test_a_log_that_is_read_for_the_first_time_lost_nothing() -> None:
+    broker = Broker()
+    broker.begin = 8
+    worker, processed = worker_of(broker)
+    asyncio.run(worker.run(stream(chunk(8, 9), chunk(8, 12, 1))))
+    assert processed == [*range(8, 13)]
+    assert worker.metrics.registry.get_sample_value("tidemark_lost_records_total", {"topic": "orders"}) == 0
+
+
+def test_nothing_of_a_lost_log_is_applied_until_the_loss_is_accepted() -> None:
+    broker = Broker()
+    worker, processed = worker_of(broker)
+
+    def order(label: str) -> Chunk:
+        value = msgspec.json.encode(Watermark(None, accept_loss=label))
+        return Chunk([SimpleNamespace(offset=0, value=value)], TICKED)
+
+    async def check() -> None:
+        await worker.run(stream(chunk(0, 4)))
+        await worker.run(stream(order("orders")))  # it lost nothing: the order is ignored
+        assert broker.rewound == []
+        assert await worker.note_loss(ORDERS, 2)
+        assert not await worker.note_loss(ORDERS, 2)
+        await worker.run(stream(chunk(0, 9)))
+        await worker.run(stream(order("customers")))
+        assert (processed, broker.rewound) == ([0, 1, 2, 3, 4], [])
+        await worker.run(stream(order("orders")))
+        assert broker.rewound == [0]
+        await worker.run(stream(chunk(0, 9, 1)))
+
+    asyncio.run(check())
+    assert processed == [0, 1, 2, 3, 4, *range(10)]
 
 
 def test_repeated_chunks_are_passed_over() -> None:

@@ -6,17 +6,19 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from models.customer.state import Customer
 from models.events import Topic
 from streams.metrics.collectors import Metrics
 from streams.partition.effects import Effects
-from streams.partition.fencing import CLAIM_KEY, Claim, Fence, Fenced
-from streams.partition.state import Partition
+from streams.partition.fencing import ChangelogLost, Claim, Fence, Fenced
+from streams.partition.state import CLAIM_KEY, Partition
 from streams.worker import ownership as owning
 from streams.worker.ownership import Ownership
 from tests.support.driver import Driver, order
 from tests.support.worker_context import context_of
 
 ROGUE = b"rogue-01"
+LATE = Customer("late").to_row()
 
 
 class Log:
@@ -34,6 +36,8 @@ class Log:
         self.recovered = -1
         self.settled: list[int] = []
         self.sent_at: list[int] = []
+        #: Input partitions that are assigned: what the group committed of them, and where their logs begin.
+        self.group_read: dict[TP, tuple[int, int]] = {}
 
     # --- the store ---
 
@@ -61,7 +65,7 @@ class Log:
 
     async def catch_up(self, number: int, records: list[Any]) -> Partition:
         for record in records:
-            if self.fence(number).admits(record.key, record.headers) and not record.key.startswith(CLAIM_KEY):
+            if self.fence(number).admits(record) and not record.key.startswith(CLAIM_KEY):
                 self.open[number].rows[record.key] = record.value
         return self.open[number]
 
@@ -71,7 +75,13 @@ class Log:
         return self.member
 
     def assignment(self) -> set[TP]:
-        return {TP("ticks", 0)}
+        return {TP("ticks", 0), TP("interactions", 0), *self.group_read}
+
+    async def committed(self, tp: TP) -> int:
+        return self.group_read.get(tp, (0, 0))[0]
+
+    async def beginning(self, tp: TP) -> int:
+        return self.group_read[tp][1]
 
     # --- the sender ---
 
@@ -90,7 +100,9 @@ class Log:
     # --- the log ---
 
     def add(self, key: bytes, value: bytes | None, claim: Claim) -> None:
-        self.records.append(SimpleNamespace(offset=len(self.records), key=key, value=value, headers=claim.headers))
+        self.records.append(
+            SimpleNamespace(offset=len(self.records), timestamp=5, key=key, value=value, headers=claim.headers)
+        )
 
     async def read(self, _partition: int, offsets: range) -> list[Any]:
         return self.records[offsets.start : offsets.stop]
@@ -158,12 +170,57 @@ def test_a_late_row_of_a_replaced_owner_is_written_again() -> None:
     asyncio.run(ownership.perform(partition, ordered(log, "ann", 1)))
     log.produced.clear()
     row = partition.rows[b"ann"]
-    log.meanwhile = [lambda: log.add(b"ann", b"late", Claim(0, ROGUE))]
+    log.meanwhile = [lambda: log.add(b"ann", LATE, Claim(0, ROGUE))]
     asyncio.run(ownership.perform(partition, ordered(log, "bob", 2)))
     last = [record for record in log.records if record.key == b"ann"][-1]
     assert (last.value, last.headers) == (row, log.claims[0].headers)
     assert ("customer-tiers", b"ann") in log.produced
     assert not log.fences[0].stale
+
+
+def test_a_damaged_row_becomes_a_dead_letter_and_the_row_before_it_is_written_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once as the partition is claimed, and once while it is ours."""
+    log = Log()
+    row = ordered(log, "ann", 1).changelog[0][1]
+    log.add(b"ann", row, Claim(7, ROGUE))
+    log.add(b"ann", b"garbage", Claim(7, ROGUE))
+    log.add(b"\xff", row, Claim(2**64 - 1, ROGUE))
+    asyncio.run(log.catch_up(0, log.records))
+    log.recovered = 2
+    ownership = owner_of(log)
+    with caplog.at_level("WARNING"):
+        partition = claim(log, ownership)
+    assert partition is not None
+    assert log.claims[0].epoch == 8
+    assert log.produced == [
+        ("dead-letters", b"ann"),
+        ("dead-letters", b"\xff"),
+        ("customer-tiers", b"ann"),
+        ("customer-tiers", b"\xff"),
+    ]
+    assert {record.key: record.value for record in log.records[4:]} == {
+        b"ann": row,
+        b"\xff": None,
+        partition.progress_key: partition.rows[partition.progress_key],
+    }
+    assert [record.offset for record in caplog.records if "damaged row" in record.message] == [1, 2]
+    assert ownership._metrics.dead_letters.labels("damaged_row")._value.get() == 2
+    assert "ann" not in caplog.text
+
+    log.produced.clear()
+    log.meanwhile = [lambda: log.add(b"ann", b"garbage", log.claims[0])]
+    asyncio.run(ownership.perform(partition, ordered(log, "bob", 2)))
+    assert log.produced.count(("dead-letters", b"ann")) == 1
+    assert [record.value for record in log.records if record.key == b"ann"][-1] == row
+    assert not log.fences[0].stale
+
+
+def test_damaged_rows_are_read_together_unless_they_lie_far_apart() -> None:
+    assert list(owning._stretches([])) == []
+    assert list(owning._stretches([4])) == [range(4, 5)]
+    assert list(owning._stretches([4, 900, 5_000, 5_001])) == [range(4, 901), range(5_000, 5_002)]
 
 
 def test_who_finds_another_claim_drops_the_partition_or_ends() -> None:
@@ -201,9 +258,9 @@ def test_what_is_spent_is_written_before_anything_goes_out() -> None:
     effects.reserve = (partition.progress_key, b"reserved")
     first = len(log.records)
     # A late row of a replaced owner comes between: it is written over, but only once the outputs are out.
-    log.meanwhile = [lambda: log.add(b"ann", b"late", Claim(0, ROGUE))]
+    log.meanwhile = [lambda: log.add(b"ann", LATE, Claim(0, ROGUE))]
     asyncio.run(ownership.perform(partition, effects))
-    assert [record.value for record in log.records[first : log.sent_at[0]]] == [b"late", b"reserved"]
+    assert [record.value for record in log.records[first : log.sent_at[0]]] == [LATE, b"reserved"]
     written = {record.key: record.value for record in log.records[log.sent_at[0] :]}
     assert written == {b"ann": partition.rows[b"ann"], partition.progress_key: partition.rows[partition.progress_key]}
 
@@ -242,3 +299,39 @@ def test_a_partition_whose_owner_stays_unsettled_ends_the_worker(monkeypatch: py
     monkeypatch.setattr(owning, "_UNSETTLED_S", -1.0)
     with pytest.raises(Fenced):
         ownership.check()
+
+
+def test_rows_that_land_before_the_end_of_the_changelog_end_the_worker_and_are_taken_back() -> None:
+    log = Log()
+    ownership = owner_of(log)
+    claim(log, ownership)
+    asyncio.run(ownership.perform(log.open[0], ordered(log, "c1", 1)))
+    log.records.clear()  # the topic is deleted and created again
+    with pytest.raises(ChangelogLost, match=r"partition 0: a row was written at offset 0, but .* had ended at \d"):
+        asyncio.run(ownership.perform(log.open[0], ordered(log, "c2", 2)))
+    left: dict[bytes, bytes | None] = {record.key: record.value for record in log.records}
+    assert left
+    assert set(left.values()) == {None}  # else a new start would take them for the whole state
+
+
+def test_a_claim_that_lands_before_the_end_of_the_changelog_ends_the_worker() -> None:
+    log = Log()
+    log.recovered = 7
+    with pytest.raises(ChangelogLost, match="written at offset 0, but the changelog had ended at 8"):
+        claim(log, owner_of(log))
+
+
+@pytest.mark.parametrize(
+    ("committed", "begin", "ends", "says"), [(0, 0, False, False), (5, 0, False, True), (5, 2, True, False)]
+)
+def test_a_state_that_is_gone_is_rebuilt_if_the_inputs_are_whole(
+    committed: int, begin: int, ends: bool, says: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log()
+    log.group_read[TP("orders", 0)] = committed, begin
+    if ends:
+        with pytest.raises(ChangelogLost, match="orders was read up to offset 5, and that begins at 2"):
+            claim(log, owner_of(log))
+    else:
+        assert claim(log, owner_of(log)) is not None
+    assert ("the state is rebuilt from the beginning of orders" in caplog.text) is says

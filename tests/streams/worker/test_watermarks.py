@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
@@ -31,6 +32,11 @@ class Fakes:
     #: Where nothing more is found, after fetching again, up to these ends.
     void: dict[tuple[str, int], int] = field(default_factory=dict)
     open: dict[tuple[str, int], int] = field(default_factory=dict)
+    #: What a fetch said last; without it, the ends that are listed.
+    fetched: dict[tuple[str, int], int] = field(default_factory=dict)
+    #: When the last fetch was (ms).
+    fetched_at: int = 2**62
+    missing: set[TP] = field(default_factory=set)
     now: int = NOW
 
     def __post_init__(self) -> None:
@@ -40,10 +46,14 @@ class Fakes:
         self.asked: list[TP] = []
 
     def assignment(self) -> set[TP]:
-        return {TP(topic.label, number) for topic in Topic for number in self.numbers}
+        return {TP(topic.label, number) for topic in Topic for number in self.numbers} - self.missing
 
     async def highwaters(self, *tps: TP) -> dict[TP, int]:
         return {tp: self.ends.get((tp.topic, tp.partition), 0) for tp in tps}
+
+    async def log_ends(self, tps: list[TP]) -> dict[TP, tuple[int, int, int]]:
+        ends = {tp: self.ends.get((tp.topic, tp.partition), 0) for tp in tps}
+        return {tp: (end, self.fetched.get((tp.topic, tp.partition), end), self.fetched_at) for tp, end in ends.items()}
 
     async def open_records(self, tps: list[TP]) -> dict[TP, int]:
         return {tp: count for tp in tps if (count := self.open.get((tp.topic, tp.partition)))}
@@ -334,4 +344,59 @@ def test_time_waits_for_an_open_transaction_which_is_no_backlog() -> None:
     assert rig.worker.metrics.lag["orders", 0] == 0
     assert rig.worker.metrics.in_transaction == {("orders", 0): 3}
     fakes.open.clear()
+    assert rig.send()[0] == {0: NOW - GRACE, 1: NOW - GRACE}
+
+
+# --- logs that lost records -----------------------------------------------------------------------------------
+
+
+def _lossy(fakes: Fakes) -> tuple[Rig, list[tuple[TP, int]]]:
+    """Return a rig whose worker only notes the losses that it is asked to note."""
+    rig, noted = Rig(fakes), list[tuple[TP, int]]()
+
+    async def note_loss(tp: TP, end: int) -> bool:
+        noted.append((tp, end))
+        return fakes.partitions[tp.partition].lose(tp.topic, end)
+
+    rig.worker.note_loss = note_loss  # type: ignore[method-assign]
+    return rig, noted
+
+
+def test_time_stands_still_once_a_log_ends_before_what_is_applied(caplog: pytest.LogCaptureFixture) -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
+    fakes.ends["orders", 0], fakes.fetched_at = 2, 1
+    rig, noted = _lossy(fakes)
+    assert rig.send()[0] == {1: NOW - GRACE}  # nothing was fetched since: the list alone proves nothing
+    assert not noted
+    fakes.fetched_at = 2**62
+    assert rig.send()[0] == {1: NOW - GRACE}
+    assert noted == [(TP("orders", 0), 2)]
+    assert "ends at offset 2, but the records before 5 are applied" in caplog.text
+    fakes.ends["orders", 0] = 9  # the new log grows beyond what is applied: it is another log all the same
+    assert rig.send()[0] == {1: NOW - GRACE}
+    assert fakes.partitions[0].accept_loss("orders")
+    assert fakes.partitions[0].next_offset(Topic.ORDERS) == 0
+    assert rig.send()[0].keys() == {0, 1}
+    assert caplog.text.count("accept-loss orders") == 1
+
+
+def test_a_list_of_ends_that_is_too_low_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    fakes = Fakes()
+    fakes.apply(Topic.ORDERS, 0, 5, NOW - DAY_MS)
+    fakes.ends["orders", 0], fakes.fetched["orders", 0] = 2, 5
+    rig, noted = _lossy(fakes)
+    rig.send()
+    assert rig.send()[0] == {0: NOW - GRACE, 1: NOW - GRACE}
+    assert not noted
+    assert not caplog.records
+
+
+def test_time_stands_still_while_an_input_topic_is_not_assigned(caplog: pytest.LogCaptureFixture) -> None:
+    fakes = Fakes(missing={TP("interactions", 1)})
+    rig = Rig(fakes)
+    assert rig.send()[0] == {0: NOW - GRACE}
+    assert rig.send()[0] == {0: NOW - GRACE}
+    assert caplog.text.count("not assigned are interactions") == 1
+    fakes.missing.clear()
     assert rig.send()[0] == {0: NOW - GRACE, 1: NOW - GRACE}
