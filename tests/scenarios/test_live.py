@@ -162,7 +162,7 @@ BAD: list[tuple[Topic, bytes | None, bytes | None, Reason]] = [
     (Topic.ORDERS, b"1", b"7", Reason.WRONG_TYPE),
     (Topic.ORDERS, b"1", f'{ORDER},"amount":true}}'.encode(), Reason.WRONG_TYPE),
     (Topic.ORDERS, b"1", f'{ORDER},"amount":"ten"}}'.encode(), Reason.WRONG_TYPE),
-    (Topic.CUSTOMERS, b"1", b'{"customer_id":1}', Reason.WRONG_TYPE),
+    (Topic.CUSTOMERS, b"1", b'{"customer_id":1.5}', Reason.WRONG_TYPE),
     (Topic.ORDERS, b"1", b"{}", Reason.MISSING_FIELD),
     (Topic.ORDERS, b"1", f"{ORDER}}}".encode(), Reason.MISSING_FIELD),
     (Topic.CUSTOMERS, b"1", b'{"birthday":"1990-01-01"}', Reason.MISSING_FIELD),
