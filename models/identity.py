@@ -4,12 +4,14 @@ BLAKE2b (RFC 7693) is fast, in the standard library, and nobody who chooses orde
 """
 
 import re
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from models.errors import BadRecord, Reason
 
 #: What programs write if there is no id, and ids that a number's or a byte string's notation has changed.
 _NONE = frozenset({"null", "none", "nan", "nat", "\\n", "<na>", "n/a", "#n/a", "undefined"})
+_LONGEST_WORD = max(map(len, _NONE))
 _ROUNDED = re.compile(r"[+-]?\d+([.,]0+|([.,]\d+)?[eE]\+\d+)")
 _BYTES = re.compile(r"b'.*'|b\".*\"", re.DOTALL)
 
@@ -30,12 +32,15 @@ def event_id(*parts: str | int | None) -> str:
 
 def check_id(field: str, text: str) -> None:
     """Raise BadRecord if an id from a file is a word for none, has blanks around it, or was a float or bytes."""
+    plain = text.isalnum()
+    if plain and len(text) > _LONGEST_WORD:
+        return
     if text.lower() in _NONE:
         raise BadRecord(
             Reason.MISSING_FIELD,
             f"{field}: found {text!r}, a word for none; allowed is an id, or --null {text} if it marks empty cells",
         )
-    if text.isalnum():
+    if plain:
         return
     if text != text.strip():
         raise BadRecord(Reason.BAD_VALUE, f"{field}: found blanks around the id; allowed is the id alone")
@@ -44,3 +49,11 @@ def check_id(field: str, text: str) -> None:
         raise BadRecord(Reason.BAD_VALUE, f"{field}: {problem}; write all its digits, as text or as a whole number")
     if _BYTES.fullmatch(text):
         raise BadRecord(Reason.BAD_VALUE, f"{field}: found bytes as Python shows them (b'c1'); write them as text")
+
+
+def check_ids(record: object, names: Iterable[str]) -> None:
+    """Check the ids of a record from a file, which are its attributes `names`. Raises BadRecord as `check_id` does."""
+    for name in names:
+        text = getattr(record, name)
+        if type(text) is str:
+            check_id(name, text)

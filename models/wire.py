@@ -23,7 +23,7 @@ from models.events import (
     Profile,
     Topic,
 )
-from models.identity import check_id, id64
+from models.identity import check_ids, id64
 from models.instants import (
     FIRST_NUMBER,
     LAST_NUMBER,
@@ -109,6 +109,10 @@ _DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
     Topic.INTERACTIONS: msgspec.json.Decoder(_Interaction),
     Topic.CUSTOMERS: msgspec.json.Decoder(_Profile),
     Topic.CAMPAIGNS: msgspec.json.Decoder(_Campaign),
+}
+_IDS = {
+    kind: tuple(name for name in kind.__struct_fields__ if name.endswith("_id"))
+    for kind in (_Placed, _Refunded, _Cancelled, _Interaction, _Profile)
 }
 _BIRTHDAY = re.compile(r"(\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -213,7 +217,7 @@ class Wire:
     def _checked(self, raw: Any, key: bytes | None, latest: int) -> tuple[str, Event]:
         customer_id = raw.customer_id if type(raw.customer_id) is str else str(raw.customer_id)
         if key is None:
-            check_id("customer_id", customer_id)
+            check_ids(raw, _IDS[type(raw)])
         if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")
         event = self._placed(raw) if type(raw) is _Placed else self._event(raw)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from config.settings import Settings
 from models.errors import BadRecord, Unreadable, UnusableInput
 from models.events import Topic
-from models.identity import check_id
+from models.identity import check_ids
 from models.instants import from_datetime
 from streams.history.columns import Mapped
 from streams.history.formats import check_header, read_values
@@ -46,6 +46,10 @@ class Skipped:
 
 class _Keyed(msgspec.Struct, gc=False):
     customer_id: str | int
+    order_id: Any = None
+    refund_id: Any = None
+    interaction_id: Any = None
+    action_id: Any = None
 
 
 class _Timed(_Keyed, gc=False):
@@ -90,15 +94,14 @@ def _keyed_line(value: bytes, timed: msgspec.json.Decoder[_Timed], keyed: msgspe
     """Return an event to produce. Raises DecodeError, UnicodeDecodeError or BadRecord if it has no customer."""
     if isinstance(value, Unreadable):
         raise BadRecord(value.reason, value.detail)
+    event: _Keyed
     try:
-        event = timed.decode(value)
+        event = dated = timed.decode(value)
+        timestamp = _timestamp(dated.occurred_at, dated.updated_at, dated.registered_at)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        customer_id, timestamp = str(keyed.decode(value).customer_id), None
-    else:
-        customer_id = str(event.customer_id)
-        timestamp = _timestamp(event.occurred_at, event.updated_at, event.registered_at)
-    check_id("customer_id", customer_id)
-    return KeyedLine(customer_id.encode(), value, timestamp)
+        event, timestamp = keyed.decode(value), None
+    check_ids(event, _Keyed.__struct_fields__)
+    return KeyedLine(str(event.customer_id).encode(), value, timestamp)
 
 
 def campaign_lines(path: Path) -> Iterator[KeyedLine]:

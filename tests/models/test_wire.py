@@ -221,6 +221,16 @@ def test_a_customer_of_a_file_has_an_id(text: str, reason: Reason) -> None:
     assert WIRE.decode(Topic.ORDERS, text.encode(), value(ORDER, customer_id=text))[0] == text
 
 
+@pytest.mark.parametrize("name", ["order_id", "refund_id"])
+def test_the_other_ids_of_a_file_are_ids_too(name: str) -> None:
+    refund = {**ORDER, "type": "order.refunded", "refund_id": "r1"}
+    for text, reason in NO_IDS.items():
+        with pytest.raises(BadRecord, match=f"{name}: found ") as caught:
+            WIRE.decode(Topic.ORDERS, None, value(refund, **{name: text}))
+        assert caught.value.reason is reason
+    WIRE.decode(Topic.ORDERS, None, value(refund))
+
+
 @pytest.mark.parametrize("text", ["nancy", "1001.1", "12E45", "b'c", "NULL-1", "a b", "ann@example.com", "-1", "Nadia"])
 def test_ids_that_only_resemble_such_are_ids(text: str) -> None:
     assert WIRE.decode(Topic.ORDERS, None, value(ORDER, customer_id=text))[0] == text
