@@ -6,7 +6,7 @@ The shapes are those of the input topics (docs/contract.md). Nothing is read fro
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -36,84 +36,17 @@ from models.instants import (
     zone,
 )
 from models.money import Money
+from models.wire_shapes import (
+    DECODERS,
+    ID_FIELDS,
+    CancelledShape,
+    ConsentShape,
+    InteractionShape,
+    PlacedShape,
+    ProfileShape,
+    RefundedShape,
+)
 
-#: A whole number is the text of its digits.
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Short = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-When = int | Annotated[datetime, msgspec.Meta(tz=True)]
-Amount = str | int | float
-
-
-_Values = Annotated[tuple[Short, ...], msgspec.Meta(min_length=1, max_length=64)]
-
-
-class _Placed(msgspec.Struct, tag="order.placed", tag_field="type", gc=False):
-    order_id: Id
-    customer_id: Id
-    occurred_at: When
-    amount: Amount
-    margin: Amount | None = None
-    currency: str | None = None
-
-
-class _Refunded(msgspec.Struct, tag="order.refunded", tag_field="type", gc=False):
-    refund_id: Id
-    order_id: Id
-    customer_id: Id
-    occurred_at: When
-    amount: Amount
-    currency: str | None = None
-
-
-class _Cancelled(msgspec.Struct, tag="order.cancelled", tag_field="type", gc=False):
-    order_id: Id
-    customer_id: Id
-    occurred_at: When
-
-
-class _Interaction(msgspec.Struct, tag="interaction", tag_field="type", gc=False):
-    interaction_id: Id
-    customer_id: Id
-    occurred_at: When
-    kind: Short
-    value: float | None = None
-    action_id: Id | None = None
-
-
-class _Consent(msgspec.Struct, gc=False):
-    marketing: bool = False
-    channels: Annotated[tuple[Short, ...], msgspec.Meta(max_length=16)] | None = None
-
-
-class _Profile(msgspec.Struct, gc=False):
-    customer_id: Id
-    birthday: str | None = None
-    timezone: str | None = None
-    locale: Short | None = None
-    consent: _Consent | None = None
-    registered_at: When | None = None
-    updated_at: When | None = None
-    attributes: dict[str, Any] | None = None
-
-
-class _Campaign(msgspec.Struct, tag="campaign", tag_field="type", gc=False):
-    campaign_id: Id
-    occurred_at: When
-    subject: Short
-    tiers: Annotated[tuple[Short, ...], msgspec.Meta(max_length=32)] = ()
-    attributes: Annotated[dict[Short, _Values], msgspec.Meta(max_length=8)] = {}
-
-
-_DECODERS: dict[Topic, msgspec.json.Decoder[Any]] = {
-    Topic.ORDERS: msgspec.json.Decoder(_Placed | _Refunded | _Cancelled),
-    Topic.INTERACTIONS: msgspec.json.Decoder(_Interaction),
-    Topic.CUSTOMERS: msgspec.json.Decoder(_Profile),
-    Topic.CAMPAIGNS: msgspec.json.Decoder(_Campaign),
-}
-_IDS = {
-    kind: tuple(name for name in kind.__struct_fields__ if name.endswith("_id"))
-    for kind in (_Placed, _Refunded, _Cancelled, _Interaction, _Profile)
-}
 _BIRTHDAY = re.compile(r"(\d{4}-|--|lunar:)(\d\d)-(\d\d)", re.ASCII)
 _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LUNAR_MONTH_DAYS = (30,) * 12
@@ -209,7 +142,7 @@ class Wire:
             whole = joined[:1] == b"{" and joined[-1:] == b"}" and joined.count(b"}\n{") == joints
             if not whole or joined.count(b"\n") != joints or max(map(len, values)) > self._max_bytes:  # type: ignore[arg-type]
                 return None
-            raws = _DECODERS[topic].decode_lines(joined)
+            raws = DECODERS[topic].decode_lines(joined)
         except (TypeError, ValueError, RecursionError):  # msgspec's and Unicode's errors are ValueErrors
             return None
         return raws if len(raws) == len(values) else None
@@ -217,10 +150,10 @@ class Wire:
     def _checked(self, raw: Any, key: bytes | None, latest: int) -> tuple[str, Event]:
         customer_id = raw.customer_id if type(raw.customer_id) is str else str(raw.customer_id)
         if key is None:
-            check_ids(raw, _IDS[type(raw)])
+            check_ids(raw, ID_FIELDS[type(raw)])
         if (key is not None and key != customer_id.encode()) or "\0" in customer_id:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is the customer_id of the value, without NUL")
-        event = self._placed(raw) if type(raw) is _Placed else self._event(raw)
+        event = self._placed(raw) if type(raw) is PlacedShape else self._event(raw)
         if event.at is not None and event.at > latest:
             raise _too_far_ahead(event.at, latest)
         return customer_id, event
@@ -233,7 +166,7 @@ class Wire:
             ignored.append(flaw)
             fields["consent"] = {**fields["consent"], "channels": []}
         try:
-            raw = msgspec.convert(fields, _Profile)
+            raw = msgspec.convert(fields, ProfileShape)
         except msgspec.ValidationError as error:
             raise _refusal(value, error) from None
         found = self._checked(raw, key, latest)
@@ -259,7 +192,7 @@ class Wire:
         if len(value) > self._max_bytes:
             raise BadRecord(Reason.TOO_LARGE, f"value: found {len(value)} bytes, allowed are {self._max_bytes}")
         try:
-            return _DECODERS[topic].decode(value)
+            return DECODERS[topic].decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _refusal(value, error) from None
 
@@ -274,7 +207,7 @@ class Wire:
             raise BadRecord(Reason.KEY_MISMATCH, "key: allowed is a customer_id in UTF-8, without NUL")
         return customer_id, Erasure()
 
-    def _placed(self, raw: _Placed) -> OrderPlaced:
+    def _placed(self, raw: PlacedShape) -> OrderPlaced:
         margin = None if raw.margin is None else self._money.minor(raw.margin, raw.currency)
         order_id = raw.order_id if type(raw.order_id) is str else str(raw.order_id)
         at, order, amount = _ms(raw.occurred_at), id64(order_id), self._amount(raw)
@@ -284,13 +217,13 @@ class Wire:
 
     def _event(self, raw: Any) -> Event:
         kind = type(raw)
-        if kind is _Refunded:
+        if kind is RefundedShape:
             at, amount = _ms(raw.occurred_at), self._amount(raw)
             own = self._money.own(raw.amount, raw.currency)
             return OrderRefunded(at, id64(str(raw.refund_id)), id64(str(raw.order_id)), amount, own)
-        if kind is _Cancelled:
+        if kind is CancelledShape:
             return OrderCancelled(_ms(raw.occurred_at), id64(str(raw.order_id)))
-        return _interaction(raw) if kind is _Interaction else _profile(raw)
+        return _interaction(raw) if kind is InteractionShape else _profile(raw)
 
     def _amount(self, raw: Any) -> int:
         minor = self._money.minor(raw.amount, raw.currency)
@@ -299,7 +232,7 @@ class Wire:
         return minor
 
 
-def _interaction(raw: _Interaction) -> Interaction:
+def _interaction(raw: InteractionShape) -> Interaction:
     value = raw.value
     if raw.kind == "survey":
         if value is None:
@@ -315,7 +248,7 @@ def _interaction(raw: _Interaction) -> Interaction:
     return Interaction(_ms(raw.occurred_at), id64(str(raw.interaction_id)), raw.kind, thousandths, action)
 
 
-def _profile(raw: _Profile) -> Profile:
+def _profile(raw: ProfileShape) -> Profile:
     if raw.birthday is not None:
         _check_birthday(raw.birthday)
     if raw.timezone is not None:
@@ -346,7 +279,7 @@ def _fields(value: bytes) -> dict[str, Any]:
         raise _refusal(value, error) from None
     if not isinstance(fields, dict):
         raise BadRecord(Reason.WRONG_TYPE, "value: allowed is a JSON object")
-    known = {name: fields[name] for name in _Profile.__struct_fields__ if name in fields}
+    known = {name: fields[name] for name in ProfileShape.__struct_fields__ if name in fields}
     if isinstance(known.get("consent"), dict):
         known["consent"] = {name: each for name, each in known["consent"].items() if each != ""}
     return {name: each for name, each in known.items() if each != "" or name == "customer_id"}
@@ -355,7 +288,7 @@ def _fields(value: bytes) -> dict[str, Any]:
 def _flaw(fields: dict[str, Any], name: str) -> str:
     """Take a field that cannot be read out of the fields and return why; return "" if it can be read."""
     try:
-        _profile(msgspec.convert({"customer_id": "-", name: fields[name]}, _Profile))
+        _profile(msgspec.convert({"customer_id": "-", name: fields[name]}, ProfileShape))
     except BadRecord as bad:
         reason = bad.detail
     except msgspec.ValidationError as error:
@@ -371,7 +304,7 @@ def _channels_flaw(consent: Any) -> str:
     if not isinstance(consent, dict) or "channels" not in consent:
         return ""
     try:
-        msgspec.convert({"channels": consent["channels"]}, _Consent)
+        msgspec.convert({"channels": consent["channels"]}, ConsentShape)
     except msgspec.ValidationError as error:
         return f"consent.channels: {error}; none is allowed"
     return ""

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from config.policy_files import POLICIES, load_timeline
-from models import wire
+from models import wire, wire_shapes
 from models.customer.interactions import MAX_INTERACTIONS
 from models.customer.ledger import MAX_ADJUSTMENTS, MAX_ORDERS, MAX_REFUNDS_OF_ORDER
 from models.customer.state import row_flaw
@@ -112,10 +112,10 @@ def test_cut_offs_are_shown_as_they_are_told(block: Block):
 @pytest.mark.parametrize(
     ("topic", "shapes"),
     [
-        (Topic.ORDERS, [wire._Placed, wire._Refunded, wire._Cancelled]),
-        (Topic.INTERACTIONS, [wire._Interaction]),
-        (Topic.CUSTOMERS, [wire._Profile]),
-        (Topic.CAMPAIGNS, [wire._Campaign]),
+        (Topic.ORDERS, [wire_shapes.PlacedShape, wire_shapes.RefundedShape, wire_shapes.CancelledShape]),
+        (Topic.INTERACTIONS, [wire_shapes.InteractionShape]),
+        (Topic.CUSTOMERS, [wire_shapes.ProfileShape]),
+        (Topic.CAMPAIGNS, [wire_shapes.CampaignShape]),
     ],
 )
 def test_input_fields_are_documented(topic: Topic, shapes: list[Any]):
@@ -146,7 +146,7 @@ def test_bounds_are_those_of_the_code():
     assert bounds["events that wait (settled)"] == f"{MAX_PENDING:,}"
     assert bounds["profiles among them"] == str(MAX_PENDING_PROFILES)
     assert bounds["attributes of a profile"] == f"{wire._ATTRIBUTES_MAX_BYTES:,} bytes of JSON"
-    channels = msgspec.json.schema(wire._Consent)["$defs"]["_Consent"]["properties"]["channels"]
+    channels = msgspec.json.schema(wire_shapes.ConsentShape)["$defs"]["ConsentShape"]["properties"]["channels"]
     assert f'"maxItems": {bounds["channels of a profile"]}' in json.dumps(channels)
     assert bounds["a duration in a policy or setting"] == f"{MAX_DURATION // DAY_MS:,} days"
     assert MAX_MINOR == 10**14
