@@ -84,7 +84,7 @@ def test_an_erased_customer_is_not_decided(kafka: KafkaCluster, tmp_path: Path) 
         rig.produce([[order(name, 1, past) for name in ("ann", "bob", "cat")]])
         rig.produce([[ToSend("customers", name, None) for name in (b"ann", b"bob")]])
         rig.produce([[order("bob", 2, future)]])
-        done = tidemark(tmp_path, "replay", *RANGE, "out", **rig.environment)
+        done = tidemark(tmp_path, "replay", "--until", "2200-06-01T00:00:00Z", *RANGE, "out", **rig.environment)
         assert done.returncode == 0, done.stderr
     changes = lines(tmp_path / "out" / "tier-changes.jsonl")
     entered = {change["customer_id"]: change["effective_at"] for change in changes if change["direction"] == "enter"}
