@@ -111,7 +111,7 @@ def _month_start(month: int, zone: ZoneInfo) -> int:
     if 0 <= place < len(starts):
         return starts[place]
     year, number = divmod(month, 12)
-    if not 1 < year <= MAXYEAR:
+    if not 1 <= year <= MAXYEAR:
         return LAST_INSTANT + 1 if year > MAXYEAR else MIN_INSTANT
     return local_midnight(date(year, number + 1, 1), zone)
 

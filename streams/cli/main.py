@@ -121,7 +121,7 @@ def topics_accept_loss(topic: str, partition: int | None) -> None:
     from streams.tools.accept_loss import accept_loss
 
     count = asyncio.run(accept_loss(load_settings(), topic, partition))
-    click.echo(f"told the owners of {count} partitions to read {topic} from its beginning if it lost records")
+    click.echo(f"asked the owners of {count} partitions to read {topic} from its beginning if it lost records")
 
 
 for command in (history.load, history.diff, history.uplift, history.simulate, history.replay):

@@ -45,7 +45,7 @@ from streams.worker.web import add_pages
 log = logging.getLogger(__name__)
 
 #: The interval (seconds) at which the topics are checked.
-TOPICS_CHECK_S = 30.0
+TOPICS_CHECK_S = 20.0
 #: How far (ms) beyond the lateness after a day's end records are read while it is not decided. Without a backlog it is
 #: decided within a few seconds.
 READ_BEYOND_MS = 60_000
@@ -177,16 +177,20 @@ def _follow(app: TidemarkApp, settings: Settings, coordinator: CutoffCoordinator
 
 
 def _watch_topics(app: TidemarkApp, settings: Settings) -> None:
-    """End the worker if its topics change: added partitions would never be read."""
+    """End the worker if its topics change: added partitions would never be read.
+
+    A mistake must be seen twice: a broker that has just started may not know all topics yet.
+    """
 
     @app.task
     async def check_now_and_then() -> None:
+        seen: list[str] = []
         async for _ in app.itertimer(TOPICS_CHECK_S, name="topics"):
             try:
-                mistakes = await check_topics(settings)
+                before, seen = seen, await check_topics(settings)
             except BrokerError:
                 continue  # the worker waits for its broker
-            if mistakes:
+            if mistakes := [mistake for mistake in seen if mistake in before]:
                 await app.crash(TopicsError(f"the topics are no longer as they should be: {'; '.join(mistakes)}"))
 
 

@@ -287,7 +287,7 @@ def test_ten_megabytes_are_refused_unread_and_their_dead_letter_fits_its_topic(m
     value = b'{"type":"order.placed","order_id":"' + b"x" * 10_000_000 + b'"}'
     effects = driver.feed(Topic.ORDERS, (b"k" * 3_000_000, b"{}"))
     (keyed,) = effects.outputs["dead-letters"]
-    monkeypatch.setattr(wire, "_DECODERS", {})  # whoever reads further fails
+    monkeypatch.setattr(wire, "DECODERS", {})  # whoever reads further fails
     effects = driver.feed(Topic.ORDERS, (b"c1", value))
     assert effects.reasons[Reason.TOO_LARGE] == 1
     (large,) = effects.outputs["dead-letters"]
